@@ -1,0 +1,1 @@
+"""Who may ask: tenants, keys, principals and their roles."""
