@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from importlib import resources
+from typing import Any
 from uuid import UUID
 
 import psycopg
@@ -23,6 +24,7 @@ __all__ = [
     "Connection",
     "Pool",
     "Statements",
+    "connect",
     "connection_options",
     "load_sql",
     "open_pool",
@@ -62,6 +64,17 @@ def connection_options(url: str, application_name: str = "perdure") -> dict[str,
     missing = {key: value for key, value in defaults.items() if key not in given}
     # Times leave the database in UTC whatever the server's own zone is.
     return missing | {"options": f"{given.get('options') or ''} -c timezone=UTC".strip()}
+
+
+async def connect(url: str, *, application_name: str = "perdure") -> Connection:
+    """Open one autocommit connection whose rows are dictionaries; the caller closes it.
+
+    Raises:
+        ConfigurationError: the URL cannot be parsed.
+        psycopg.OperationalError: there is no server, or it refuses.
+    """
+    options: dict[str, Any] = connection_options(url, application_name)
+    return await Connection.connect(url, autocommit=True, row_factory=dict_row, **options)
 
 
 async def open_pool(

@@ -19,6 +19,7 @@
 * StopSegment (a BaseException)
   x Fenced
   x LedgerUnavailable
+  x LedgerRejected
   x Uncertain
 
 The first family is for people: each has a stable ``code`` and a message that says what happened,
@@ -47,6 +48,7 @@ __all__ = [
     "IdempotencyConflictError",
     "InvalidRequestError",
     "InvalidStateError",
+    "LedgerRejected",
     "LedgerUnavailable",
     "MigrationError",
     "NotFoundError",
@@ -292,6 +294,18 @@ class LedgerUnavailable(StopSegment):
             run_id,
             f"Run {run_id}: the database failed while {doing}. "
             "The segment begins again from its latest state when the database is back.",
+        )
+        self.doing = doing
+
+
+class LedgerRejected(StopSegment):
+    """The database refused what was to be recorded; trying again would be refused again."""
+
+    def __init__(self, run_id: UUID | str, *, doing: str, reason: str) -> None:
+        super().__init__(
+            run_id,
+            f"Run {run_id}: {doing} could not be recorded: {reason} "
+            "The run fails; resume it when the cause is mended.",
         )
         self.doing = doing
 

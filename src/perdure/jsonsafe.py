@@ -1,0 +1,54 @@
+"""JSON that PostgreSQL's ``jsonb`` always accepts, and that comes back as it went in.
+
+``jsonb`` refuses NUL characters and lone surrogates, both of which models and tools produce.
+They are written as the private-use character U+E000 followed by their four hex digits, and
+U+E000 itself the same way, so the mapping is reversible and the common case costs one scan.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+MARKER = "\ue000"
+
+# In ASCII-only JSON text every such character is a \uXXXX escape; a preceding backslash pair
+# keeps an escaped backslash followed by "u0000" from being taken for one.
+_REFUSED = re.compile(
+    r"\\(?:"
+    r"u(?P<high>d[89ab][0-9a-f]{2})\\u(?P<low>d[c-f][0-9a-f]{2})"
+    r"|u(?P<refused>0000|d[89a-f][0-9a-f]{2}|e000)"
+    r"|(?P<other>.)"
+    r")"
+)
+_MARKED = re.compile(MARKER + "([0-9a-f]{4})")
+
+
+def _escape(match: re.Match[str]) -> str:
+    refused = match["refused"]
+    return match[0] if refused is None else "\\ue000" + refused
+
+
+def protect(text: str) -> str:
+    """Return ASCII-only JSON ``text`` with what ``jsonb`` refuses written behind the marker."""
+    if "\\u0000" not in text and "\\ud" not in text and "\\ue000" not in text:
+        return text
+    return _REFUSED.sub(_escape, text)
+
+
+def dumps(value: Any) -> str:
+    """Serialize ``value`` to JSON text safe for ``jsonb``.
+
+    Raises:
+        ValueError: for NaN and infinities, which JSON does not have.
+        TypeError: for values JSON does not know.
+    """
+    return protect(json.dumps(value, separators=(",", ":"), allow_nan=False))
+
+
+def loads(text: str) -> Any:
+    """Parse JSON ``text`` read from ``jsonb`` (select ``column::text``) and undo the marking."""
+    if MARKER in text:
+        text = _MARKED.sub(lambda match: "\\u" + match[1], text)
+    return json.loads(text)

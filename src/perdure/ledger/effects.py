@@ -1,0 +1,125 @@
+"""What repeating a tool's effect would mean, and what a running tool may know of its call.
+
+An unmarked tool is ``at_most_once``: nobody has said that repeating it is harmless.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from enum import StrEnum
+from hashlib import sha256
+from typing import Any, Literal, TypeVar
+from uuid import UUID
+
+from psycopg import AsyncConnection
+
+from perdure.errors import ConfigurationError
+
+_MARK = "__perdure_effect__"
+_T = TypeVar("_T")
+
+EffectName = Literal["read", "idempotent", "transactional", "at_most_once"]
+
+
+class Effect(StrEnum):
+    """Effect classes; ``nested`` is an agent used as a tool, whose parts have their own."""
+
+    READ = "read"
+    IDEMPOTENT = "idempotent"
+    TRANSACTIONAL = "transactional"
+    AT_MOST_ONCE = "at_most_once"
+    NESTED = "nested"
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether a call whose outcome is unknown may simply run again."""
+        return self is not Effect.AT_MOST_ONCE
+
+
+def parse_effect(kind: str) -> Effect:
+    """Return the effect class named ``kind``.
+
+    Raises:
+        ConfigurationError: when there is no such class a tool can be marked with.
+    """
+    allowed = [effect.value for effect in Effect if effect is not Effect.NESTED]
+    if kind not in allowed:
+        raise ConfigurationError(f"effect({kind!r}) is unknown: use one of {', '.join(allowed)}.")
+    return Effect(kind)
+
+
+def effect(kind: EffectName) -> Callable[[_T], _T]:
+    """Mark a tool (or the function beneath ``function_tool``) with its effect class.
+
+    ``read`` repeats freely, ``idempotent`` repeats with the same ``idempotency_key``,
+    ``transactional`` commits its effect and its record in one transaction on
+    ``tool_call().connection``, ``at_most_once`` is never repeated silently.
+
+    Raises:
+        ConfigurationError: when ``kind`` is none of them.
+    """
+    parsed = parse_effect(kind)
+
+    def mark(tool: _T) -> _T:
+        setattr(tool, _MARK, parsed)
+        return tool
+
+    return mark
+
+
+def effect_of(tool: Any, default: Effect) -> Effect:
+    """Return the class ``tool`` was marked with, on itself or on its function."""
+    marked = getattr(tool, _MARK, None) or getattr(getattr(tool, "__wrapped__", None), _MARK, None)
+    return marked if isinstance(marked, Effect) else default
+
+
+def idempotency_key(run_id: UUID, scope: str, call_id: str) -> str:
+    """The key every attempt of one call shares: 64 hex digits."""
+    return sha256(f"perdure:{run_id}:{scope}:{call_id}".encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """What a tool may know of the call it is running for."""
+
+    run_id: str
+    call_id: str
+    attempt: int
+    idempotency_key: str
+    _connection: AsyncConnection[Any] | None = field(default=None, repr=False)
+
+    @property
+    def connection(self) -> AsyncConnection[Any]:
+        """The open transaction of a ``transactional`` tool; never commit it yourself.
+
+        Raises:
+            ConfigurationError: in a tool that is not marked ``effect("transactional")``.
+        """
+        if self._connection is None:
+            raise ConfigurationError(
+                f"Tool call {self.call_id} of run {self.run_id} has no connection: "
+                'mark the tool with effect("transactional") to get one.'
+            )
+        return self._connection
+
+
+current_tool_call: ContextVar[ToolCall | None] = ContextVar("perdure_tool_call", default=None)
+
+
+def tool_call() -> ToolCall:
+    """Return the call the running tool serves: run, call id, attempt, idempotency key.
+
+    Works in ``async`` and in plain tools, as the SDK carries the context into its threads.
+
+    Raises:
+        ConfigurationError: outside a tool of a durable run.
+    """
+    call = current_tool_call.get()
+    if call is None:
+        raise ConfigurationError(
+            "tool_call() was asked for outside a durable run: it is known only while a tool "
+            "runs for a run started through an Engine."
+        )
+    return call

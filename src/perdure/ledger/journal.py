@@ -1,0 +1,149 @@
+"""The ledger of one segment in memory: what is recorded since its base state, by key.
+
+A reply is matched by scope, agent and hash of its input, equal ones in the order they were
+recorded. A tool call is matched by scope and call id. Pure: rows in, answers out.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict, deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Self
+from uuid import UUID
+
+from perdure.ledger.effects import Effect
+
+STARTED = frozenset({"executing", "succeeded", "failed", "uncertain"})
+FINISHED = frozenset({"succeeded", "failed"})
+
+
+@dataclass(slots=True)
+class RecordedReply:
+    """A model reply as recorded: what the SDK needs to go on as if it had just come."""
+
+    id: UUID
+    scope: str
+    agent: str
+    input_hash: str
+    response_id: str | None
+    request_id: str | None
+    output: list[dict[str, Any]]
+    usage: dict[str, int]
+
+    @property
+    def call_ids(self) -> list[str]:
+        """Ids of the calls this reply asked for."""
+        return [item["call_id"] for item in self.output if item.get("call_id")]
+
+
+@dataclass(slots=True)
+class RecordedCall:
+    """A tool call as recorded; ``output`` and ``error`` in the stored shapes."""
+
+    id: UUID
+    scope: str
+    call_id: str
+    tool: str
+    kind: str
+    agent: str
+    effect: Effect
+    status: str
+    attempt: int
+    output: dict[str, Any] | None = None
+    error: dict[str, Any] | None = None
+    arguments: Any = None
+    arguments_raw: str | None = None
+    begun_here: bool = False
+    """Whether this very execution's reply marked it as begun: it needs no intent of its own."""
+    served: bool = False
+    """Whether this execution has matched it to what the SDK runs (patches come without an id)."""
+
+    @property
+    def finished(self) -> bool:
+        """Whether its outcome is known and may be answered from the row."""
+        return self.status in FINISHED
+
+    @property
+    def in_doubt(self) -> bool:
+        """Whether its effect may or may not have happened and must not be repeated unasked."""
+        return self.status == "uncertain" or (
+            self.status == "executing" and self.effect is Effect.AT_MOST_ONCE
+        )
+
+
+@dataclass(slots=True)
+class Journal:
+    """What is recorded since the base state, less what this execution has consumed."""
+
+    base_seq: int = 0
+    calls: dict[tuple[str, str], RecordedCall] = field(default_factory=dict)
+    _replies: dict[tuple[str, str], deque[RecordedReply]] = field(
+        default_factory=lambda: defaultdict(deque)
+    )
+
+    @classmethod
+    def load(
+        cls,
+        base_seq: int,
+        replies: Iterable[Mapping[str, Any]],
+        calls: Iterable[Mapping[str, Any]],
+    ) -> Self:
+        """Build the journal from rows: replies in the order recorded, calls in any."""
+        journal = cls(base_seq=base_seq)
+        for row in replies:
+            reply = RecordedReply(**row)
+            journal._replies[reply.scope, reply.agent].append(reply)
+        for row in calls:
+            call = RecordedCall(**{**row, "effect": Effect(row["effect"])})
+            journal.calls[call.scope, call.call_id] = call
+        return journal
+
+    def take_reply(self, scope: str, agent: str, input_hash: str) -> RecordedReply | None:
+        """Return and consume the first recorded reply to this input, or None."""
+        queue = self._replies.get((scope, agent))
+        if queue is None:
+            return None
+        for reply in queue:
+            if reply.input_hash == input_hash:
+                queue.remove(reply)
+                return reply
+        return None
+
+    def unmatched_with_effects(self, scope: str, agent: str) -> RecordedReply | None:
+        """Return a recorded, unconsumed reply whose calls have started effects, or None.
+
+        Asking the model anew while there is one would repeat its effects under new call ids.
+        """
+        for reply in self._replies.get((scope, agent), ()):
+            for call_id in reply.call_ids:
+                call = self.calls.get((scope, call_id))
+                if call is not None and call.status in STARTED:
+                    return reply
+        return None
+
+    @property
+    def replaying(self) -> bool:
+        """Whether recorded replies are left to be consumed."""
+        return any(self._replies.values())
+
+    def doubts(self) -> list[RecordedCall]:
+        """Return the calls whose effect is unknown, which a person has to settle first."""
+        return [call for call in self.calls.values() if call.in_doubt]
+
+    def settle(self, scope: str, call_id: str, status: str) -> None:
+        """Note the status a call has come to in this execution."""
+        call = self.calls.get((scope, call_id))
+        if call is not None:
+            call.status = status
+            call.begun_here = False
+
+    def rebase(self, base_seq: int) -> None:
+        """Start anew after a checkpoint: what came before it is in the state."""
+        self.base_seq = base_seq
+        self._replies.clear()
+        self.calls = {
+            key: call
+            for key, call in self.calls.items()
+            if call.status not in FINISHED and call.status != "rejected"
+        }

@@ -1,0 +1,153 @@
+"""The one place ledger rows are written: entries of all runs of a process, in shared commits.
+
+While one statement commits, what arrives meanwhile waits and shares the next one, in order:
+an entry never commits before one submitted earlier. Entries may be sent again after a lost
+connection, as each is idempotent (row ids are chosen here, changes are compare-and-set), so a
+database that is away for a while delays a run and does not make an effect uncertain.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import suppress
+from typing import Any, Self
+
+import psycopg
+
+from perdure import jsonsafe
+from perdure.db import connect, load_sql
+from perdure.errors import Fenced, LedgerRejected, LedgerUnavailable
+
+_SQL = load_sql("perdure.ledger", "writer.sql")
+_LOG = logging.getLogger(__name__)
+
+MAX_BATCH = 256
+RETRY_FOR_SECONDS = 60.0
+_BACKOFF_SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0)
+
+Entry = dict[str, Any]
+"""One thing to record: ``kind`` (reply, call, intent, outcome), the segment's key and epoch,
+and the columns of that kind; the statement in writer.sql names them all."""
+
+
+class LedgerWriter:
+    """Writes entries of every run of this process over one connection of its own."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._queue: list[tuple[Entry, str, asyncio.Future[None]]] = []
+        self._wake = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._conn: psycopg.AsyncConnection[Any] | None = None
+
+    async def __aenter__(self) -> Self:
+        self._conn = await connect(self._url, application_name="perdure-ledger")
+        self._task = asyncio.create_task(self._run(), name="perdure-ledger-writer")
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
+        for entry, _, future in self._queue:
+            if not future.done():
+                future.set_exception(_unavailable(entry))
+        self._queue.clear()
+        if self._conn is not None:
+            await self._conn.close()
+
+    def submit(self, entry: Entry) -> asyncio.Future[None]:
+        """Queue ``entry``; the future is done when it has committed.
+
+        The future raises Fenced (another execution owns the segment), LedgerRejected (the
+        database refused this entry's content) or LedgerUnavailable (no database for a minute).
+        """
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        try:
+            text = jsonsafe.dumps(entry)
+        except (TypeError, ValueError) as error:
+            future.set_exception(_rejected(entry, str(error)))
+            return future
+        self._queue.append((entry, text, future))
+        self._wake.set()
+        return future
+
+    async def _run(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while self._queue:
+                batch, self._queue = self._queue[:MAX_BATCH], self._queue[MAX_BATCH:]
+                try:
+                    await self._write(batch)
+                except BaseException:
+                    for entry, _, future in batch:
+                        if not future.done():
+                            future.set_exception(_unavailable(entry))
+                    raise
+
+    async def _write(self, batch: list[tuple[Entry, str, asyncio.Future[None]]]) -> None:
+        try:
+            accepted = await self._execute([text for _, text, _ in batch])
+        except psycopg.OperationalError:
+            for entry, _, future in batch:
+                if not future.done():
+                    future.set_exception(_unavailable(entry))
+            return
+        except psycopg.Error as error:
+            if len(batch) > 1:
+                # One bad entry must not take its neighbours along.
+                for item in batch:
+                    await self._write([item])
+                return
+            entry, _, future = batch[0]
+            if not future.done():
+                future.set_exception(_rejected(entry, str(error)))
+            return
+        for n, (entry, _, future) in enumerate(batch):
+            if future.done():
+                continue
+            if n not in accepted:
+                future.set_exception(Fenced(entry["run_id"], epoch=entry["epoch"]))
+            elif not accepted[n]:
+                future.set_exception(
+                    _rejected(entry, "the call is in no state it may start from.")
+                )
+            else:
+                future.set_result(None)
+
+    async def _execute(self, texts: list[str]) -> dict[int, bool]:
+        # Each text is a JSON object; its number within the batch is spliced in.
+        payload = "[" + ",".join(f'{{"n":{n},{text[1:]}' for n, text in enumerate(texts)) + "]"
+        loop = asyncio.get_running_loop()
+        give_up_at = loop.time() + RETRY_FOR_SECONDS
+        attempt = 0
+        while True:
+            try:
+                if self._conn is None or self._conn.closed:
+                    self._conn = await connect(self._url, application_name="perdure-ledger")
+                cursor = await self._conn.execute(_SQL["write"], (payload,), prepare=True)
+                return {row["n"]: row["accepted"] for row in await cursor.fetchall()}
+            except psycopg.OperationalError as error:
+                if loop.time() >= give_up_at:
+                    raise
+                delay = _BACKOFF_SECONDS[min(attempt, len(_BACKOFF_SECONDS) - 1)]
+                attempt += 1
+                _LOG.warning("Ledger write failed (%s); trying again in %.2f s.", error, delay)
+                if self._conn is not None:
+                    await self._conn.close()
+                await asyncio.sleep(delay)
+
+
+def _doing(entry: Entry) -> str:
+    return f"{entry['kind']} of {entry.get('call_id') or entry.get('agent')}"
+
+
+def _unavailable(entry: Entry) -> LedgerUnavailable:
+    return LedgerUnavailable(entry["run_id"], doing=f"recording the {_doing(entry)}")
+
+
+def _rejected(entry: Entry, reason: str) -> LedgerRejected:
+    return LedgerRejected(entry["run_id"], doing=f"the {_doing(entry)}", reason=reason)

@@ -1,0 +1,74 @@
+-- One statement for all that is recorded at a moment, of however many runs. Each entry counts
+-- only if its segment is still this execution's: the row is locked FOR SHARE and its epoch
+-- compared here, so that a takeover waits for us or we see it, and never in between.
+-- name: write
+WITH entry AS MATERIALIZED (
+    SELECT *
+      FROM jsonb_to_recordset(%s::jsonb) AS e(
+           n int, kind text, run_id uuid, segment int, epoch int, base_seq int, scope text,
+           id uuid, agent text, input_hash text, model text, response_id text, request_id text,
+           output jsonb, requests int, input_tokens bigint, cached_input_tokens bigint,
+           output_tokens bigint, reasoning_tokens bigint, total_tokens bigint, latency_ms int,
+           calls jsonb, call_id text, status text, error jsonb, context jsonb)
+), fence AS MATERIALIZED (
+    SELECT e.n, s.tenant_id
+      FROM entry e
+      JOIN perdure.segments s
+        ON s.run_id = e.run_id AND s.seq = e.segment AND s.epoch = e.epoch AND s.status = 'running'
+       FOR SHARE OF s
+), reply AS (
+    INSERT INTO perdure.model_responses (
+           id, run_id, tenant_id, segment, base_seq, scope, agent, input_hash, model, response_id,
+           request_id, output, requests, input_tokens, cached_input_tokens, output_tokens,
+           reasoning_tokens, total_tokens, latency_ms)
+    SELECT e.id, e.run_id, f.tenant_id, e.segment, e.base_seq, e.scope, e.agent, e.input_hash,
+           e.model, e.response_id, e.request_id, e.output, e.requests, e.input_tokens,
+           e.cached_input_tokens, e.output_tokens, e.reasoning_tokens, e.total_tokens, e.latency_ms
+      FROM entry e JOIN fence f USING (n)
+     WHERE e.kind = 'reply'
+     ORDER BY e.n
+        ON CONFLICT (id) DO NOTHING
+), proposed AS (
+    INSERT INTO perdure.tool_calls (
+           id, run_id, tenant_id, segment, base_seq, scope, call_id, tool, kind, agent, arguments,
+           arguments_raw, effect, status, attempt, epoch, idempotency_key, started_at)
+    SELECT c.id, e.run_id, f.tenant_id, e.segment, e.base_seq, e.scope, c.call_id, c.tool, c.kind,
+           e.agent, c.arguments, c.arguments_raw, c.effect, c.status,
+           CASE c.status WHEN 'executing' THEN 1 ELSE 0 END, e.epoch, c.idempotency_key,
+           CASE c.status WHEN 'executing' THEN now() END
+      FROM entry e
+      JOIN fence f USING (n)
+     CROSS JOIN jsonb_to_recordset(e.calls) AS c(
+           id uuid, call_id text, tool text, kind text, arguments jsonb, arguments_raw text,
+           effect text, status text, idempotency_key text)
+     WHERE e.kind IN ('reply', 'call')
+     ORDER BY e.n
+        ON CONFLICT ON CONSTRAINT one_row_per_call DO NOTHING
+), started AS (
+    UPDATE perdure.tool_calls t
+       SET status = 'executing', attempt = t.attempt + 1, epoch = e.epoch, segment = e.segment,
+           base_seq = e.base_seq, started_at = now(), finished_at = NULL
+      FROM entry e JOIN fence f USING (n)
+     WHERE e.kind = 'intent'
+       AND t.run_id = e.run_id AND t.scope = e.scope AND t.call_id = e.call_id
+       AND (t.status IN ('proposed', 'approved')
+            OR (t.status = 'executing' AND t.epoch < e.epoch AND t.effect <> 'at_most_once'))
+    RETURNING e.n
+), finished AS (
+    UPDATE perdure.tool_calls t
+       SET status = e.status, output = e.output, error = e.error, context = e.context,
+           finished_at = now(),
+           started_at = COALESCE(t.started_at, t.requested_at)
+      FROM entry e JOIN fence f USING (n)
+     WHERE e.kind = 'outcome'
+       AND t.run_id = e.run_id AND t.scope = e.scope AND t.call_id = e.call_id
+       AND ((t.status = 'executing' AND t.epoch = e.epoch)
+            OR (t.effect = 'nested' AND t.status IN ('proposed', 'approved', 'executing')))
+)
+SELECT f.n,
+       e.kind <> 'intent'
+       OR f.n IN (SELECT n FROM started)
+       OR EXISTS (SELECT FROM perdure.tool_calls t
+                   WHERE t.run_id = e.run_id AND t.scope = e.scope AND t.call_id = e.call_id
+                     AND t.status = 'executing' AND t.epoch = e.epoch) AS accepted
+  FROM fence f JOIN entry e USING (n)

@@ -1,0 +1,245 @@
+"""One tool call, once: answered from its row, or begun, performed and recorded.
+
+Crash points and what holds:
+
+* before the intent commits: nothing happened; the call runs.
+* after the intent, before the outcome: ``read`` and ``idempotent`` run again with the same key,
+  ``transactional`` runs again (its effect and its outcome are one commit), ``at_most_once`` is
+  found from its row at the next start, before anything runs, and a person is asked.
+* after the outcome: it is answered from the row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+
+from perdure import jsonsafe
+from perdure.db import load_sql, uuid7
+from perdure.errors import Fenced, LedgerUnavailable
+from perdure.ledger.effects import Effect, ToolCall, current_tool_call, idempotency_key
+from perdure.runs.execution import Execution, current_agent, current_scope, scope_text
+
+_SQL = load_sql("perdure.runs", "effects.sql")
+
+
+class RecordedToolError(Exception):
+    """A tool's exception, raised again from its record: the same words, not the same type."""
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What a tool call came to.
+
+    ``value`` is what the SDK gets; ``stored`` is the JSON it is kept as; ``error`` is set when
+    the call failed; ``raised`` when the exception goes on through the SDK; ``final`` is False
+    when there is nothing to record yet (an agent tool that stopped on an interruption).
+    """
+
+    value: Any = None
+    stored: dict[str, Any] | None = None
+    error: str | None = None
+    error_type: str | None = None
+    raised: Exception | None = None
+    final: bool = True
+    from_sdk: bool = False
+
+    def as_entry(self) -> dict[str, Any]:
+        """Return the columns of its ledger entry."""
+        error = None
+        if self.error is not None:
+            error = {
+                "type": self.error_type or "Exception",
+                "message": self.error,
+                "raised": self.raised is not None,
+                "from_sdk": self.from_sdk,
+            }
+        return {
+            "kind": "outcome",
+            "status": "failed" if error else "succeeded",
+            "output": self.stored,
+            "error": error,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A tool call about to be served: what its row is found by and made of."""
+
+    call_id: str
+    tool: str
+    kind: str
+    effect: Effect
+    arguments: dict[str, Any] | None = None
+    arguments_raw: str | None = None
+
+
+async def perform(
+    execution: Execution,
+    call: Call,
+    run: Callable[[], Awaitable[Outcome]],
+    decode: Callable[[dict[str, Any]], Any],
+) -> Outcome:
+    """Answer ``call`` from its row, or begin it, ``run`` it and record what it came to.
+
+    ``run`` performs the effect and turns what goes wrong in the tool into an Outcome; ``decode``
+    turns stored JSON back into what the SDK gets. Parks (see execution.py) on a fence or a
+    database that is gone.
+    """
+    scope = scope_text(current_scope.get())
+    recorded = execution.call(scope, call.call_id)
+    if recorded is not None and recorded.finished:
+        return _replayed(recorded.output, recorded.error, decode)
+    await execution.check()
+    nested = call.effect is Effect.NESTED
+    attempt = 1 if recorded is None else recorded.attempt
+    if not nested and (recorded is None or not recorded.begun_here):
+        attempt = 1 if recorded is None else recorded.attempt + 1
+        await execution.record(_intent(execution, scope, call, known=recorded is not None))
+    execution.started.add((scope, call.call_id))
+
+    scope_token = current_scope.set((*current_scope.get(), call.call_id))
+    under_way = nullcontext() if nested else execution.effect_under_way()
+    try:
+        with under_way:
+            if call.effect is Effect.TRANSACTIONAL:
+                return await _in_transaction(execution, scope, call, attempt, run)
+            with_call = current_tool_call.set(_tool_call(execution, scope, call, attempt))
+            try:
+                outcome = await run()
+            finally:
+                current_tool_call.reset(with_call)
+            _record(execution, scope, call, outcome)
+            return outcome
+    finally:
+        current_scope.reset(scope_token)
+
+
+def _tool_call(
+    execution: Execution,
+    scope: str,
+    call: Call,
+    attempt: int,
+    connection: psycopg.AsyncConnection[Any] | None = None,
+) -> ToolCall:
+    return ToolCall(
+        run_id=str(execution.run_id),
+        call_id=call.call_id,
+        attempt=attempt,
+        idempotency_key=idempotency_key(execution.run_id, scope, call.call_id),
+        _connection=connection,
+    )
+
+
+def _intent(execution: Execution, scope: str, call: Call, *, known: bool) -> dict[str, Any]:
+    if known:
+        return {"kind": "intent", "scope": scope, "call_id": call.call_id}
+    row = {
+        "id": str(uuid7()),
+        "call_id": call.call_id,
+        "tool": call.tool,
+        "kind": call.kind,
+        "arguments": call.arguments,
+        "arguments_raw": call.arguments_raw,
+        "effect": call.effect.value,
+        "status": "executing",
+        "idempotency_key": idempotency_key(execution.run_id, scope, call.call_id),
+    }
+    return {"kind": "call", "scope": scope, "agent": current_agent.get(), "calls": [row]}
+
+
+def _record(execution: Execution, scope: str, call: Call, outcome: Outcome) -> None:
+    if outcome.final:
+        entry = outcome.as_entry() | {"context": execution.changed_context()}
+        execution.record_later({"scope": scope, "call_id": call.call_id, **entry})
+        execution.journal.settle(scope, call.call_id, entry["status"])
+
+
+def _replayed(
+    stored: dict[str, Any] | None,
+    error: dict[str, Any] | None,
+    decode: Callable[[dict[str, Any]], Any],
+) -> Outcome:
+    value = decode(stored) if stored is not None else None
+    if error is None:
+        return Outcome(value=value, stored=stored)
+    message = str(error.get("message", ""))
+    return Outcome(
+        value=value,
+        stored=stored,
+        error=message,
+        error_type=error.get("type"),
+        raised=RecordedToolError(message) if error.get("raised") else None,
+        from_sdk=bool(error.get("from_sdk")),
+    )
+
+
+class _ToolFailed(Exception):
+    def __init__(self, outcome: Outcome) -> None:
+        self.outcome = outcome
+
+
+async def _in_transaction(
+    execution: Execution,
+    scope: str,
+    call: Call,
+    attempt: int,
+    run: Callable[[], Awaitable[Outcome]],
+) -> Outcome:
+    """Run a transactional tool: its effect and its outcome commit together, the epoch last."""
+    try:
+        async with execution.pool.connection() as conn:
+            try:
+                async with conn.transaction():
+                    token = current_tool_call.set(
+                        _tool_call(execution, scope, call, attempt, conn)
+                    )
+                    try:
+                        outcome = await run()
+                    finally:
+                        current_tool_call.reset(token)
+                    if conn.closed:
+                        raise psycopg.OperationalError("the tool's connection was lost")
+                    if outcome.error is not None:
+                        raise _ToolFailed(outcome)
+                    await _finish(conn, execution, scope, call, outcome)
+                execution.journal.settle(scope, call.call_id, "succeeded")
+                return outcome
+            except _ToolFailed as failed:
+                _record(execution, scope, call, failed.outcome)
+                return failed.outcome
+    except psycopg.OperationalError:
+        # Whether it committed is in the row; the next execution reads it there.
+        await execution.park(
+            LedgerUnavailable(execution.run_id, doing=f"running the transaction of {call.tool}")
+        )
+    except Fenced as reason:
+        await execution.park(reason)
+
+
+async def _finish(
+    conn: psycopg.AsyncConnection[Any],
+    execution: Execution,
+    scope: str,
+    call: Call,
+    outcome: Outcome,
+) -> None:
+    context = execution.changed_context()
+    cursor = await conn.execute(
+        _SQL["finish"],
+        {
+            "run_id": execution.run_id,
+            "segment": execution.segment,
+            "epoch": execution.epoch,
+            "scope": scope,
+            "call_id": call.call_id,
+            "output": jsonsafe.dumps(outcome.stored),
+            "context": None if context is None else jsonsafe.dumps(context),
+        },
+    )
+    if cursor.rowcount != 1:
+        raise Fenced(execution.run_id, epoch=execution.epoch)

@@ -1,0 +1,162 @@
+"""One execution of one segment: what the wrappers of model and tools share while it runs.
+
+The wrappers find it in a context variable; outside a durable run there is none and they do
+nothing. Whatever stops the segment from within (a fence, a database that is gone) is *parked*:
+the task that met it waits, effects under way finish and are recorded, and only then the driver
+cancels the rest. An exception thrown into the SDK's gather would cancel siblings in mid-effect.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+from uuid import UUID
+
+from agents.tool import Tool
+
+from perdure.db import Pool
+from perdure.errors import StopSegment, Uncertain
+from perdure.ledger.effects import Effect
+from perdure.ledger.hashing import InputHasher
+from perdure.ledger.journal import Journal, RecordedCall
+from perdure.ledger.writer import Entry, LedgerWriter
+
+current_execution: ContextVar[Execution | None] = ContextVar("perdure_execution", default=None)
+current_scope: ContextVar[tuple[str, ...]] = ContextVar("perdure_scope", default=())
+current_agent: ContextVar[str] = ContextVar("perdure_agent", default="")
+
+SCOPE_SEPARATOR = "/"
+
+
+def scope_text(scope: tuple[str, ...]) -> str:
+    """Return a scope (the ids of the enclosing tool calls) as the text it is stored as."""
+    return SCOPE_SEPARATOR.join(scope)
+
+
+@dataclass(eq=False)
+class Execution:
+    """An execution of a segment: its key and epoch, its journal, what is under way."""
+
+    run_id: UUID
+    tenant_id: UUID
+    segment: int
+    epoch: int
+    writer: LedgerWriter
+    pool: Pool
+    default_effect: Effect
+    journal: Journal
+    on_reply: Callable[[bool], None] = lambda handoff: None
+    """Called for each reply at the top level, with whether it hands off, before its tools run."""
+    dump_context: Callable[[], Any] = lambda: None
+    """Returns the run's context as JSON, as tools have left it."""
+    stored_context: Any = None
+    stopped: asyncio.Future[StopSegment] = field(
+        default_factory=lambda: asyncio.get_running_loop().create_future()
+    )
+    scopes: dict[int, tuple[Any, str]] = field(default_factory=dict)
+    """By ``id()`` of a proposed call's item: the item, kept alive, and its scope."""
+    started: set[tuple[str, str]] = field(default_factory=set)
+    mcp_tools: dict[str, list[Tool]] = field(default_factory=dict)
+    """What the MCP servers of an agent offered, by agent: listed once a segment."""
+    model_errors: list[BaseException] = field(default_factory=list)
+    _hashers: dict[tuple[str, str], InputHasher] = field(default_factory=dict)
+    _outcomes: set[asyncio.Future[None]] = field(default_factory=set)
+    _under_way: int = 0
+    _idle: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        self._idle.set()
+
+    def key(self) -> Entry:
+        """Return the columns that place a ledger entry in this execution."""
+        return {
+            "run_id": str(self.run_id),
+            "segment": self.segment,
+            "epoch": self.epoch,
+            "base_seq": self.journal.base_seq,
+        }
+
+    def input_hash(self, scope: str, agent: str, model_input: str | list[Any]) -> str:
+        """Return the hash of a model's input; a pure function of the input."""
+        return self._hashers.setdefault((scope, agent), InputHasher()).digest(model_input)
+
+    def call(self, scope: str, call_id: str) -> RecordedCall | None:
+        """Return what is recorded of a tool call, or None."""
+        return self.journal.calls.get((scope, call_id))
+
+    async def record(self, entry: Entry) -> None:
+        """Write ``entry`` and return when it has committed; parks when it cannot."""
+        try:
+            await asyncio.shield(self.writer.submit(self.key() | entry))
+        except StopSegment as reason:
+            await self.park(reason)
+
+    def record_later(self, entry: Entry) -> None:
+        """Write ``entry`` without waiting: it commits with or before the next reply."""
+        future = self.writer.submit(self.key() | entry)
+        self._outcomes.add(future)
+        future.add_done_callback(self._recorded)
+
+    def _recorded(self, future: asyncio.Future[None]) -> None:
+        self._outcomes.discard(future)
+        if not future.cancelled() and isinstance(error := future.exception(), StopSegment):
+            self.stop(error)
+
+    def changed_context(self) -> Any:
+        """Return the context as JSON when tools changed it since it was last stored, else None."""
+        context = self.dump_context()
+        if context == self.stored_context:
+            return None
+        self.stored_context = context
+        return context
+
+    async def flush(self) -> None:
+        """Wait until all that was recorded later has committed, or the segment is stopped."""
+        while self._outcomes:
+            await asyncio.wait(set(self._outcomes))
+
+    def stop(self, reason: StopSegment) -> None:
+        """Ask the driver to end this segment; the first reason counts."""
+        if not self.stopped.done():
+            self.stopped.set_result(reason)
+
+    async def park(self, reason: StopSegment) -> NoReturn:
+        """Stop the segment and wait here for the driver's cancellation."""
+        self.stop(reason)
+        await asyncio.get_running_loop().create_future()
+        raise AssertionError("a parked task is only ever cancelled")
+
+    async def check(self) -> None:
+        """Park when the segment is stopping: nothing new may begin."""
+        if self.stopped.done():
+            await self.park(self.stopped.result())
+
+    @contextmanager
+    def effect_under_way(self) -> Iterator[None]:
+        """Hold off the driver's cancellation while an effect runs and is recorded."""
+        self._under_way += 1
+        self._idle.clear()
+        try:
+            yield
+        finally:
+            self._under_way -= 1
+            if self._under_way == 0:
+                self._idle.set()
+
+    async def idle(self) -> None:
+        """Wait until no effect is under way."""
+        await self._idle.wait()
+
+    async def refuse_unmatched(self, scope: str, agent: str) -> None:
+        """Park when a recorded reply with effects was not asked for again.
+
+        The conversation was rebuilt differently than it was; asking the model anew would repeat
+        those effects under new call ids, so a person has to look first.
+        """
+        reply = self.journal.unmatched_with_effects(scope, agent)
+        if reply is not None:
+            await self.park(Uncertain(self.run_id, call_ids=reply.call_ids))

@@ -1,0 +1,111 @@
+"""The agents an engine runs, and what a run of theirs is checked against at its start."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from agents import Agent, ModelProvider, RunConfig, RunErrorHandlers, RunHooks
+from agents.run_config import DEFAULT_MAX_TURNS
+from pydantic import BaseModel, ValidationError
+
+from perdure.errors import ConfigurationError, FieldError, InvalidRequestError
+from perdure.ledger.effects import Effect
+from perdure.runs.graph import wrap_graph, wrap_run_config
+
+
+@dataclass(eq=False)
+class Registry:
+    """Agents by name, and how they are run. The graph is wrapped when the registry is made.
+
+    Raises:
+        ConfigurationError: no agents, two of one name, or a tool that cannot be made durable.
+    """
+
+    roots: Sequence[Agent[Any]]
+    run_config: RunConfig = field(default_factory=RunConfig)
+    model_provider: ModelProvider | None = None
+    hooks: RunHooks[Any] | None = None
+    error_handlers: RunErrorHandlers[Any] | None = None
+    context_type: type[BaseModel] | None = None
+    default_effect: Effect = Effect.AT_MOST_ONCE
+    default_max_turns: int = DEFAULT_MAX_TURNS
+    agents: dict[str, Agent[Any]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        if not self.roots:
+            raise ConfigurationError("The engine has no agents: Engine(agents=[…]) needs one.")
+        if self.model_provider is not None:
+            self.run_config.model_provider = self.model_provider
+        wrap_run_config(self.run_config)
+        self.agents = wrap_graph(self.roots)
+
+    @property
+    def agent_names(self) -> list[str]:
+        """Names of the agents a run may start with: all in the graph."""
+        return sorted(self.agents)
+
+    def agent(self, name: str) -> Agent[Any]:
+        """Return the agent called ``name``.
+
+        Raises:
+            ConfigurationError: when this build has none of that name.
+        """
+        try:
+            return self.agents[name]
+        except KeyError:
+            raise ConfigurationError(
+                f"This build has no agent {name!r}; it has {', '.join(self.agent_names)}. "
+                "Deploy one that has it, then resume the run."
+            ) from None
+
+    def check_start(self, agent: str, context: Any) -> Any:
+        """Return the JSON to store as a new run's context, validated.
+
+        ``context`` is None, a mapping, JSON text's value or an instance of the context type.
+
+        Raises:
+            InvalidRequestError: when there is no such agent or the context does not fit.
+        """
+        if agent not in self.agents:
+            raise InvalidRequestError.at(
+                "/agent", f"There is no agent {agent!r}. Agents: {', '.join(self.agent_names)}."
+            )
+        if self.context_type is None:
+            return self._plain_context(context)
+        try:
+            model = self.context_type.model_validate({} if context is None else context)
+        except ValidationError as error:
+            raise InvalidRequestError(
+                f"The context does not fit {self.context_type.__name__}.",
+                [
+                    FieldError("/context" + "".join(f"/{part}" for part in e["loc"]), e["msg"])
+                    for e in error.errors()
+                ],
+            ) from error
+        return model.model_dump(mode="json")
+
+    def _plain_context(self, context: Any) -> Any:
+        try:
+            known = json.loads(json.dumps(context, allow_nan=False)) == context
+        except (TypeError, ValueError, RecursionError):
+            known = False
+        if known and (context is None or isinstance(context, dict)):
+            return context
+        raise InvalidRequestError.at(
+            "/context",
+            "It has to be a JSON object, as it is stored with the run. "
+            "For an object of your own give the engine its pydantic type as context_type.",
+        )
+
+    def load_context(self, stored: Any) -> Any:
+        """Return the context object tools are given, from what is stored."""
+        if self.context_type is None or stored is None:
+            return stored
+        return self.context_type.model_validate(stored)
+
+    def dump_context(self, context: Any) -> Any:
+        """Return the JSON of a context object; the inverse of ``load_context``."""
+        return context.model_dump(mode="json") if isinstance(context, BaseModel) else context

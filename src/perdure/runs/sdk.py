@@ -1,0 +1,81 @@
+"""What we lean on inside the Agents SDK, in one place, each with the reason.
+
+The package is held to one minor version; tests/unit/test_sdk_inside.py checks the contracts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from agents import FunctionTool
+from agents.agent_tool_state import get_agent_tool_state_scope, peek_agent_tool_run_result
+from agents.models._retry_runtime import get_retry_after, provider_managed_retries_disabled
+from agents.run_internal.model_retry import _normalize_retry_error
+from agents.tool import _DEFAULT_FAILURE_HANDLED_ATTR, _invoke_function_tool_with_metadata
+from agents.tool_context import ToolContext
+from agents.version import __version__ as sdk_version
+
+__all__ = [
+    "SYNC_TOOL_MARKER",
+    "invoke_function_tool",
+    "mark_default_failure",
+    "nested_interruptions",
+    "no_provider_retries",
+    "retryable",
+    "sdk_version",
+]
+
+SYNC_TOOL_MARKER = "__agents_sync_function_tool__"
+"""Set on the invoker of a plain (not ``async``) tool; a wrapper has to carry it on."""
+
+_RETRIED_STATUSES = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
+
+
+async def invoke_function_tool(
+    tool: FunctionTool, context: ToolContext[Any], arguments: str
+) -> tuple[Any, bool]:
+    """Run ``tool`` as the SDK would: its time-out, its failure handler, the context it declared.
+
+    Returns its output, and whether that is a message the SDK made of an error.
+    """
+    result = await _invoke_function_tool_with_metadata(
+        function_tool=tool, context=context, arguments=arguments
+    )
+    return result.output, result.is_sdk_generated_error
+
+
+def mark_default_failure(context: ToolContext[Any]) -> None:
+    """Tell the SDK that the output is an error message, which bypasses the output schema."""
+    setattr(context, _DEFAULT_FAILURE_HANDLED_ATTR, True)
+
+
+def nested_interruptions(context: ToolContext[Any]) -> bool:
+    """Whether the agent run beneath this tool call stopped on an interruption."""
+    if context.tool_call is None:
+        return False
+    result = peek_agent_tool_run_result(
+        context.tool_call, scope_id=get_agent_tool_state_scope(context)
+    )
+    return bool(result is not None and getattr(result, "interruptions", None))
+
+
+@contextmanager
+def no_provider_retries(disabled: bool) -> Iterator[None]:
+    """Switch off the OpenAI client's own retries, so that one layer alone retries."""
+    with provider_managed_retries_disabled(disabled):
+        yield
+
+
+def retryable(error: Exception) -> tuple[bool, float | None]:
+    """Return whether a failed model request may be sent again, and the seconds to wait if said.
+
+    Network failures, time-outs, rate limits and server errors may; a refused request may not.
+    """
+    normalized = _normalize_retry_error(error, None)
+    if normalized.is_abort:
+        return False, None
+    if normalized.status_code is not None:
+        return normalized.status_code in _RETRIED_STATUSES, get_retry_after(error)
+    return bool(normalized.is_network_error or normalized.is_timeout), get_retry_after(error)

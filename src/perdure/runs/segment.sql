@@ -1,0 +1,143 @@
+-- Begins an execution: only of the run's current segment, and only while it is not over. The run
+-- is locked before its segment, here as everywhere.
+-- name: begin
+WITH run AS (
+    SELECT id FROM perdure.runs
+     WHERE id = %(run_id)s AND segment = %(seq)s AND status IN ('queued', 'running')
+       FOR UPDATE
+), began AS (
+    UPDATE perdure.segments s
+       SET status = 'running', epoch = s.epoch + 1, executions = s.executions + 1,
+           executor_id = %(executor_id)s, started_at = COALESCE(s.started_at, now())
+      FROM run
+     WHERE s.run_id = run.id AND s.seq = %(seq)s AND s.status IN ('queued', 'running')
+    RETURNING s.run_id, s.epoch, s.executions
+)
+UPDATE perdure.runs r
+   SET status = 'running', started_at = COALESCE(r.started_at, now()), updated_at = now()
+  FROM began
+ WHERE r.id = began.run_id
+RETURNING r.tenant_id, r.agent, r.input::text AS input, r.context::text AS context, r.max_turns,
+          r.turn, r.cancel_requested_at IS NOT NULL AS cancel_requested, began.epoch,
+          began.executions
+
+-- name: load
+WITH base AS (
+    SELECT seq, state::text AS state, turn, kind
+      FROM perdure.run_states WHERE run_id = %(run_id)s AND is_active
+), number AS (
+    SELECT COALESCE((SELECT seq FROM base), 0) AS seq
+)
+SELECT number.seq AS base_seq,
+       (SELECT state FROM base) AS state,
+       (SELECT kind FROM base) AS kind,
+       (SELECT COALESCE(max(seq), 0) FROM perdure.run_items WHERE run_id = %(run_id)s) AS items,
+       (SELECT COALESCE(jsonb_agg(jsonb_build_object(
+                   'id', m.id, 'scope', m.scope, 'agent', m.agent, 'input_hash', m.input_hash,
+                   'response_id', m.response_id, 'request_id', m.request_id, 'output', m.output,
+                   'usage', jsonb_build_object(
+                       'requests', m.requests, 'input_tokens', m.input_tokens,
+                       'cached_input_tokens', m.cached_input_tokens,
+                       'output_tokens', m.output_tokens, 'reasoning_tokens', m.reasoning_tokens,
+                       'total_tokens', m.total_tokens)) ORDER BY m.position), '[]')::text
+          FROM perdure.model_responses m
+         WHERE m.run_id = %(run_id)s AND m.base_seq = number.seq AND NOT m.superseded) AS replies,
+       (SELECT COALESCE(jsonb_agg(jsonb_build_object(
+                   'id', t.id, 'scope', t.scope, 'call_id', t.call_id, 'tool', t.tool,
+                   'kind', t.kind, 'agent', t.agent, 'effect', t.effect, 'status', t.status,
+                   'attempt', t.attempt, 'output', t.output, 'error', t.error,
+                   'arguments', t.arguments, 'arguments_raw', t.arguments_raw)
+                   ORDER BY t.id), '[]')::text
+          FROM perdure.tool_calls t
+         WHERE t.run_id = %(run_id)s AND t.base_seq = number.seq) AS calls,
+       (SELECT t.context::text FROM perdure.tool_calls t
+         WHERE t.run_id = %(run_id)s AND t.base_seq = number.seq AND t.context IS NOT NULL
+         ORDER BY t.finished_at DESC LIMIT 1) AS context,
+       (SELECT COALESCE(jsonb_agg(jsonb_build_object(
+                   'ordinal', i.ordinal, 'call_id', i.tool ->> 'call_id', 'status', i.status,
+                   'digest', i.digest, 'decision', d.decision, 'message', d.message,
+                   'tool_call_id', i.tool_call_id) ORDER BY i.ordinal), '[]')::text
+          FROM perdure.interruptions i
+          JOIN perdure.decisions d ON d.interruption_id = i.id
+         WHERE i.run_id = %(run_id)s AND i.base_seq = number.seq
+           AND i.type = 'tool_approval') AS decisions
+  FROM number
+
+-- name: fence
+SELECT r.cancel_requested_at IS NOT NULL AS cancel_requested
+  FROM perdure.runs r
+  JOIN perdure.segments s ON s.run_id = r.id AND s.seq = %(seq)s
+ WHERE r.id = %(run_id)s AND s.epoch = %(epoch)s AND s.status = 'running'
+   FOR UPDATE
+
+-- name: retire_state
+UPDATE perdure.run_states SET is_active = false WHERE run_id = %(run_id)s AND is_active
+
+-- name: insert_state
+INSERT INTO perdure.run_states (
+       id, run_id, seq, tenant_id, kind, schema_version, sdk_version, current_agent, turn, state,
+       size_bytes)
+SELECT %(id)s, %(run_id)s, %(state_seq)s, r.tenant_id, %(kind)s, %(schema_version)s,
+       %(sdk_version)s, %(current_agent)s, %(turn)s, %(state)s::jsonb, %(size_bytes)s
+  FROM perdure.runs r WHERE r.id = %(run_id)s
+
+-- name: mark_resumed
+UPDATE perdure.run_states SET resumed_at = COALESCE(resumed_at, now())
+ WHERE run_id = %(run_id)s AND is_active AND kind = 'interrupted' AND resumed_at IS NULL
+
+-- name: insert_items
+INSERT INTO perdure.run_items (id, run_id, seq, tenant_id, type, role, agent, text, item)
+SELECT i.id, %(run_id)s, i.seq, r.tenant_id, i.type, i.role, i.agent, i.text, i.item
+  FROM perdure.runs r,
+       jsonb_to_recordset(%(items)s::jsonb) AS i(
+           id uuid, seq int, type text, role text, agent text, text text, item jsonb)
+ WHERE r.id = %(run_id)s
+    ON CONFLICT (run_id, seq) DO NOTHING
+
+-- Calls still open go on under the new state.
+-- name: carry_calls
+UPDATE perdure.tool_calls SET base_seq = %(state_seq)s
+ WHERE run_id = %(run_id)s AND base_seq < %(state_seq)s AND finished_at IS NULL
+
+-- name: await_approval
+UPDATE perdure.tool_calls SET status = 'awaiting_approval'
+ WHERE run_id = %(run_id)s AND id = ANY(%(calls)s) AND status IN ('proposed', 'executing')
+
+-- Calls a reply's commit marked as begun and that never were.
+-- name: not_begun
+UPDATE perdure.tool_calls SET status = 'proposed', attempt = 0, started_at = NULL
+ WHERE run_id = %(run_id)s AND id = ANY(%(calls)s) AND status = 'executing'
+
+-- name: doubt
+UPDATE perdure.tool_calls SET status = 'uncertain', started_at = COALESCE(started_at, now())
+ WHERE run_id = %(run_id)s AND id = ANY(%(calls)s) AND status IN ('executing', 'proposed')
+
+-- name: insert_interruptions
+INSERT INTO perdure.interruptions (
+       id, run_id, tenant_id, segment, base_seq, ordinal, tool_call_id, type, agent, scope, tool,
+       question, digest)
+SELECT i.id, %(run_id)s, r.tenant_id, %(seq)s, i.base_seq, i.ordinal, i.tool_call_id, i.type,
+       i.agent, i.scope, i.tool, i.question, i.digest
+  FROM perdure.runs r,
+       jsonb_to_recordset(%(interruptions)s::jsonb) AS i(
+           id uuid, base_seq int, ordinal int, tool_call_id uuid, type text, agent text,
+           scope text, tool jsonb, question text, digest text)
+ WHERE r.id = %(run_id)s
+
+-- name: checkpoint_run
+UPDATE perdure.runs
+   SET turn = %(turn)s, current_agent = %(current_agent)s, context = %(context)s::jsonb,
+       updated_at = now()
+ WHERE id = %(run_id)s
+
+-- name: rest_segment
+UPDATE perdure.segments SET status = 'rested', outcome = %(outcome)s, rested_at = now()
+ WHERE run_id = %(run_id)s AND seq = %(seq)s
+
+-- name: rest_run
+UPDATE perdure.runs
+   SET status = %(outcome)s, updated_at = now(),
+       finished_at = CASE WHEN %(outcome)s IN ('completed', 'failed', 'cancelled') THEN now() END,
+       output = %(output)s::jsonb, error_type = %(error_type)s, error_message = %(error_message)s
+ WHERE id = %(run_id)s
+RETURNING pg_notify('perdure_runs', id::text)
