@@ -28,6 +28,7 @@ __all__ = [
     "connection_options",
     "load_sql",
     "open_pool",
+    "unreachable",
     "uuid7",
 ]
 
@@ -36,7 +37,7 @@ Connection = AsyncConnection[DictRow]
 Pool = AsyncConnectionPool[Connection]
 
 
-def connection_options(url: str, application_name: str = "perdure") -> dict[str, str | int]:
+def connection_options(url: str, application_name: str = "perdure") -> dict[str, Any]:
     """Return libpq parameters to use beside ``url``; what the URL sets itself is left to it.
 
     A peer that vanished is noticed within about half a minute, sessions are on UTC, and
@@ -52,7 +53,7 @@ def connection_options(url: str, application_name: str = "perdure") -> dict[str,
             "The database URL cannot be parsed. It has to look like "
             "postgresql://user:password@host:5432/name."
         ) from error
-    defaults: dict[str, str | int] = {
+    defaults: dict[str, Any] = {
         "application_name": application_name,
         "connect_timeout": 10,
         "keepalives": 1,
@@ -73,7 +74,7 @@ async def connect(url: str, *, application_name: str = "perdure") -> Connection:
         ConfigurationError: the URL cannot be parsed.
         psycopg.OperationalError: there is no server, or it refuses.
     """
-    options: dict[str, Any] = connection_options(url, application_name)
+    options = connection_options(url, application_name)
     return await Connection.connect(url, autocommit=True, row_factory=dict_row, **options)
 
 
@@ -113,9 +114,15 @@ async def open_pool(
         await pool.open(wait=True, timeout=timeout)
     except PoolTimeout:
         await pool.close()
+        # The pool does not say what went wrong; one connection more does.
+        try:
+            async with await connect(url, application_name=application_name):
+                pass
+        except psycopg.OperationalError as error:
+            raise unreachable(error) from None
         raise UnavailableError(
-            f"The database did not answer within {timeout:g} s: {await _why_not(url)}. "
-            "Check DATABASE_URL and that Postgres is running."
+            f"The database answers, but gave no {min_size} connection(s) within {timeout:g} s. "
+            "Check its max_connections and its load."
         ) from None
     except BaseException:
         await pool.close()
@@ -123,12 +130,12 @@ async def open_pool(
     return pool
 
 
-async def _why_not(url: str) -> str:
-    try:
-        async with await AsyncConnection.connect(url, connect_timeout=5):
-            return "it answers now, but slowly"
-    except psycopg.OperationalError as error:
-        return str(error).strip().replace("\n", " ")
+def unreachable(error: psycopg.OperationalError) -> UnavailableError:
+    """Return what to raise when the database could not be connected to: it says what libpq said."""
+    reason = " ".join(str(error).split()).rstrip(".")
+    return UnavailableError(
+        f"The database did not answer: {reason}. Check DATABASE_URL and that Postgres is running."
+    )
 
 
 class _Uuid7:
