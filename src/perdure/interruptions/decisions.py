@@ -1,0 +1,192 @@
+"""One person's decision on one interruption. It never wakes the run: ``runs.resume`` does.
+
+Of any number of decisions at once exactly one counts. Each locks the run first, then looks; the
+first to hold the lock closes the interruption, the others see it closed.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any, Protocol
+from uuid import UUID
+
+from perdure import jsonsafe
+from perdure.db import Connection, load_sql, uuid7
+from perdure.errors import (
+    AlreadyDecidedError,
+    DigestMismatchError,
+    ExpiredError,
+    InvalidStateError,
+    NotFoundError,
+)
+from perdure.interruptions.rules import UNSET, Decision, check_form, effect_on
+from perdure.interruptions.views import decision_object
+
+_SQL = load_sql("perdure.interruptions", "interruptions.sql")
+_LOCK_RUN = _SQL["lock_run"]
+_READ = _SQL["read_for_decision"]
+_DECIDE = _SQL["decide"]
+
+_DONE_WITHOUT_RESULT = {
+    "type": "text",
+    "text": "The call was carried out. What it returned is not known.",
+}
+
+
+class DecidedBy(Protocol):
+    """Who decides: what is kept of them with the decision."""
+
+    @property
+    def type(self) -> str:
+        """How they were recognised."""
+
+    @property
+    def id(self) -> str | None:
+        """Their id in that way of recognising."""
+
+    @property
+    def subject(self) -> str | None:
+        """The person or system behind it."""
+
+
+@dataclass(frozen=True, slots=True)
+class DecidedInterruption:
+    """What a decision left behind, under the lock on its run that is still held.
+
+    ``pending_left`` counts the run's interruptions that still wait; the ``run_*`` fields are the
+    run's row.
+    """
+
+    id: UUID
+    decision: Decision
+    pending_left: int
+    run_id: UUID
+    run_status: str
+    run_segment: int
+    run_priority: int
+
+
+async def decide(
+    conn: Connection,
+    *,
+    tenant_id: UUID,
+    interruption_id: UUID,
+    decision: Decision,
+    by: DecidedBy,
+) -> DecidedInterruption:
+    """Record ``decision``, close the interruption and change its tool call, in one transaction.
+
+    Joins the caller's transaction or makes one. The run stays as it is.
+
+    Raises:
+        InvalidRequestError, NotSupportedError: the decision makes no sense, in itself or here.
+        NotFoundError: the tenant has no such interruption.
+        AlreadyDecidedError: somebody was first; it carries the recorded decision.
+        ExpiredError: the time to decide is over.
+        DigestMismatchError: it was made on something else than what would be executed.
+        InvalidStateError: the interruption was cancelled, or its call is not in the status it
+            has to be in.
+    """
+    check_form(decision)
+    async with conn.transaction():
+        run = await _one(conn, _LOCK_RUN, {"id": interruption_id, "tenant_id": tenant_id})
+        if run is None:
+            raise NotFoundError("interruption", interruption_id)
+        row = await _one(conn, _READ, {"id": interruption_id})
+        if row is None:
+            raise NotFoundError("interruption", interruption_id)
+        _check_open(interruption_id, row)
+        effect = effect_on(row["type"], decision)
+        if decision.digest is not None and decision.digest != row["digest"]:
+            raise DigestMismatchError(interruption_id, given=decision.digest, current=row["digest"])
+        done = await _one(
+            conn,
+            _DECIDE,
+            {
+                "id": interruption_id,
+                "decision_id": uuid7(),
+                "run_id": run["id"],
+                "tenant_id": tenant_id,
+                "decision": decision.decision,
+                "by_type": by.type,
+                "by_id": by.id,
+                "by_subject": by.subject,
+                "digest": decision.digest,
+                "message": _text(decision.message),
+                "outcome": decision.outcome,
+                "result": None if decision.result is UNSET else jsonsafe.dumps(decision.result),
+                "closes_as": effect.closes_as,
+                "tool_call_id": row["tool_call_id"],
+                "call_from": effect.call_from,
+                "call_to": effect.call_to,
+                "output": _output(decision),
+                "error": _error(decision),
+            },
+        )
+        assert done is not None  # noqa: S101 - an aggregate gives a row
+        if row["tool_call_id"] is not None and not done["called"]:
+            raise InvalidStateError(
+                "Tool call",
+                row["tool_call_id"],
+                status=f"not {effect.call_from}",
+                action="decided on",
+                hint="Read its run again.",
+            )
+        return DecidedInterruption(
+            id=interruption_id,
+            decision=decision,
+            pending_left=done["pending_left"],
+            run_id=run["id"],
+            run_status=run["status"],
+            run_segment=run["segment"],
+            run_priority=run["priority"],
+        )
+
+
+def _check_open(interruption_id: UUID, row: dict[str, Any]) -> None:
+    match row["status"]:
+        case "pending" if not row["expired"]:
+            return
+        case "pending" | "expired":
+            raise ExpiredError(interruption_id, row["expires_at"])
+        case "cancelled":
+            raise InvalidStateError(
+                "Interruption",
+                interruption_id,
+                status="cancelled",
+                action="decided",
+                hint="Its question no longer stands; read the run for what it waits for now.",
+            )
+        case status:
+            recorded = row["recorded"]
+            raise AlreadyDecidedError(
+                interruption_id,
+                status=status,
+                recorded=decision_object(jsonsafe.loads(recorded)) if recorded else None,
+            )
+
+
+def _output(decision: Decision) -> str | None:
+    if decision.outcome != "done":
+        return None
+    if decision.result is UNSET:
+        return jsonsafe.dumps(_DONE_WITHOUT_RESULT)
+    if isinstance(decision.result, str):
+        return jsonsafe.dumps({"type": "text", "text": decision.result})
+    return jsonsafe.dumps({"type": "json", "value": decision.result})
+
+
+def _error(decision: Decision) -> str | None:
+    if decision.decision != "reject":
+        return None
+    return jsonsafe.dumps({"type": "rejected", "message": decision.message})
+
+
+def _text(text: str | None) -> str | None:
+    # Columns of text that are read back within JSON hold what jsonsafe makes of them.
+    return None if text is None else str(json.loads(jsonsafe.dumps(text)))
+
+
+async def _one(conn: Connection, statement: str, params: dict[str, Any]) -> dict[str, Any] | None:
+    return await (await conn.execute(statement, params)).fetchone()

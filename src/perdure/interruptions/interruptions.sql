@@ -1,0 +1,65 @@
+-- `one_interruption` or `page_of_interruptions` follows.
+-- name: select_interruptions
+SELECT (to_jsonb(i) || jsonb_build_object('decisions', (
+           SELECT coalesce(jsonb_agg(to_jsonb(d) ORDER BY d.id), '[]')
+           FROM perdure.decisions d WHERE d.interruption_id = i.id)))::text AS interruption
+FROM perdure.interruptions i
+JOIN perdure.runs r ON r.id = i.run_id AND r.deleted_at IS NULL
+
+-- name: one_interruption
+WHERE i.tenant_id = %(tenant_id)s AND i.id = %(id)s
+
+-- name: page_of_interruptions
+WHERE i.tenant_id = %(tenant_id)s
+  AND i.status = %(status)s
+  AND (%(run_id)s::uuid IS NULL OR i.run_id = %(run_id)s)
+  AND (%(type)s::text IS NULL OR i.type = %(type)s)
+  AND (%(agent)s::text IS NULL OR i.agent = %(agent)s)
+  AND (%(after)s::uuid IS NULL OR i.id /*beyond*/ < %(after)s)
+ORDER BY i.id /*order*/ DESC
+LIMIT %(fetch)s
+
+-- name: lock_run
+-- The run is what every decision on any of its interruptions waits for: without it two last
+-- decisions at once would each still see the other's interruption pending.
+SELECT r.id, r.status, r.segment, r.priority
+FROM perdure.runs r
+WHERE r.id = (SELECT i.run_id FROM perdure.interruptions i
+              WHERE i.id = %(id)s AND i.tenant_id = %(tenant_id)s)
+  AND r.deleted_at IS NULL
+FOR NO KEY UPDATE
+
+-- name: read_for_decision
+SELECT i.status, i.type, i.digest, i.tool_call_id, i.run_id,
+       i.expires_at, coalesce(i.expires_at <= now(), false) AS expired,
+       (SELECT to_jsonb(d)::text FROM perdure.decisions d
+        WHERE d.interruption_id = i.id ORDER BY d.id DESC LIMIT 1) AS recorded
+FROM perdure.interruptions i
+WHERE i.id = %(id)s
+
+-- name: decide
+WITH recorded AS (
+    INSERT INTO perdure.decisions (
+        id, interruption_id, run_id, tenant_id, decision, by_type, by_id, by_subject,
+        digest, message, outcome, result)
+    VALUES (
+        %(decision_id)s, %(id)s, %(run_id)s, %(tenant_id)s, %(decision)s, %(by_type)s, %(by_id)s,
+        %(by_subject)s, %(digest)s, %(message)s, %(outcome)s, %(result)s::jsonb)
+), closed AS (
+    UPDATE perdure.interruptions
+    SET status = %(closes_as)s, closed_at = now()
+    WHERE id = %(id)s AND status = 'pending'
+    RETURNING id
+), called AS (
+    UPDATE perdure.tool_calls
+    SET status = %(call_to)s,
+        output = coalesce(%(output)s::jsonb, output),
+        error = coalesce(%(error)s::jsonb, error),
+        finished_at = CASE WHEN %(call_to)s IN ('succeeded', 'rejected') THEN now() END
+    WHERE id = %(tool_call_id)s AND status = %(call_from)s
+    RETURNING id
+)
+SELECT (SELECT count(*) FROM closed) AS closed,
+       (SELECT count(*) FROM called) AS called,
+       (SELECT count(*) FROM perdure.interruptions
+        WHERE run_id = %(run_id)s AND status = 'pending' AND id <> %(id)s) AS pending_left

@@ -1,0 +1,71 @@
+-- What belongs to one run. Each statement gives at least one row for a run there is, with a null
+-- `record` where the page is empty, and none for a run there is not.
+
+-- name: items
+SELECT x.record::text
+FROM perdure.runs r
+LEFT JOIN LATERAL (
+    SELECT t.seq, to_jsonb(t) || jsonb_build_object('user_id', r.user_id) AS record
+    FROM perdure.run_items t
+    WHERE t.run_id = r.id
+      AND (%(after)s::uuid IS NULL OR t.seq /*beyond*/ <
+           (SELECT a.seq FROM perdure.run_items a WHERE a.run_id = r.id AND a.id = %(after)s))
+    ORDER BY t.seq /*order*/ DESC
+    LIMIT %(fetch)s) x ON true
+WHERE r.tenant_id = %(tenant_id)s AND r.id = %(run_id)s AND r.deleted_at IS NULL
+ORDER BY x.seq /*order*/ DESC
+
+-- name: tool_calls
+SELECT x.record::text
+FROM perdure.runs r
+LEFT JOIN LATERAL (
+    SELECT t.requested_at, t.id, to_jsonb(t) AS record
+    FROM perdure.tool_calls t
+    WHERE t.run_id = r.id
+      AND (%(after)s::uuid IS NULL OR (t.requested_at, t.id) /*beyond*/ <
+           (SELECT a.requested_at, a.id FROM perdure.tool_calls a
+            WHERE a.run_id = r.id AND a.id = %(after)s))
+    ORDER BY t.requested_at /*order*/ DESC, t.id /*order*/ DESC
+    LIMIT %(fetch)s) x ON true
+WHERE r.tenant_id = %(tenant_id)s AND r.id = %(run_id)s AND r.deleted_at IS NULL
+ORDER BY x.requested_at /*order*/ DESC, x.id /*order*/ DESC
+
+-- name: checkpoints
+SELECT x.record::text
+FROM perdure.runs r
+LEFT JOIN LATERAL (
+    SELECT t.seq, jsonb_build_object(
+               'id', t.id, 'run_id', t.run_id, 'seq', t.seq, 'kind', t.kind,
+               'schema_version', t.schema_version, 'sdk_version', t.sdk_version,
+               'current_agent', t.current_agent, 'turn', t.turn, 'size_bytes', t.size_bytes,
+               'is_active', t.is_active, 'created_at', t.created_at,
+               'resumed_at', t.resumed_at) AS record
+    FROM perdure.run_states t
+    WHERE t.run_id = r.id
+      AND (%(after)s::uuid IS NULL OR t.seq /*beyond*/ <
+           (SELECT a.seq FROM perdure.run_states a WHERE a.run_id = r.id AND a.id = %(after)s))
+    ORDER BY t.seq /*order*/ DESC
+    LIMIT %(fetch)s) x ON true
+WHERE r.tenant_id = %(tenant_id)s AND r.id = %(run_id)s AND r.deleted_at IS NULL
+ORDER BY x.seq /*order*/ DESC
+
+-- name: usage
+SELECT x.record::text
+FROM perdure.runs r
+LEFT JOIN LATERAL (
+    SELECT t.position, to_jsonb(t) - 'output' AS record
+    FROM perdure.model_responses t
+    WHERE t.run_id = r.id
+      AND (%(after)s::uuid IS NULL OR t.position /*beyond*/ <
+           (SELECT a.position FROM perdure.model_responses a
+            WHERE a.run_id = r.id AND a.id = %(after)s))
+    ORDER BY t.position /*order*/ DESC
+    LIMIT %(fetch)s) x ON true
+WHERE r.tenant_id = %(tenant_id)s AND r.id = %(run_id)s AND r.deleted_at IS NULL
+ORDER BY x.position /*order*/ DESC
+
+-- name: active_state
+SELECT to_jsonb(t)::text AS record
+FROM perdure.runs r
+LEFT JOIN perdure.run_states t ON t.run_id = r.id AND t.is_active
+WHERE r.tenant_id = %(tenant_id)s AND r.id = %(run_id)s AND r.deleted_at IS NULL

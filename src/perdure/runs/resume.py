@@ -1,0 +1,137 @@
+"""What moves a resting run on, or ends it: decisions, a retry, a cancellation.
+
+Each is one transaction that locks the run's row first, so that of two at once the second sees
+what the first did: two last decisions enqueue the next segment once.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from perdure.db import Connection, load_sql
+from perdure.errors import InvalidStateError, NotFoundError
+from perdure.interruptions.decisions import DecidedBy, DecidedInterruption, decide
+from perdure.interruptions.rules import Decision
+from perdure.runs.enqueue import enqueue
+
+_SQL = load_sql("perdure.runs", "resume.sql")
+_LOCK_RUN = _SQL["lock_run"]
+_NEXT_SEGMENT = _SQL["next_segment"]
+_FIND_ABANDONMENT = _SQL["find_abandonment"]
+_ABANDON_RUN = _SQL["abandon_run"]
+_REPEAT_FAILED_CALLS = _SQL["repeat_failed_calls"]
+_CANCEL_RESTING = _SQL["cancel_resting"]
+_ASK_TO_CANCEL = _SQL["ask_to_cancel"]
+
+
+async def decide_and_resume(
+    conn: Connection,
+    *,
+    tenant_id: UUID,
+    interruption_id: UUID,
+    decision: Decision,
+    by: DecidedBy,
+) -> DecidedInterruption:
+    """Record a decision and, if it was the last the run waited for, move the run on.
+
+    The run's next segment is enqueued; if one of its uncertain calls was abandoned, the run fails
+    instead. Joins the caller's transaction or makes one.
+
+    Raises:
+        PerdureError: everything ``interruptions.decisions.decide`` raises.
+    """
+    async with conn.transaction():
+        decided = await decide(
+            conn,
+            tenant_id=tenant_id,
+            interruption_id=interruption_id,
+            decision=decision,
+            by=by,
+        )
+        if decided.pending_left == 0 and decided.run_status == "interrupted":
+            await _go_on(conn, decided)
+        return decided
+
+
+async def _go_on(conn: Connection, decided: DecidedInterruption) -> None:
+    cursor = await conn.execute(
+        _FIND_ABANDONMENT, {"id": decided.run_id, "segment": decided.run_segment}
+    )
+    abandonment = await cursor.fetchone()
+    if abandonment is None:
+        await _enqueue_next(conn, decided.run_id, "interrupted", decided.run_priority)
+        return
+    await conn.execute(
+        _ABANDON_RUN,
+        {
+            "id": decided.run_id,
+            "message": (
+                f"{abandonment['who']} abandoned the run: the outcome of call "
+                f"{abandonment['call_id']} of {abandonment['tool']} is not known. "
+                "Resume the run to be asked again."
+            ),
+        },
+    )
+
+
+async def retry(conn: Connection, *, tenant_id: UUID, run_id: UUID) -> None:
+    """Start a failed run again from its latest state.
+
+    Calls made since that state whose tool raised are made again; all else that was recorded
+    stands.
+
+    Raises:
+        NotFoundError: the tenant has no such run.
+        InvalidStateError: the run is not failed.
+    """
+    async with conn.transaction():
+        run = await _lock(conn, tenant_id, run_id)
+        if run["status"] != "failed":
+            raise InvalidStateError(
+                "Run",
+                run_id,
+                status=run["status"],
+                action="resumed",
+                hint="Only a failed run can; an interrupted one goes on when it is decided.",
+            )
+        await conn.execute(_REPEAT_FAILED_CALLS, {"id": run_id})
+        await _enqueue_next(conn, run_id, "failed", run["priority"])
+
+
+async def cancel(conn: Connection, *, tenant_id: UUID, run_id: UUID) -> bool:
+    """Cancel a run: at once where it rests, else by asking the worker that runs it.
+
+    Returns False when it was cancelled already.
+
+    Raises:
+        NotFoundError: the tenant has no such run.
+        InvalidStateError: the run finished otherwise.
+    """
+    async with conn.transaction():
+        run = await _lock(conn, tenant_id, run_id)
+        match run["status"]:
+            case "cancelled":
+                return False
+            case "running":
+                await conn.execute(_ASK_TO_CANCEL, {"id": run_id})
+            case "queued" | "interrupted":
+                await conn.execute(_CANCEL_RESTING, {"id": run_id})
+            case status:
+                raise InvalidStateError("Run", run_id, status=status, action="cancelled")
+        return True
+
+
+async def _lock(conn: Connection, tenant_id: UUID, run_id: UUID) -> dict[str, Any]:
+    cursor = await conn.execute(_LOCK_RUN, {"id": run_id, "tenant_id": tenant_id})
+    run = await cursor.fetchone()
+    if run is None:
+        raise NotFoundError("run", run_id)
+    return run
+
+
+async def _enqueue_next(conn: Connection, run_id: UUID, from_status: str, priority: int) -> None:
+    cursor = await conn.execute(_NEXT_SEGMENT, {"id": run_id, "from_status": from_status})
+    segment = await cursor.fetchone()
+    assert segment is not None  # noqa: S101 - the run is locked in this status
+    await enqueue(conn, run_id, segment["seq"], priority=priority)

@@ -1,0 +1,156 @@
+"""Runs as rows: started, read, listed, deleted. Always within one tenant."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from psycopg import AsyncConnection
+from psycopg.pq import TransactionStatus
+
+from perdure import jsonsafe
+from perdure.db import Connection, load_sql, uuid7
+from perdure.errors import InvalidStateError, NotFoundError
+from perdure.paging import Page, PageRequest, in_order, page_of
+from perdure.runs.enqueue import enqueue
+from perdure.runs.views import run_object
+
+_SQL = load_sql("perdure.runs", "store.sql")
+_START = _SQL["start_run"]
+_GET = f"{_SQL['select_runs']}\n{_SQL['one_run']}"
+_LIST = f"{_SQL['select_runs']}\n{_SQL['page_of_runs']}"
+_STATUS = _SQL["run_status"]
+_DELETE = _SQL["delete_run"]
+
+UNDER_WAY = frozenset({"queued", "running"})
+"""Statuses in which a run needs nobody: it moves on by itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewRun:
+    """A run to start. ``input`` is text or a list of Responses input items.
+
+    ``context`` is JSON, as ``Registry.check_start`` gives it back. Of two waiting runs the one
+    with the lower ``priority`` is taken first. ``delay_seconds`` counts on the database's clock.
+    """
+
+    tenant_id: UUID
+    agent: str
+    input: str | list[dict[str, Any]]
+    max_turns: int
+    context: Any = None
+    user_id: str | None = None
+    metadata: dict[str, Any] = field(default_factory=dict)
+    priority: int = 0
+    delay_seconds: float | None = None
+
+
+async def start_run(conn: AsyncConnection[Any], run: NewRun) -> UUID:
+    """Insert a run with its first segment and enqueue it; return its id.
+
+    Joins the transaction ``conn`` is in, whatever its rows look like; where it is in none, a
+    connection that is not in autocommit begins one that is left to its owner. A delayed run is
+    not enqueued: a worker does when it is due.
+    """
+    run_id = uuid7()
+    if not conn.autocommit and conn.info.transaction_status == TransactionStatus.IDLE:
+        # transaction() would commit what it begins itself; the owner has not committed yet.
+        await conn.execute("SELECT 1")
+    async with conn.transaction():
+        await conn.execute(
+            _START,
+            {
+                "id": run_id,
+                "tenant_id": run.tenant_id,
+                "agent": run.agent,
+                "input": jsonsafe.dumps(run.input),
+                "context": None if run.context is None else jsonsafe.dumps(run.context),
+                "user_id": run.user_id,
+                "metadata": jsonsafe.dumps(run.metadata),
+                "max_turns": run.max_turns,
+                "priority": run.priority,
+                "delay_seconds": run.delay_seconds or None,
+            },
+        )
+        if not run.delay_seconds:
+            await enqueue(conn, run_id, 1, priority=run.priority)
+    return run_id
+
+
+async def get_run(conn: Connection, *, tenant_id: UUID, run_id: UUID) -> dict[str, Any]:
+    """Return a run as the API shows it, with usage and pending interruptions, in one query.
+
+    Raises:
+        NotFoundError: the tenant has no such run.
+    """
+    cursor = await conn.execute(_GET, {"tenant_id": tenant_id, "id": run_id})
+    row = await cursor.fetchone()
+    if row is None:
+        raise NotFoundError("run", run_id)
+    return run_object(jsonsafe.loads(row["run"]))
+
+
+async def run_status(conn: Connection, *, tenant_id: UUID, run_id: UUID) -> str:
+    """Return a run's status.
+
+    Raises:
+        NotFoundError: the tenant has no such run.
+    """
+    cursor = await conn.execute(_STATUS, {"tenant_id": tenant_id, "id": run_id})
+    row = await cursor.fetchone()
+    if row is None:
+        raise NotFoundError("run", run_id)
+    status: str = row["status"]
+    return status
+
+
+@dataclass(frozen=True, slots=True)
+class RunFilter:
+    """Which runs a list shall hold; None filters nothing. Moments are aware and exclusive."""
+
+    status: str | None = None
+    agent: str | None = None
+    user_id: str | None = None
+    created_after: datetime | None = None
+    created_before: datetime | None = None
+
+
+async def list_runs(
+    conn: Connection, *, tenant_id: UUID, only: RunFilter, page: PageRequest
+) -> Page:
+    """Return a page of runs as the API shows them, by age, in one query."""
+    cursor = await conn.execute(
+        in_order(_LIST, page.order),
+        {
+            "tenant_id": tenant_id,
+            "status": only.status,
+            "agent": only.agent,
+            "user_id": only.user_id,
+            "created_after": only.created_after,
+            "created_before": only.created_before,
+            **page.params(),
+        },
+    )
+    rows = await cursor.fetchall()
+    return page_of([run_object(jsonsafe.loads(row["run"])) for row in rows], page)
+
+
+async def delete_run(conn: Connection, *, tenant_id: UUID, run_id: UUID) -> None:
+    """Delete a finished run and every row that belongs to it.
+
+    Its DBOS workflows are finished rows that retention removes in its time.
+
+    Raises:
+        NotFoundError: the tenant has no such run.
+        InvalidStateError: the run has not finished.
+    """
+    cursor = await conn.execute(_DELETE, {"tenant_id": tenant_id, "id": run_id})
+    row = await cursor.fetchone()
+    if row is None:
+        raise NotFoundError("run", run_id)
+    if row["status"] in UNDER_WAY or row["status"] == "interrupted":
+        raise InvalidStateError(
+            "Run", run_id, status=row["status"], action="deleted", hint="Cancel it first."
+        )

@@ -1,0 +1,67 @@
+-- name: start_run
+WITH started AS (
+    INSERT INTO perdure.runs (
+        id, tenant_id, agent, current_agent, input, context, user_id, metadata, max_turns,
+        priority)
+    VALUES (
+        %(id)s, %(tenant_id)s, %(agent)s, %(agent)s, %(input)s::jsonb, %(context)s::jsonb,
+        %(user_id)s, %(metadata)s::jsonb, %(max_turns)s, %(priority)s)
+    RETURNING id, tenant_id
+)
+INSERT INTO perdure.segments (run_id, seq, tenant_id, status, due_at)
+SELECT id, 1, tenant_id,
+       CASE WHEN %(delay_seconds)s::float8 IS NULL THEN 'queued' ELSE 'scheduled' END,
+       now() + make_interval(secs => %(delay_seconds)s)
+FROM started
+
+-- A run whole: its pending interruptions and the sum of its usage with it. `one_run` or
+-- `page_of_runs` follows.
+-- name: select_runs
+SELECT (to_jsonb(r) - 'context' || jsonb_build_object(
+           'usage', (
+               SELECT to_jsonb(u) FROM (
+                   SELECT coalesce(sum(m.requests), 0) AS requests,
+                          coalesce(sum(m.input_tokens), 0) AS input_tokens,
+                          coalesce(sum(m.cached_input_tokens), 0) AS cached_input_tokens,
+                          coalesce(sum(m.output_tokens), 0) AS output_tokens,
+                          coalesce(sum(m.reasoning_tokens), 0) AS reasoning_tokens,
+                          coalesce(sum(m.total_tokens), 0) AS total_tokens
+                   FROM perdure.model_responses m WHERE m.run_id = r.id) u),
+           'interruptions', (
+               SELECT coalesce(jsonb_agg(to_jsonb(i) || jsonb_build_object('decisions', (
+                          SELECT coalesce(jsonb_agg(to_jsonb(d) ORDER BY d.id), '[]')
+                          FROM perdure.decisions d WHERE d.interruption_id = i.id))
+                      ORDER BY i.id), '[]')
+               FROM perdure.interruptions i
+               WHERE i.run_id = r.id AND i.status = 'pending')))::text AS run
+FROM perdure.runs r
+
+-- name: one_run
+WHERE r.tenant_id = %(tenant_id)s AND r.id = %(id)s AND r.deleted_at IS NULL
+
+-- name: page_of_runs
+WHERE r.tenant_id = %(tenant_id)s
+  AND r.deleted_at IS NULL
+  AND (%(status)s::text IS NULL OR r.status = %(status)s)
+  AND (%(agent)s::text IS NULL OR r.agent = %(agent)s)
+  AND (%(user_id)s::text IS NULL OR r.user_id = %(user_id)s)
+  AND (%(created_after)s::timestamptz IS NULL OR r.created_at > %(created_after)s)
+  AND (%(created_before)s::timestamptz IS NULL OR r.created_at < %(created_before)s)
+  AND (%(after)s::uuid IS NULL OR r.id /*beyond*/ < %(after)s)
+ORDER BY r.id /*order*/ DESC
+LIMIT %(fetch)s
+
+-- name: run_status
+SELECT status FROM perdure.runs
+WHERE tenant_id = %(tenant_id)s AND id = %(id)s AND deleted_at IS NULL
+
+-- name: delete_run
+WITH found AS MATERIALIZED (
+    SELECT id, status FROM perdure.runs
+    WHERE tenant_id = %(tenant_id)s AND id = %(id)s AND deleted_at IS NULL
+    FOR UPDATE
+), deleted AS (
+    DELETE FROM perdure.runs r USING found f
+    WHERE r.id = f.id AND f.status IN ('completed', 'failed', 'cancelled')
+)
+SELECT status FROM found

@@ -1,0 +1,144 @@
+"""Runs and what belongs to them as the API shows them. Pure.
+
+Each function takes a table's row, its JSON values decoded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from perdure.interruptions.views import interruption_object
+from perdure.times import rfc3339
+
+Row = Mapping[str, Any]
+Object = dict[str, Any]
+
+
+def run_object(row: Row) -> Object:
+    """A run with its ``usage`` summed and its pending ``interruptions``."""
+    failed = row["error_type"] is not None
+    return {
+        "id": str(row["id"]),
+        "object": "run",
+        "agent": row["agent"],
+        "current_agent": row["current_agent"],
+        "status": row["status"],
+        "input": row["input"],
+        "output": row["output"],
+        "error": ({"type": row["error_type"], "message": row["error_message"]} if failed else None),
+        "session_id": None,
+        "user_id": row["user_id"],
+        "metadata": row["metadata"],
+        "turn": row["turn"],
+        "max_turns": row["max_turns"],
+        "priority": row["priority"],
+        "interruptions": [interruption_object(one) for one in row["interruptions"]],
+        "usage": {**row["usage"], "cost_usd": None},
+        "budget": None,
+        "forked_from": None,
+        "cancel_requested_at": rfc3339(row["cancel_requested_at"]),
+        "created_at": rfc3339(row["created_at"]),
+        "started_at": rfc3339(row["started_at"]),
+        "updated_at": rfc3339(row["updated_at"]),
+        "finished_at": rfc3339(row["finished_at"]),
+    }
+
+
+def item_object(row: Row) -> Object:
+    """An item of a run; ``item`` is it as the SDK gave it."""
+    return {
+        "id": str(row["id"]),
+        "object": "item",
+        "run_id": str(row["run_id"]),
+        "session_id": None,
+        "seq": row["seq"],
+        "type": row["type"],
+        "role": row["role"],
+        "text": row["text"],
+        "item": row["item"],
+        "agent": row["agent"],
+        "user_id": row["user_id"],
+        "token_count": None,
+        "metadata": {},
+        "created_at": rfc3339(row["created_at"]),
+    }
+
+
+def tool_call_object(row: Row) -> Object:
+    """A tool call. ``output`` is what the tool returned: text as a string, else the JSON."""
+    return {
+        "id": str(row["id"]),
+        "object": "tool_call",
+        "run_id": str(row["run_id"]),
+        "segment": row["segment"],
+        "call_id": row["call_id"],
+        "scope": row["scope"],
+        "tool": row["tool"],
+        "kind": row["kind"],
+        "agent": row["agent"],
+        "arguments": row["arguments"],
+        "arguments_raw": row["arguments_raw"],
+        "effect": row["effect"],
+        "status": row["status"],
+        "attempt": row["attempt"],
+        "idempotency_key": row["idempotency_key"],
+        "output": _output(row["output"]),
+        "error": row["error"],
+        "requested_at": rfc3339(row["requested_at"]),
+        "started_at": rfc3339(row["started_at"]),
+        "finished_at": rfc3339(row["finished_at"]),
+    }
+
+
+def _output(stored: Mapping[str, Any] | None) -> Any:
+    if stored is None:
+        return None
+    return stored["text"] if stored["type"] == "text" else stored["value"]
+
+
+def checkpoint_object(row: Row) -> Object:
+    """A run state without the state."""
+    return {
+        "id": str(row["id"]),
+        "object": "checkpoint",
+        "seq": row["seq"],
+        "run_id": str(row["run_id"]),
+        "kind": row["kind"],
+        "schema_version": row["schema_version"],
+        "sdk_version": row["sdk_version"],
+        "current_agent": row["current_agent"],
+        "turn": row["turn"],
+        "size_bytes": row["size_bytes"],
+        "is_active": row["is_active"],
+        "created_at": rfc3339(row["created_at"]),
+        "resumed_at": rfc3339(row["resumed_at"]),
+    }
+
+
+def state_object(row: Row) -> Object:
+    """A run state whole, ``state`` being the SDK's."""
+    return {**checkpoint_object(row), "object": "run_state", "state": row["state"]}
+
+
+def usage_object(row: Row) -> Object:
+    """What one model reply used. A superseded one was paid for and then not needed."""
+    return {
+        "id": str(row["id"]),
+        "object": "usage",
+        "run_id": str(row["run_id"]),
+        "segment": row["segment"],
+        "agent": row["agent"],
+        "model": row["model"],
+        "response_id": row["response_id"],
+        "requests": row["requests"],
+        "input_tokens": row["input_tokens"],
+        "cached_input_tokens": row["cached_input_tokens"],
+        "output_tokens": row["output_tokens"],
+        "reasoning_tokens": row["reasoning_tokens"],
+        "total_tokens": row["total_tokens"],
+        "cost_usd": None,
+        "latency_ms": row["latency_ms"],
+        "superseded": row["superseded"],
+        "created_at": rfc3339(row["created_at"]),
+    }
