@@ -23,7 +23,9 @@ from typing import Any
 from perdure.embedded.shared import START_SECONDS, Orders
 
 _LINUX = sys.platform.startswith("linux")
-_START_ATTEMPTS = 15
+# Why a server may not start now and yet a moment later: after a crash its last backends still hold
+# the shared memory, or somebody has the port.
+_PASSING = ("shared memory block", "could not bind")
 # Gently first: end sessions and write a checkpoint; drop everything; die.
 _STOP = ((signal.SIGINT, 30.0), (signal.SIGQUIT, 10.0), (signal.SIGKILL, 10.0))
 _CONFIGURATION = {
@@ -66,10 +68,10 @@ class Server:
         self._pgdata = self._home / "pgdata"
         self._postmaster: subprocess.Popen[bytes] | None = None
         self._die_with_parent = _die_with_parent()
-        log = self._home / "postgres.log"
-        if log.exists():
-            log.replace(self._home / "postgres.log.1")
-        self._log = log.open("wb")
+        self._log_path = self._home / "postgres.log"
+        if self._log_path.exists():
+            self._log_path.replace(self._home / "postgres.log.1")
+        self._log = self._log_path.open("ab")
 
     def create(self) -> None:
         """Make the cluster, its role and its database, unless they are there."""
@@ -108,31 +110,20 @@ class Server:
         Postgres takes any process with the recorded pid for a postmaster: after a restart of the
         machine that may be anybody, and a zombie never goes away.
         """
-        lines = self._pid_file()
-        if not lines or not lines[0].strip().isdigit():
-            return
-        pid = int(lines[0])
-        marks = {f"port={port}", self._path_of(self._pgdata)}
-        for how, seconds in _STOP:
-            deadline = time.monotonic() + seconds
-            if marks <= _arguments(pid):
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, how)
-            while marks <= _arguments(pid) and time.monotonic() < deadline:
-                time.sleep(0.02)
+        first = next(iter(self._pid_file()), "").strip()
+        if first.isdigit():
+            self._end(int(first), port)
         (self._pgdata / "postmaster.pid").unlink(missing_ok=True)
 
     def start(self, port: int) -> None:
         """Start the postmaster on ``port`` and wait until it takes connections.
 
-        Tried several times: after a crash the last backends take a moment to let go of the shared
-        memory.
-
         Raises:
             Failure: it does not start; the message ends with what its log says.
         """
         deadline = time.monotonic() + START_SECONDS
-        for attempt in range(_START_ATTEMPTS):
+        while True:
+            written = self._log_path.stat().st_size
             self._postmaster = self._popen(port)
             while self._postmaster.poll() is None:
                 if self._is_ready(self._postmaster.pid):
@@ -141,8 +132,20 @@ class Server:
                     self.stop()
                     raise Failure(f"Postgres was not ready after {START_SECONDS:g} s.")
                 time.sleep(0.01)
-            time.sleep(0.05 * attempt)
-        raise Failure(f"Postgres does not start. {self._last_words()}")
+            said = self._said_since(written)
+            if time.monotonic() > deadline or not any(reason in said for reason in _PASSING):
+                raise Failure(f"Postgres does not start: {said}")
+            time.sleep(0.1)
+
+    def _end(self, pid: int, port: int) -> None:
+        marks = {f"port={port}", self._path_of(self._pgdata)}
+        for how, seconds in _STOP:
+            deadline = time.monotonic() + seconds
+            if marks <= _arguments(pid):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, how)
+            while marks <= _arguments(pid) and time.monotonic() < deadline:
+                time.sleep(0.02)
 
     def is_running(self) -> bool:
         """Whether the postmaster lives; reaps it if it does not."""
@@ -220,9 +223,10 @@ class Server:
         except FileNotFoundError:
             return []
 
-    def _last_words(self) -> str:
-        text = (self._home / "postgres.log").read_bytes()[-2000:].decode(errors="replace")
-        return " ".join(text.split()[-120:])
+    def _said_since(self, position: int) -> str:
+        with self._log_path.open("rb") as log:
+            log.seek(position)
+            return " ".join(log.read().decode(errors="replace").split())[-1000:]
 
 
 def _arguments(pid: int) -> set[str]:

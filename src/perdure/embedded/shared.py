@@ -1,6 +1,6 @@
 """What a watcher and the users of its server share: files in the home directory, and locks.
 
-``watcher.lock``  held exclusively while a watcher lives: there is one at most
+``watcher.lock``  held exclusively while a watcher lives, so there is one at most; holds its pid
 ``users.lock``    each user holds it shared, and the kernel lets go for a user killed with -9;
                   a watcher that gets it exclusively knows that the last user has gone
 ``state.json``    ``{"port", "ready", "error"}``, replaced whole at each change

@@ -73,6 +73,9 @@ def main(orders: Orders) -> int:
     State().write(home)
     if os.fork():
         return STARTED
+    # For people who wonder; nothing depends on it.
+    lock.truncate(0)
+    print(os.getpid(), file=lock, flush=True)
     for ignored in (signal.SIGHUP, signal.SIGINT):
         signal.signal(ignored, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _terminate)
