@@ -42,7 +42,7 @@ CREATE TABLE perdure.idempotency_keys (
     request_hash  bytea       NOT NULL,
     status_code   int,
     headers       jsonb,
-    body          jsonb,
+    body          bytea,
     created_at    timestamptz NOT NULL DEFAULT now(),
     expires_at    timestamptz NOT NULL DEFAULT now() + interval '24 hours',
     PRIMARY KEY (tenant_id, route, key)

@@ -1,0 +1,259 @@
+"""What the API gives, for its description at ``/openapi.json``.
+
+Answers are rendered from rows as they are and never pass through these models; a test reads every
+answer back through them.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Generic, Literal, TypeVar
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field
+
+T = TypeVar("T")
+
+RunStatus = Literal["queued", "running", "interrupted", "completed", "failed", "cancelled"]
+InterruptionStatus = Literal[
+    "pending", "approved", "rejected", "answered", "resolved", "expired", "cancelled"
+]
+InterruptionType = Literal["tool_approval", "uncertain_effect", "budget", "question"]
+
+
+class Answer(BaseModel):
+    """An object of the API."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class List(Answer, Generic[T]):
+    """A page of a list; go on with ``after=<last_id>`` while ``has_more``."""
+
+    object: Literal["list"]
+    data: list[T]
+    first_id: UUID | None
+    last_id: UUID | None
+    has_more: bool
+
+
+class RunError(Answer):
+    """Why a run failed."""
+
+    type: Literal[
+        "model_error",
+        "max_turns",
+        "guardrail",
+        "programming_error",
+        "abandoned",
+        "quarantined",
+        "budget",
+        "infrastructure",
+    ]
+    message: str | None
+
+
+class Tokens(Answer):
+    """Requests and tokens; ``cost_usd`` is a decimal, null where the price is not known."""
+
+    requests: int
+    input_tokens: int
+    cached_input_tokens: int
+    output_tokens: int
+    reasoning_tokens: int
+    total_tokens: int
+    cost_usd: str | None
+
+
+class By(Answer):
+    """Who decided: how they were recognised, their id in that, who they are."""
+
+    type: str
+    id: str | None
+    subject: str | None
+
+
+class Decision(Answer):
+    """A recorded decision."""
+
+    id: UUID
+    object: Literal["decision"]
+    by: By
+    at: datetime
+    decision: Literal["approve", "reject", "answer", "resolve"]
+    digest: str | None
+    message: str | None
+    arguments: Any
+    answer: Any
+    outcome: Literal["done", "not_done", "abandon"] | None
+    result: Any
+
+
+class Interruption(Answer):
+    """A question a run stopped on. ``tool`` has ``name``, ``call_id``, ``arguments``, ``schema``.
+
+    What the model wrote is shown as it is: treat it as hostile text.
+    """
+
+    id: UUID
+    object: Literal["interruption"]
+    run_id: UUID
+    type: InterruptionType
+    status: InterruptionStatus
+    agent: str
+    tool: dict[str, Any] | None
+    question: str | None
+    schema_: dict[str, Any] | None = Field(alias="schema")
+    digest: str
+    required: int
+    requested_at: datetime
+    expires_at: datetime | None
+    closed_at: datetime | None
+    decisions: list[Decision]
+    decision: Decision | None
+
+
+class Run(Answer):
+    """One agent job from input to final output."""
+
+    id: UUID
+    object: Literal["run"]
+    agent: str
+    current_agent: str
+    status: RunStatus
+    input: Any
+    output: Any
+    error: RunError | None
+    session_id: UUID | None
+    user_id: str | None
+    metadata: dict[str, Any]
+    turn: int
+    max_turns: int
+    priority: int
+    interruptions: list[Interruption]
+    usage: Tokens
+    budget: dict[str, Any] | None
+    forked_from: dict[str, Any] | None
+    cancel_requested_at: datetime | None
+    created_at: datetime
+    started_at: datetime | None
+    updated_at: datetime
+    finished_at: datetime | None
+
+
+class Item(Answer):
+    """A message, call or other item of a run; ``item`` is it as the SDK gave it."""
+
+    id: UUID
+    object: Literal["item"]
+    run_id: UUID
+    session_id: UUID | None
+    seq: int
+    type: str
+    role: str | None
+    text: str | None
+    item: Any
+    agent: str | None
+    user_id: str | None
+    token_count: int | None
+    metadata: dict[str, Any]
+    created_at: datetime
+
+
+class ToolCall(Answer):
+    """A tool call. ``arguments`` is null where the model wrote no object: see ``arguments_raw``."""
+
+    id: UUID
+    object: Literal["tool_call"]
+    run_id: UUID
+    segment: int
+    call_id: str
+    scope: str
+    tool: str
+    kind: str
+    agent: str
+    arguments: dict[str, Any] | None
+    arguments_raw: str | None
+    effect: Literal["read", "idempotent", "transactional", "at_most_once", "nested"]
+    status: Literal[
+        "proposed",
+        "awaiting_approval",
+        "approved",
+        "rejected",
+        "executing",
+        "succeeded",
+        "failed",
+        "uncertain",
+    ]
+    attempt: int
+    idempotency_key: str
+    output: Any
+    error: dict[str, Any] | None
+    requested_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+
+
+class Checkpoint(Answer):
+    """A run state that was saved."""
+
+    id: UUID
+    object: Literal["checkpoint"]
+    seq: int
+    run_id: UUID
+    kind: Literal["interrupted", "handoff", "periodic", "final"]
+    schema_version: str
+    sdk_version: str
+    current_agent: str
+    turn: int
+    size_bytes: int
+    is_active: bool
+    created_at: datetime
+    resumed_at: datetime | None
+
+
+class RunState(Checkpoint):
+    """The active run state, whole: ``state`` is the SDK's."""
+
+    object: Literal["run_state"]  # type: ignore[assignment]
+    state: Any
+
+
+class Usage(Tokens):
+    """What one model reply used."""
+
+    id: UUID
+    object: Literal["usage"]
+    run_id: UUID
+    segment: int
+    agent: str
+    model: str | None
+    response_id: str | None
+    latency_ms: int
+    superseded: bool
+    created_at: datetime
+
+
+class FieldProblem(Answer):
+    """What is wrong with one field; ``pointer`` is its JSON pointer."""
+
+    pointer: str
+    detail: str
+
+
+class Problem(BaseModel):
+    """A refusal (RFC 9457). ``code`` is stable."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    errors: list[FieldProblem] | None = None
+    decision: Decision | None = None
+
+
+class Health(Answer):
+    """The server's state."""
+
+    status: Literal["ok"]

@@ -1,0 +1,112 @@
+"""The API as a FastAPI application, to serve or to mount in one's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
+from fastapi import APIRouter, FastAPI, Request
+from fastapi.openapi.docs import get_swagger_ui_html
+from fastapi.openapi.utils import get_openapi
+from psycopg_pool import AsyncConnectionPool
+from starlette.responses import HTMLResponse, Response
+
+from perdure import __version__
+from perdure.db import Pool
+from perdure.notify import Waiters
+from perdure.web import health, interruptions, later, problems, runs
+from perdure.web.answers import Problem
+from perdure.web.auth import Anybody, Authenticate, as_local_user, by_service_key
+from perdure.web.limits import Door
+from perdure.web.loopback import LoopbackOnly
+from perdure.web.rendering import json_response
+from perdure.web.request_ids import RequestIds
+from perdure.web.state import Api, StartRules, address
+
+DEFAULT_MAX_BODY_BYTES = 1024 * 1024
+
+Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[Any]]
+
+_PROBLEM = {problems.MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+_REFUSALS: dict[int | str, dict[str, Any]] = {
+    "4XX": {"description": "Refused; `code` says why.", "content": _PROBLEM},
+    "503": {"description": "Not available now; see `Retry-After`.", "content": _PROBLEM},
+}
+
+
+def create_app(
+    *,
+    pool: Pool | Callable[[], Pool],
+    registry: StartRules,
+    waiters: Waiters,
+    authenticate: Authenticate | None = None,
+    loopback_only: bool = False,
+    lifespan: Lifespan | None = None,
+    max_body_bytes: int = DEFAULT_MAX_BODY_BYTES,
+) -> FastAPI:
+    """Return the API.
+
+    ``pool`` is an open pool, or gives one when it is needed. ``waiters`` has to be told of the
+    ``perdure_runs`` channel, or waits fall back to looking every few seconds. ``authenticate``
+    recognises who asks; by default by service key, with ``loopback_only`` everybody is the local
+    user and only requests of this machine's own pages and programs are let in.
+    """
+    app = FastAPI(
+        title="Perdure",
+        version=__version__,
+        summary="Agent runs that outlive their process.",
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        lifespan=lifespan,
+        responses=_REFUSALS,
+    )
+    app.state.api = Api(
+        pool=(lambda: pool) if isinstance(pool, AsyncConnectionPool) else pool,
+        registry=registry,
+        waiters=waiters,
+        authenticate=authenticate or (as_local_user if loopback_only else by_service_key),
+    )
+    problems.install(app)
+    for module in (runs, interruptions, later, health):
+        app.include_router(module.router)
+    app.include_router(_descriptions())
+    # The last added is the outermost.
+    app.add_middleware(Door, max_body_bytes=max_body_bytes)
+    if loopback_only:
+        app.add_middleware(LoopbackOnly)
+    app.add_middleware(RequestIds)
+    return app
+
+
+def _descriptions() -> APIRouter:
+    router = APIRouter(include_in_schema=False)
+
+    @router.get("/openapi.json")
+    async def openapi(request: Request, principal: Anybody) -> Response:
+        app: FastAPI = request.app
+        if app.openapi_schema is None:
+            app.openapi_schema = _openapi(app)
+        # A host application may have mounted this one somewhere.
+        servers = [{"url": root}] if (root := request.scope.get("root_path")) else []
+        return json_response({**app.openapi_schema, "servers": servers or [{"url": "/"}]})
+
+    @router.get("/docs")
+    async def docs(request: Request, principal: Anybody) -> HTMLResponse:
+        return get_swagger_ui_html(
+            openapi_url=address(request, "/openapi.json"), title="Perdure API"
+        )
+
+    return router
+
+
+def _openapi(app: FastAPI) -> dict[str, Any]:
+    schema = get_openapi(
+        title=app.title, version=app.version, summary=app.summary, routes=app.routes
+    )
+    refusal = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+    components = schema["components"]["schemas"]
+    components.update(refusal.pop("$defs", {}))
+    components["Problem"] = refusal
+    return schema

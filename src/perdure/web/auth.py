@@ -1,0 +1,61 @@
+"""Who is asking: recognised once for each request, then asked for a role."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Annotated
+
+from fastapi import Depends, Request, Security
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+
+from perdure.access.keys import authenticate as authenticate_key
+from perdure.access.principals import Principal, Role, local_principal
+from perdure.errors import UnauthorizedError
+from perdure.web.state import api_of
+
+Authenticate = Callable[[Request], Awaitable[Principal]]
+"""Recognises who sent a request. Raises UnauthorizedError (401) for nobody known."""
+
+# Only describes the scheme in /openapi.json: the header is read by what recognises.
+_bearer = HTTPBearer(auto_error=False, description="A service key: `perdure keys create`.")
+
+
+async def by_service_key(request: Request) -> Principal:
+    """Recognise the service key of ``Authorization: Bearer <key>``.
+
+    Raises:
+        UnauthorizedError: there is none, or it is unknown or revoked.
+    """
+    scheme, _, key = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not key.strip():
+        raise UnauthorizedError("Send a service key with the request: Authorization: Bearer <key>.")
+    async with api_of(request).connection() as conn:
+        return await authenticate_key(conn, key.strip())
+
+
+async def as_local_user(request: Request) -> Principal:
+    """Take whoever asks for the person at this machine; only behind ``LoopbackOnly``."""
+    return local_principal()
+
+
+async def _recognise(
+    request: Request,
+    described: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)],
+) -> Principal:
+    return await api_of(request).authenticate(request)
+
+
+def _with(*roles: Role) -> Callable[[Principal], Awaitable[Principal]]:
+    async def check(principal: Annotated[Principal, Depends(_recognise)]) -> Principal:
+        principal.require(*roles)
+        return principal
+
+    return check
+
+
+Anybody = Annotated[Principal, Depends(_recognise)]
+"""Whoever is known, whatever their roles."""
+RunReader = Annotated[Principal, Depends(_with(Role.RUNS_READ))]
+RunWriter = Annotated[Principal, Depends(_with(Role.RUNS_WRITE))]
+Decider = Annotated[Principal, Depends(_with(Role.DECISIONS_WRITE))]
+InterruptionReader = Annotated[Principal, Depends(_with(Role.RUNS_READ, Role.DECISIONS_WRITE))]

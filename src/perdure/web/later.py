@@ -1,0 +1,33 @@
+"""Calls of the contract that this build does not keep yet: they say so."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from perdure.web.auth import Anybody
+from perdure.web.problems import problem
+
+router = APIRouter(include_in_schema=False)
+
+_ANY = ["GET", "POST", "PUT", "PATCH", "DELETE"]
+
+
+@router.api_route("/v1/runs/{id}/fork", methods=["POST"])
+@router.api_route("/v1/runs/{id}/events", methods=["GET"])
+@router.api_route("/v1/decisions", methods=["POST"])
+@router.api_route("/v1/sessions", methods=_ANY)
+@router.api_route("/v1/sessions/{rest:path}", methods=_ANY)
+@router.api_route("/v1/search", methods=["GET"])
+@router.api_route("/v1/feedback", methods=["GET", "POST"])
+@router.api_route("/v1/usage", methods=["GET"])
+@router.api_route("/v1/agents", methods=["GET"])
+@router.api_route("/v1/agents/{name:path}", methods=["GET"])
+@router.api_route("/metrics", methods=["GET"])
+async def not_supported(request: Request, principal: Anybody) -> Response:
+    """Say that this call comes later."""
+    return problem(
+        "not_supported",
+        f"{request.method} {request.url.path} is not supported by this build yet.",
+        status=404,
+    )

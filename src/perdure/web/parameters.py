@@ -1,0 +1,71 @@
+"""Path and query parameters."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar
+from uuid import UUID
+
+from fastapi import Depends, Path
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
+
+from perdure.errors import NotFoundError, NotSupportedError
+from perdure.paging import DEFAULT_LIMIT, MAX_LIMIT, Order, PageRequest
+
+_IdText = Annotated[str, WithJsonSchema({"type": "string", "format": "uuid"})]
+
+
+async def _run_id(id: Annotated[_IdText, Path(description="A run's id.")]) -> UUID:
+    return _parse("run", id)
+
+
+async def _interruption_id(
+    id: Annotated[_IdText, Path(description="An interruption's id.")],
+) -> UUID:
+    return _parse("interruption", id)
+
+
+def _parse(kind: str, text: str) -> UUID:
+    try:
+        return UUID(text)
+    except ValueError:
+        # What is no id is the id of nothing.
+        raise NotFoundError(kind, text[:64]) from None
+
+
+RunId = Annotated[UUID, Depends(_run_id)]
+InterruptionId = Annotated[UUID, Depends(_interruption_id)]
+
+
+class Query(BaseModel):
+    """A query whose unknown names are refused, and whose later ones are named as such."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    later: ClassVar[dict[str, str]] = {}
+    """Names of the contract this build does not keep yet, and what they would do."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_later(cls, data: Any) -> Any:
+        for name, what in cls.later.items():
+            if name in data:
+                raise NotSupportedError.at(f"/query/{name}", f"{what} is not supported yet.")
+        return data
+
+
+class NewestFirst(Query):
+    """A page, newest first unless asked otherwise."""
+
+    limit: Annotated[int, Field(ge=1, le=MAX_LIMIT)] = DEFAULT_LIMIT
+    after: Annotated[UUID | None, Field(description="Go on after this id.")] = None
+    order: Order = "desc"
+
+    def page(self) -> PageRequest:
+        """Return it as the store takes it."""
+        return PageRequest(self.limit, self.after, self.order)
+
+
+class OldestFirst(NewestFirst):
+    """A page, oldest first unless asked otherwise."""
+
+    order: Order = "asc"

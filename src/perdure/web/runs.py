@@ -1,0 +1,230 @@
+"""``/v1/runs``: start, read, wait for, cancel, resume, delete."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar
+from uuid import UUID
+
+from fastapi import APIRouter, Request
+from fastapi import Query as QueryParameters
+from pydantic import AwareDatetime, Field
+from starlette.responses import Response
+
+from perdure.access.principals import Principal
+from perdure.db import Connection
+from perdure.runs import records, resume, store
+from perdure.web import answers
+from perdure.web.auth import RunReader, RunWriter
+from perdure.web.idempotency import Done, IdempotencyHeader, perform
+from perdure.web.parameters import NewestFirst, OldestFirst, Query, RunId
+from perdure.web.rendering import json_response
+from perdure.web.schemas import Nothing, StartRun
+from perdure.web.state import address, api_of
+
+router = APIRouter(prefix="/v1/runs", tags=["runs"])
+
+MAX_WAIT_SECONDS = 60
+
+
+class RunsQuery(NewestFirst):
+    """Which runs, and which page of them."""
+
+    later: ClassVar[dict[str, str]] = {"session_id": "listing a session's runs"}
+
+    status: answers.RunStatus | None = None
+    agent: str | None = None
+    user_id: str | None = None
+    created_after: AwareDatetime | None = None
+    created_before: AwareDatetime | None = None
+
+    def only(self) -> store.RunFilter:
+        """Return the filter as the store takes it."""
+        return store.RunFilter(
+            status=self.status,
+            agent=self.agent,
+            user_id=self.user_id,
+            created_after=self.created_after,
+            created_before=self.created_before,
+        )
+
+
+class RunQuery(Query):
+    """How long to wait."""
+
+    wait: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=MAX_WAIT_SECONDS,
+            allow_inf_nan=False,
+            description="Answer when the run rests or ends, or after so many seconds.",
+        ),
+    ] = 0
+
+
+@router.post("", status_code=202, response_model=answers.Run)
+async def start_run(
+    request: Request, principal: RunWriter, body: StartRun, key: IdempotencyHeader = None
+) -> Response:
+    """Start a run. It is accepted when the answer comes, and reaches its end whatever dies."""
+    api = api_of(request)
+
+    async def start(conn: Connection) -> Done:
+        run_id = await store.start_run(
+            conn,
+            store.NewRun(
+                tenant_id=principal.tenant_id,
+                agent=body.agent,
+                input=body.input,
+                context=api.registry.check_start(body.agent, body.context),
+                user_id=body.user_id,
+                metadata=body.metadata or {},
+                max_turns=body.max_turns or api.registry.default_max_turns,
+                priority=body.priority,
+                delay_seconds=body.delay_seconds,
+            ),
+        )
+        run = await store.get_run(conn, tenant_id=principal.tenant_id, run_id=run_id)
+        return Done(202, run, {"Location": address(request, f"/v1/runs/{run_id}")})
+
+    return await perform(request, principal, key, start)
+
+
+@router.get("", response_model=answers.List[answers.Run])
+async def list_runs(
+    request: Request, principal: RunReader, query: Annotated[RunsQuery, QueryParameters()]
+) -> Response:
+    """List runs."""
+    async with api_of(request).connection() as conn:
+        page = await store.list_runs(
+            conn, tenant_id=principal.tenant_id, only=query.only(), page=query.page()
+        )
+    return json_response(page.as_dict())
+
+
+@router.get("/{id}", response_model=answers.Run)
+async def get_run(
+    request: Request,
+    principal: RunReader,
+    run_id: RunId,
+    query: Annotated[RunQuery, QueryParameters()],
+) -> Response:
+    """Read a run, at once or when it rests."""
+    api = api_of(request)
+
+    async def rests() -> bool | None:
+        async with api.connection() as conn:
+            status = await store.run_status(conn, tenant_id=principal.tenant_id, run_id=run_id)
+        return status not in store.UNDER_WAY or None
+
+    if query.wait:
+        await api.waiters.until(str(run_id), rests, seconds=query.wait)
+    async with api.connection() as conn:
+        run = await store.get_run(conn, tenant_id=principal.tenant_id, run_id=run_id)
+    return json_response(run)
+
+
+@router.post("/{id}/cancel", status_code=202, response_model=answers.Run)
+async def cancel_run(
+    request: Request,
+    principal: RunWriter,
+    run_id: RunId,
+    body: Nothing | None = None,
+    key: IdempotencyHeader = None,
+) -> Response:
+    """Cancel a run: at once where it rests, else as soon as its worker has stopped it."""
+
+    async def cancel(conn: Connection) -> Done:
+        new = await resume.cancel(conn, tenant_id=principal.tenant_id, run_id=run_id)
+        run = await store.get_run(conn, tenant_id=principal.tenant_id, run_id=run_id)
+        return Done(202 if new else 200, run)
+
+    return await perform(request, principal, key, cancel)
+
+
+@router.post("/{id}/resume", status_code=202, response_model=answers.Run)
+async def resume_run(
+    request: Request,
+    principal: RunWriter,
+    run_id: RunId,
+    body: Nothing | None = None,
+    key: IdempotencyHeader = None,
+) -> Response:
+    """Run a failed run again from its latest state. What was recorded since then stands."""
+
+    async def retry(conn: Connection) -> Done:
+        await resume.retry(conn, tenant_id=principal.tenant_id, run_id=run_id)
+        run = await store.get_run(conn, tenant_id=principal.tenant_id, run_id=run_id)
+        return Done(202, run)
+
+    return await perform(request, principal, key, retry)
+
+
+@router.delete("/{id}", status_code=204)
+async def delete_run(request: Request, principal: RunWriter, run_id: RunId) -> Response:
+    """Delete a finished run and all it left."""
+    async with api_of(request).connection() as conn:
+        await store.delete_run(conn, tenant_id=principal.tenant_id, run_id=run_id)
+    return Response(status_code=204)
+
+
+async def _records(
+    kind: records.Records, request: Request, principal: Principal, run_id: UUID, query: NewestFirst
+) -> Response:
+    async with api_of(request).connection() as conn:
+        page = await records.list_records(
+            conn, kind, tenant_id=principal.tenant_id, run_id=run_id, page=query.page()
+        )
+    return json_response(page.as_dict())
+
+
+@router.get("/{id}/items", response_model=answers.List[answers.Item])
+async def list_items(
+    request: Request,
+    principal: RunReader,
+    run_id: RunId,
+    query: Annotated[OldestFirst, QueryParameters()],
+) -> Response:
+    """List what was said and called, in order."""
+    return await _records("items", request, principal, run_id, query)
+
+
+@router.get("/{id}/tool_calls", response_model=answers.List[answers.ToolCall])
+async def list_tool_calls(
+    request: Request,
+    principal: RunReader,
+    run_id: RunId,
+    query: Annotated[OldestFirst, QueryParameters()],
+) -> Response:
+    """List the tool calls, each with what became of it."""
+    return await _records("tool_calls", request, principal, run_id, query)
+
+
+@router.get("/{id}/checkpoints", response_model=answers.List[answers.Checkpoint])
+async def list_checkpoints(
+    request: Request,
+    principal: RunReader,
+    run_id: RunId,
+    query: Annotated[OldestFirst, QueryParameters()],
+) -> Response:
+    """List the saved states."""
+    return await _records("checkpoints", request, principal, run_id, query)
+
+
+@router.get("/{id}/usage", response_model=answers.List[answers.Usage])
+async def list_usage(
+    request: Request,
+    principal: RunReader,
+    run_id: RunId,
+    query: Annotated[NewestFirst, QueryParameters()],
+) -> Response:
+    """List what each model reply used."""
+    return await _records("usage", request, principal, run_id, query)
+
+
+@router.get("/{id}/state", response_model=answers.RunState)
+async def get_state(request: Request, principal: RunReader, run_id: RunId) -> Response:
+    """Read the state the run would go on from."""
+    async with api_of(request).connection() as conn:
+        state = await records.get_state(conn, tenant_id=principal.tenant_id, run_id=run_id)
+    return json_response(state)

@@ -1,0 +1,169 @@
+"""Bodies the API takes. What it gives stands in ``answers``."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
+
+from perdure.errors import InvalidRequestError, NotSupportedError
+from perdure.interruptions.rules import MAX_MESSAGE, UNSET, Decision
+
+MAX_TURNS = 10_000
+MAX_DELAY_SECONDS = 366 * 24 * 3600
+_MAX_PRIORITY = 2**31 - 1
+_ROLES = ("user", "assistant", "system", "developer")
+
+
+def _check_input(value: Any) -> Any:
+    if isinstance(value, str) and value:
+        return value
+    if not isinstance(value, list) or not value:
+        raise InvalidRequestError.at(
+            "/input", "has to be text or a list of Responses input items, and not empty."
+        )
+    for index, item in enumerate(value):
+        _check_item(f"/input/{index}", item)
+    return value
+
+
+def _check_item(pointer: str, item: Any) -> None:
+    if not isinstance(item, dict):
+        raise InvalidRequestError.at(pointer, "has to be an object.")
+    kind = item.get("type", "message")
+    if not isinstance(kind, str) or not kind:
+        raise InvalidRequestError.at(f"{pointer}/type", "has to be text.")
+    if kind != "message":
+        return
+    if item.get("role") not in _ROLES:
+        raise InvalidRequestError.at(f"{pointer}/role", f"has to be one of {', '.join(_ROLES)}.")
+    content = item.get("content")
+    if isinstance(content, str):
+        return
+    if not isinstance(content, list) or not content:
+        raise InvalidRequestError.at(f"{pointer}/content", "has to be text or a list of parts.")
+    for number, part in enumerate(content):
+        if not isinstance(part, dict) or not isinstance(part.get("type"), str):
+            raise InvalidRequestError.at(
+                f"{pointer}/content/{number}", "has to be an object with a type."
+            )
+
+
+RunInput = Annotated[
+    Any,
+    # Raises errors of ours: they name the very place within the items.
+    AfterValidator(_check_input),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string", "minLength": 1},
+                {"type": "array", "minItems": 1, "items": {"type": "object"}},
+            ],
+            "description": "Text, or a list of Responses input items.",
+        }
+    ),
+]
+Text255 = Annotated[str, Field(min_length=1, max_length=255)]
+
+
+class Body(BaseModel):
+    """A body whose unknown fields are refused, and whose later ones are named as such."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    later: ClassVar[dict[str, str]] = {}
+    """Fields of the contract this build does not keep yet, and what they would do."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_later(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        for name, what in cls.later.items():
+            if data.get(name) is not None:
+                raise NotSupportedError.at(f"/{name}", f"{what} is not supported yet.")
+        return {name: value for name, value in data.items() if name not in cls.later}
+
+
+class Nothing(Body):
+    """A body without fields, for calls that need none."""
+
+
+class StartRun(Body):
+    """A run to start."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"agent": "support", "input": "Refund order 42"},
+                {
+                    "agent": "support",
+                    "input": [{"role": "user", "content": "Refund order 42"}],
+                    "user_id": "alice",
+                    "metadata": {"ticket": "T-1"},
+                    "max_turns": 20,
+                },
+            ]
+        }
+    )
+    later: ClassVar[dict[str, str]] = {
+        "session_id": "running within a session",
+        "session_key": "running within a session",
+        "task": "naming a task",
+        "timeout_seconds": "a time limit",
+        "budget": "a budget",
+    }
+
+    agent: Annotated[str, Field(min_length=1)]
+    input: RunInput
+    context: Annotated[
+        Any, Field(description="JSON given to the tools; fits the engine's context type.")
+    ] = None
+    user_id: Text255 | None = None
+    metadata: Annotated[dict[str, Any] | None, Field(description="Yours; only stored.")] = None
+    max_turns: Annotated[int, Field(ge=1, le=MAX_TURNS)] | None = None
+    priority: Annotated[
+        int, Field(ge=0, le=_MAX_PRIORITY, description="Of waiting runs the lowest goes first.")
+    ] = 0
+    delay_seconds: Annotated[float, Field(ge=0, le=MAX_DELAY_SECONDS)] | None = None
+
+
+class Decide(Body):
+    """A decision on an interruption."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"decision": "approve", "digest": "sha256:" + "0f" * 32},
+                {"decision": "reject", "message": "Ask the customer first."},
+                {"decision": "resolve", "outcome": "done", "result": "refunded"},
+            ]
+        }
+    )
+
+    decision: Literal["approve", "reject", "answer", "resolve"]
+    digest: Annotated[
+        str | None, Field(description="What was shown to you; needed to approve.")
+    ] = None
+    message: Annotated[str, Field(max_length=MAX_MESSAGE)] | None = None
+    outcome: Literal["done", "not_done", "abandon"] | None = None
+    result: Annotated[Any, Field(description="With the outcome done: what the tool returned.")] = (
+        None
+    )
+    arguments: Annotated[Any, Field(description="Not supported yet.")] = None
+    answer: Annotated[Any, Field(description="Not supported yet.")] = None
+    remember: Annotated[Any, Field(description="Not supported yet.")] = None
+
+    def to_decision(self) -> Decision:
+        """Return it as the rules take it; what was not sent is unset, null is null."""
+        sent = self.model_fields_set
+        return Decision(
+            decision=self.decision,
+            digest=self.digest,
+            message=self.message,
+            outcome=self.outcome,
+            result=self.result if "result" in sent else UNSET,
+            arguments=UNSET if self.arguments is None else self.arguments,
+            answer=UNSET if self.answer is None else self.answer,
+            remember=UNSET if self.remember is None else self.remember,
+        )

@@ -1,0 +1,61 @@
+"""What the routes of one app share."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from fastapi import Request
+
+from perdure.access.principals import Principal
+from perdure.db import Connection, Pool
+from perdure.notify import Waiters
+
+CONNECTION_SECONDS = 5.0
+"""How long a request waits for a free connection before it is told to come back."""
+
+
+class StartRules(Protocol):
+    """What a new run is checked against: ``runs.registry.Registry``."""
+
+    default_max_turns: int
+
+    @property
+    def agent_names(self) -> list[str]:
+        """Names of the agents a run may start with."""
+
+    def check_start(self, agent: str, context: Any) -> Any:
+        """Return the context to store, or raise InvalidRequestError."""
+
+
+@dataclass(frozen=True, slots=True)
+class Api:
+    """The parts an app was made of."""
+
+    pool: Callable[[], Pool]
+    registry: StartRules
+    waiters: Waiters
+    authenticate: Callable[[Request], Awaitable[Principal]]
+
+    def connection(self) -> AbstractAsyncContextManager[Connection]:
+        """Borrow a connection for a ``with`` block; in autocommit, rows are dictionaries."""
+        return self.pool().connection(timeout=CONNECTION_SECONDS)
+
+
+def api_of(request: Request) -> Api:
+    """Return the parts of the app that serves ``request``."""
+    api: Api = request.app.state.api
+    return api
+
+
+def own_path(request: Request) -> str:
+    """Return the path within this app, wherever a host application has mounted it."""
+    path: str = request.scope["path"]
+    return path.removeprefix(request.scope.get("root_path", ""))
+
+
+def address(request: Request, path: str) -> str:
+    """Return ``path`` of this app as it is reached from outside, for a ``Location``."""
+    return f"{request.scope.get('root_path', '')}{path}"
