@@ -1,3 +1,32 @@
-"""Perdure: OpenAI Agents SDK runs that outlive their process."""
+"""Perdure: OpenAI Agents SDK runs that outlive their process.
+
+The public names load when first asked for: the Agents SDK takes seconds to import, and commands
+that need no agents should not wait for it.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from perdure.engine import Engine, Interruption, Run
+    from perdure.ledger.effects import effect, tool_call
+
+_HOMES = {
+    "Engine": "perdure.engine",
+    "Interruption": "perdure.engine",
+    "Run": "perdure.engine",
+    "effect": "perdure.ledger.effects",
+    "tool_call": "perdure.ledger.effects",
+}
+
+__all__ = ["Engine", "Interruption", "Run", "__version__", "effect", "tool_call"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'perdure' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

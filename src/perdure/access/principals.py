@@ -83,3 +83,8 @@ class Principal:
 def local_principal() -> Principal:
     """Whoever sits at this machine: everything is allowed, in the default tenant."""
     return Principal("local", None, "local user", DEFAULT_TENANT, frozenset({Role.ADMIN}))
+
+
+def program_principal(subject: str | None) -> Principal:
+    """The program the engine runs in, acting for ``subject`` where it names one."""
+    return Principal("program", None, subject, DEFAULT_TENANT, frozenset({Role.ADMIN}))

@@ -122,10 +122,14 @@ class Journal:
                     return reply
         return None
 
-    @property
-    def replaying(self) -> bool:
-        """Whether recorded replies are left to be consumed."""
-        return any(self._replies.values())
+    def reply_of(self, call_ids: Iterable[str]) -> RecordedReply | None:
+        """Return the unconsumed reply that asked for ``call_ids``, or None."""
+        wanted = list(call_ids)
+        for queue in self._replies.values():
+            for reply in queue:
+                if reply.call_ids == wanted:
+                    return reply
+        return None
 
     def doubts(self) -> list[RecordedCall]:
         """Return the calls whose effect is unknown, which a person has to settle first."""

@@ -56,6 +56,8 @@ def decode_output(stored: dict[str, Any], adapter: TypeAdapter[Any] | None = Non
             return parts if stored.get("list") else parts[0]
         case "json":
             typed = adapter is not None and stored.get("typed")
-            return adapter.validate_python(stored["value"]) if typed and adapter else stored["value"]
+            return (
+                adapter.validate_python(stored["value"]) if typed and adapter else stored["value"]
+            )
         case other:
             raise ValueError(f"A stored tool output has the unknown type {other!r}.")

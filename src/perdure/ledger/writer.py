@@ -46,7 +46,7 @@ class LedgerWriter:
         self._task = asyncio.create_task(self._run(), name="perdure-ledger-writer")
         return self
 
-    async def __aexit__(self, *_: object) -> None:
+    async def __aexit__(self, *exc: object) -> None:
         if self._task is not None:
             self._task.cancel()
             with suppress(asyncio.CancelledError):
@@ -112,9 +112,7 @@ class LedgerWriter:
             if n not in accepted:
                 future.set_exception(Fenced(entry["run_id"], epoch=entry["epoch"]))
             elif not accepted[n]:
-                future.set_exception(
-                    _rejected(entry, "the call is in no state it may start from.")
-                )
+                future.set_exception(_rejected(entry, "the call is in no state it may start from."))
             else:
                 future.set_result(None)
 

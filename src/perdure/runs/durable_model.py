@@ -301,7 +301,9 @@ def _failure(event: Any) -> Exception:
     error = getattr(response, "error", None) or getattr(response, "incomplete_details", None)
     code = getattr(error, "code", None) or getattr(event, "code", None)
     text = getattr(error, "message", None) or getattr(error, "reason", None)
-    message = f"{event.type}: {text or getattr(event, 'message', None) or code or 'no reason given'}"
+    message = (
+        f"{event.type}: {text or getattr(event, 'message', None) or code or 'no reason given'}"
+    )
     return StreamCut(message) if code in _PASSING_FAILURES else ReplyFailed(message)
 
 

@@ -20,6 +20,7 @@ from agents import (
     LocalShellTool,
     ShellCallOutcome,
     ShellCommandOutput,
+    ShellExecutor,
     ShellResult,
     ShellTool,
 )
@@ -53,8 +54,8 @@ def wrap_tool(tool: Tool, *, agent: str) -> Tool:
             return tool if isinstance(tool.on_invoke_tool, _Invoker) else _function_tool(tool)
         case CustomTool():
             return _custom_tool(tool)
-        case ShellTool() if tool.executor is not None:
-            return _shell_tool(tool)
+        case ShellTool(executor=executor) if executor is not None:
+            return _shell_tool(tool, executor)
         case LocalShellTool():
             return _local_shell_tool(tool)
         case ApplyPatchTool():
@@ -107,7 +108,7 @@ class _Invoker(_FailureHandlingFunctionToolInvoker):
             token = _handled_error.set(handled)
             try:
                 value, from_sdk = await invoke_function_tool(tool, ctx, input)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - recorded, then raised again
                 return _raised(error)
             finally:
                 _handled_error.reset(token)
@@ -174,7 +175,7 @@ async def _native(
     async def run() -> Outcome:
         try:
             value = await _maybe_await(invoke())
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - recorded, then raised again
             return _raised(error)
         return Outcome(value=value, stored=encode(value))
 
@@ -204,16 +205,12 @@ def _custom_tool(tool: CustomTool) -> CustomTool:
     return outer
 
 
-def _shell_tool(tool: ShellTool) -> ShellTool:
+def _shell_tool(tool: ShellTool, executor: ShellExecutor) -> ShellTool:
     outer = copy.copy(tool)
-    executor = tool.executor
-    assert executor is not None
 
     async def execute(request: Any) -> Any:
         arguments = dataclasses.asdict(request.data.action)
-        call = Call(
-            request.data.call_id, tool.name, "shell", effect_of(tool, _UNMARKED), arguments
-        )
+        call = Call(request.data.call_id, tool.name, "shell", effect_of(tool, _UNMARKED), arguments)
         return await _native(call, lambda: executor(request), _encode_shell, _decode_shell)
 
     outer.executor = execute
@@ -289,10 +286,9 @@ class _Editor:
             arguments["diff"] = operation.diff
         execution = current_execution.get()
         call_id = "" if execution is None else _patch_call_id(execution, arguments)
-        call = Call(
-            call_id, self._tool.name, "apply_patch", effect_of(self._tool, _UNMARKED), dict(arguments)
-        )
-        edit = getattr(self._tool.editor, method)
+        tool = self._tool
+        call = Call(call_id, tool.name, "apply_patch", effect_of(tool, _UNMARKED), dict(arguments))
+        edit = getattr(tool.editor, method)
         return await _native(call, lambda: edit(operation), _encode_patch, _decode_patch)
 
 

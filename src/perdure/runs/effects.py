@@ -195,9 +195,7 @@ async def _in_transaction(
         async with execution.pool.connection() as conn:
             try:
                 async with conn.transaction():
-                    token = current_tool_call.set(
-                        _tool_call(execution, scope, call, attempt, conn)
-                    )
+                    token = current_tool_call.set(_tool_call(execution, scope, call, attempt, conn))
                     try:
                         outcome = await run()
                     finally:

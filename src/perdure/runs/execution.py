@@ -37,6 +37,20 @@ def scope_text(scope: tuple[str, ...]) -> str:
     return SCOPE_SEPARATOR.join(scope)
 
 
+class CancelRequested(StopSegment):
+    """Somebody cancelled the run: nothing is waited for."""
+
+    def __init__(self, run_id: UUID) -> None:
+        super().__init__(run_id, f"Run {run_id} is cancelled.")
+
+
+class Stopping(StopSegment):
+    """This process ends: the segment goes on in another one, or in this one's next life."""
+
+    def __init__(self, run_id: UUID) -> None:
+        super().__init__(run_id, f"Run {run_id} is handed over, as this worker stops.")
+
+
 @dataclass(eq=False)
 class Execution:
     """An execution of a segment: its key and epoch, its journal, what is under way."""
@@ -150,6 +164,13 @@ class Execution:
     async def idle(self) -> None:
         """Wait until no effect is under way."""
         await self._idle.wait()
+
+    def rebase(self, base_seq: int) -> None:
+        """Go on after a checkpoint: what came before it is in the state."""
+        self.journal.rebase(base_seq)
+        self._hashers.clear()
+        self.scopes.clear()
+        self.started.clear()
 
     async def refuse_unmatched(self, scope: str, agent: str) -> None:
         """Park when a recorded reply with effects was not asked for again.

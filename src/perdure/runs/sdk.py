@@ -9,16 +9,23 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from agents import FunctionTool
+from agents import Agent, FunctionTool, RunState
+from agents._tool_identity import get_tool_approval_item_call_id
 from agents.agent_tool_state import get_agent_tool_state_scope, peek_agent_tool_run_result
+from agents.items import ToolApprovalItem
 from agents.models._retry_runtime import get_retry_after, provider_managed_retries_disabled
 from agents.run_internal.model_retry import _normalize_retry_error
+from agents.run_internal.run_steps import NextStepRunAgain
 from agents.tool import _DEFAULT_FAILURE_HANDLED_ATTR, _invoke_function_tool_with_metadata
 from agents.tool_context import ToolContext
 from agents.version import __version__ as sdk_version
 
 __all__ = [
     "SYNC_TOOL_MARKER",
+    "approval_call_id",
+    "current_agent_name",
+    "current_turn",
+    "goes_on",
     "invoke_function_tool",
     "mark_default_failure",
     "nested_interruptions",
@@ -79,3 +86,24 @@ def retryable(error: Exception) -> tuple[bool, float | None]:
     if normalized.status_code is not None:
         return normalized.status_code in _RETRIED_STATUSES, get_retry_after(error)
     return bool(normalized.is_network_error or normalized.is_timeout), get_retry_after(error)
+
+
+def approval_call_id(item: ToolApprovalItem) -> str:
+    """Return the id of the call an interruption is about."""
+    return get_tool_approval_item_call_id(item) or ""
+
+
+def current_agent_name(state: RunState[Any, Agent[Any]]) -> str:
+    """Return the name of the agent whose turn it is in ``state``."""
+    agent = state._current_agent
+    return agent.name if agent is not None else ""
+
+
+def current_turn(state: RunState[Any, Agent[Any]]) -> int:
+    """Return how many turns ``state`` has taken."""
+    return int(state._current_turn)
+
+
+def goes_on(state: RunState[Any, Agent[Any]]) -> bool:
+    """Whether a state made after a soft cancel has another turn to take."""
+    return isinstance(state._current_step, NextStepRunAgain)

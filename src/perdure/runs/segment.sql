@@ -101,16 +101,20 @@ UPDATE perdure.tool_calls SET base_seq = %(state_seq)s
 
 -- name: await_approval
 UPDATE perdure.tool_calls SET status = 'awaiting_approval'
- WHERE run_id = %(run_id)s AND id = ANY(%(calls)s) AND status IN ('proposed', 'executing')
+ WHERE run_id = %(run_id)s AND id = ANY(%(ids)s) AND status IN ('proposed', 'executing')
 
 -- Calls a reply's commit marked as begun and that never were.
 -- name: not_begun
 UPDATE perdure.tool_calls SET status = 'proposed', attempt = 0, started_at = NULL
- WHERE run_id = %(run_id)s AND id = ANY(%(calls)s) AND status = 'executing'
+ WHERE run_id = %(run_id)s AND id = ANY(%(ids)s) AND status = 'executing'
 
 -- name: doubt
 UPDATE perdure.tool_calls SET status = 'uncertain', started_at = COALESCE(started_at, now())
- WHERE run_id = %(run_id)s AND id = ANY(%(calls)s) AND status IN ('executing', 'proposed')
+ WHERE run_id = %(run_id)s AND id = ANY(%(ids)s) AND status IN ('executing', 'proposed')
+
+-- name: supersede
+UPDATE perdure.model_responses SET superseded = true
+ WHERE run_id = %(run_id)s AND id = ANY(%(ids)s)
 
 -- name: insert_interruptions
 INSERT INTO perdure.interruptions (

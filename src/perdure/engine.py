@@ -1,0 +1,380 @@
+"""The engine: agents made durable, in a program of one's own or behind the commands.
+
+``async with engine:`` opens the database, runs a worker in this process, and takes starts and
+decisions. ``engine.api()`` is the same over HTTP.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING, Any, Self
+from uuid import UUID
+
+from agents import Agent, ModelProvider, RunConfig, RunErrorHandlers, RunHooks
+from psycopg import AsyncConnection
+from pydantic import BaseModel
+
+from perdure import __version__
+from perdure.access.principals import DEFAULT_TENANT, Principal, program_principal
+from perdure.config import Settings
+from perdure.db import Pool, open_pool
+from perdure.embedded import running as embedded_server
+from perdure.errors import ConfigurationError
+from perdure.idempotency import IdempotencyKey, RecordedAnswer, claim, hash_request, record
+from perdure.interruptions.queries import get_interruption
+from perdure.interruptions.rules import Decision
+from perdure.ledger.effects import EffectName, parse_effect
+from perdure.migrate import migrate
+from perdure.migrate import status as migration_status
+from perdure.notify import RUNS, Listener, Waiters
+from perdure.runs import resume, store
+from perdure.runs.dbos_schema import migrate_dbos
+from perdure.runs.registry import Registry
+from perdure.runs.store import NewRun
+from perdure.worker.worker import Worker
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI, Request
+
+_LOG = logging.getLogger(__name__)
+_START_ROUTE = "engine.start"
+
+Authenticate = Callable[["Request"], Awaitable[Principal]]
+
+
+class Engine:
+    """Agents of the OpenAI Agents SDK, run durably.
+
+    ``agents`` are the agents runs may start with; what they hand off to or use as tools comes
+    along. ``model_provider``, ``run_config``, ``hooks`` and ``error_handlers`` are the SDK's own.
+    ``context_type`` is a pydantic model each run's context is validated against, stored as, and
+    given back to tools as. ``default_effect`` is what an unmarked tool counts as.
+    ``database_url`` is ``DATABASE_URL`` by default; without either an embedded Postgres is used.
+
+    Raises:
+        ConfigurationError: no agents, two of one name, a tool that cannot be made durable.
+    """
+
+    def __init__(
+        self,
+        agents: Sequence[Agent[Any]],
+        *,
+        model_provider: ModelProvider | None = None,
+        run_config: RunConfig | None = None,
+        hooks: RunHooks[Any] | None = None,
+        error_handlers: RunErrorHandlers[Any] | None = None,
+        context_type: type[BaseModel] | None = None,
+        default_effect: EffectName = "at_most_once",
+        database_url: str | None = None,
+        concurrency: int = 64,
+    ) -> None:
+        self.registry = Registry(
+            roots=list(agents),
+            run_config=run_config if run_config is not None else RunConfig(),
+            model_provider=model_provider,
+            hooks=hooks,
+            error_handlers=error_handlers,
+            context_type=context_type,
+            default_effect=parse_effect(default_effect),
+        )
+        self._database_url = database_url
+        self._concurrency = concurrency
+        self._pool: Pool | None = None
+        self._waiters = Waiters()
+        self._worker: Worker | None = None
+        self._stack: AsyncExitStack | None = None
+
+    async def __aenter__(self) -> Self:
+        stack = AsyncExitStack()
+        await stack.enter_async_context(self.running(worker=True))
+        self._stack = stack
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        stack, self._stack = self._stack, None
+        if stack is not None:
+            await stack.aclose()
+
+    @asynccontextmanager
+    async def running(
+        self, *, worker: bool = True, migrate_first: bool = True, url: str | None = None
+    ) -> AsyncIterator[Self]:
+        """Open the database and, with ``worker``, run segments in this process, inside the block.
+
+        ``migrate_first`` brings the database up to date; without it, one that is behind is
+        refused.
+
+        Raises:
+            ConfigurationError: the engine is running already, or the process runs DBOS itself.
+            MigrationError: the database is behind, or newer than this build.
+            UnavailableError: the database does not answer.
+        """
+        if self._pool is not None:
+            raise ConfigurationError("This engine is running already; enter it once.")
+        async with AsyncExitStack() as stack:
+            url = url or self._database_url or Settings.from_env().database_url
+            if url is None:
+                server = await stack.enter_async_context(embedded_server())
+                url = server.url
+                _LOG.info("No DATABASE_URL: using the embedded Postgres.")
+            await _prepare(url, migrate_first=migrate_first)
+            self._pool = await stack.enter_async_context(await open_pool(url, 2, 16))
+            stack.callback(self._forget)
+            await stack.enter_async_context(Listener(url, {RUNS: self._waiters.notify}))
+            if worker:
+                self._worker = await stack.enter_async_context(
+                    Worker(
+                        self.registry,
+                        self._pool,
+                        url,
+                        concurrency=self._concurrency,
+                        version=__version__,
+                    )
+                )
+            yield self
+
+    def _forget(self) -> None:
+        self._pool = None
+        self._worker = None
+
+    @property
+    def pool(self) -> Pool:
+        """The open pool.
+
+        Raises:
+            ConfigurationError: outside ``async with engine``.
+        """
+        if self._pool is None:
+            raise ConfigurationError(
+                "The engine is not running: use it inside `async with engine:`."
+            )
+        return self._pool
+
+    @property
+    def waiters(self) -> Waiters:
+        """Who waits for a run of this process to change."""
+        return self._waiters
+
+    async def start(
+        self,
+        agent: str,
+        input: str | list[dict[str, Any]],
+        *,
+        context: Any = None,
+        user_id: str | None = None,
+        metadata: dict[str, Any] | None = None,
+        max_turns: int | None = None,
+        priority: int = 0,
+        delay_seconds: float | None = None,
+        idempotency_key: str | None = None,
+        connection: AsyncConnection[Any] | None = None,
+    ) -> Run:
+        """Accept a run and return it; it is queued when this returns (or ``connection`` commits).
+
+        ``input`` is a text or Responses input items; ``context`` fits the engine's context type.
+        Of waiting runs the lowest ``priority`` goes first. The same ``idempotency_key`` within 24
+        hours returns the run it first started. With ``connection`` the start joins the caller's
+        transaction: no commit, no run.
+
+        Raises:
+            InvalidRequestError: an unknown agent, or a context that does not fit.
+            IdempotencyConflictError: the key was used for another start.
+        """
+        if isinstance(context, BaseModel):
+            context = context.model_dump(mode="json")
+        new = NewRun(
+            tenant_id=DEFAULT_TENANT,
+            agent=agent,
+            input=input,
+            context=self.registry.check_start(agent, context),
+            max_turns=max_turns or self.registry.default_max_turns,
+            user_id=user_id,
+            metadata=metadata or {},
+            priority=priority,
+            delay_seconds=delay_seconds,
+        )
+        if connection is not None:
+            return Run(self, await _start(connection, new, idempotency_key))
+        async with self.pool.connection() as conn, conn.transaction():
+            run_id = await _start(conn, new, idempotency_key)
+        return Run(self, run_id)
+
+    async def get(self, run_id: UUID | str) -> Run:
+        """Return a run as it stands.
+
+        Raises:
+            NotFoundError: there is none.
+        """
+        return await Run(self, UUID(str(run_id))).refresh()
+
+    async def decide(
+        self,
+        interruption_id: UUID | str,
+        decision: str,
+        *,
+        digest: str | None = None,
+        message: str | None = None,
+        outcome: str | None = None,
+        result: Any = None,
+        by: str | None = None,
+    ) -> dict[str, Any]:
+        """Decide an interruption and return it; the run goes on when its last one is decided.
+
+        ``decision`` is ``approve`` (with the ``digest`` that was shown), ``reject`` (``message``
+        is read by the model) or ``resolve`` (``outcome`` is ``done`` with ``result``,
+        ``not_done`` or ``abandon``). ``by`` names who decided, for the record.
+
+        Raises:
+            NotFoundError, AlreadyDecidedError, DigestMismatchError, ExpiredError,
+            InvalidRequestError: as over HTTP.
+        """
+        fields: dict[str, Any] = {"decision": decision, "digest": digest, "message": message}
+        if outcome is not None:
+            fields["outcome"] = outcome
+        if result is not None:
+            fields["result"] = result
+        async with self.pool.connection() as conn:
+            await resume.decide_and_resume(
+                conn,
+                tenant_id=DEFAULT_TENANT,
+                interruption_id=UUID(str(interruption_id)),
+                decision=Decision(**fields),
+                by=program_principal(by),
+            )
+            return await get_interruption(
+                conn, tenant_id=DEFAULT_TENANT, interruption_id=UUID(str(interruption_id))
+            )
+
+    async def cancel(self, run_id: UUID | str) -> None:
+        """Cancel a run; one that is running stops within moments.
+
+        Raises:
+            NotFoundError: there is none.
+            InvalidStateError: it has finished otherwise.
+        """
+        async with self.pool.connection() as conn:
+            await resume.cancel(conn, tenant_id=DEFAULT_TENANT, run_id=UUID(str(run_id)))
+
+    def api(self, authenticate: Authenticate | None = None, **options: Any) -> FastAPI:
+        """Return the HTTP API as a FastAPI app to serve or to mount in one's own.
+
+        ``authenticate`` returns who asks, or raises UnauthorizedError; by default service keys
+        are asked for. The engine has to be running while the app serves.
+        """
+        from perdure.web.app import create_app
+
+        return create_app(
+            pool=lambda: self.pool,
+            registry=self.registry,
+            waiters=self._waiters,
+            authenticate=authenticate,
+            **options,
+        )
+
+
+class Run:
+    """A run as it was when last looked at; ``wait`` and ``refresh`` look again."""
+
+    def __init__(self, engine: Engine, run_id: UUID) -> None:
+        self._engine = engine
+        self._id = run_id
+        self._seen: dict[str, Any] = {}
+
+    def __repr__(self) -> str:
+        return f"<Run {self.id} {self._seen.get('status', '')}>"
+
+    @property
+    def id(self) -> str:
+        """Its id."""
+        return str(self._id)
+
+    @property
+    def status(self) -> str:
+        """``queued``, ``running``, ``interrupted``, ``completed``, ``failed`` or ``cancelled``."""
+        return str(self._seen.get("status", "queued"))
+
+    @property
+    def output(self) -> Any:
+        """The final output as JSON; None until it is completed."""
+        return self._seen.get("output")
+
+    @property
+    def error(self) -> dict[str, Any] | None:
+        """``type`` and ``message`` of a failed run."""
+        return self._seen.get("error")
+
+    @property
+    def interruptions(self) -> list[Interruption]:
+        """The questions it waits on."""
+        return [Interruption(one) for one in self._seen.get("interruptions", [])]
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """The whole run, as the HTTP API shows it."""
+        return dict(self._seen)
+
+    async def refresh(self) -> Run:
+        """Look again and return the run itself.
+
+        Raises:
+            NotFoundError: it is gone.
+        """
+        async with self._engine.pool.connection() as conn:
+            self._seen = await store.get_run(conn, tenant_id=DEFAULT_TENANT, run_id=self._id)
+        return self
+
+    async def wait(self, timeout: float | None = None) -> Run:
+        """Wait until the run rests (interrupted or finished) and return it; woken, not polling.
+
+        Raises:
+            TimeoutError: it did not within ``timeout`` seconds.
+        """
+
+        async def rested() -> Run | None:
+            await self.refresh()
+            return None if self.status in ("queued", "running") else self
+
+        run = await self._engine.waiters.until(self.id, rested, seconds=timeout)
+        if run is None:
+            raise TimeoutError(f"Run {self.id} is still {self.status} after {timeout:g} s.")
+        return run
+
+
+class Interruption(dict[str, Any]):
+    """A question a run has stopped on, as the HTTP API shows it; keys are attributes too."""
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self[name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+
+async def _prepare(url: str, *, migrate_first: bool) -> None:
+    if migrate_first:
+        state = await migration_status(url)
+        if state.pending or state.problem:
+            await migrate(Settings.from_env().migrate_url or url, system=migrate_dbos)
+        else:
+            await asyncio.to_thread(migrate_dbos, url)
+        return
+    (await migration_status(url)).require_current()
+
+
+async def _start(conn: AsyncConnection[Any], new: NewRun, key: str | None) -> UUID:
+    if key is None:
+        return await store.start_run(conn, new)
+    content = {"agent": new.agent, "input": new.input, "context": new.context}
+    claimed = IdempotencyKey(new.tenant_id, _START_ROUTE, key, hash_request(content))
+    answer = await claim(conn, claimed)
+    if answer is not None:
+        return UUID(answer.headers["run-id"])
+    run_id = await store.start_run(conn, new)
+    await record(conn, claimed, RecordedAnswer(202, {"run-id": str(run_id)}, b"{}"))
+    return run_id
+
+
+__all__ = ["Engine", "Interruption", "Run"]

@@ -1,0 +1,424 @@
+"""Drives the SDK's runner through one segment, from its base to the next resting point.
+
+The SDK is asked to stop after a turn where a state is due (a handoff, or a long way since the
+last one), the state is written, and the run goes on from it. Whatever stops the segment from
+within lets effects under way finish first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import agents as sdk
+from agents import RunResultStreaming, RunState
+from agents.items import ToolApprovalItem
+from agents.tool_guardrails import ToolGuardrailFunctionOutput
+from pydantic import BaseModel, TypeAdapter
+
+from perdure.errors import PerdureError, StopSegment, Uncertain
+from perdure.interruptions.digest import digest_v1
+from perdure.ledger.journal import RecordedCall
+from perdure.runs.execution import CancelRequested, Execution, current_execution
+from perdure.runs.items import input_rows, item_rows
+from perdure.runs.registry import Registry
+from perdure.runs.sdk import approval_call_id, goes_on
+from perdure.runs.segment import Begun, Checkpoint, Question, Rest, SegmentRows
+from perdure.runs.state import apply_decisions, dump_state, load_state, worth_writing
+
+_GUARDRAILS = (
+    sdk.InputGuardrailTripwireTriggered,
+    sdk.OutputGuardrailTripwireTriggered,
+    sdk.ToolInputGuardrailTripwireTriggered,
+    sdk.ToolOutputGuardrailTripwireTriggered,
+)
+_MODEL = (sdk.ModelBehaviorError, sdk.ModelRefusalError)
+
+
+class Driver:
+    """One execution's way through its segment; ``run`` returns how the segment rests."""
+
+    def __init__(
+        self, registry: Registry, begun: Begun, execution: Execution, rows: SegmentRows
+    ) -> None:
+        self._registry = registry
+        self._begun = begun
+        self._execution = execution
+        self._rows = rows
+        self._agent = registry.agent(begun.agent)
+        self._context = registry.load_context(begun.context)
+        self._stream: RunResultStreaming | None = None
+        self._turns_since = 0
+        self._due: str | None = None
+        execution.on_reply = self._on_reply
+        execution.dump_context = lambda: registry.dump_context(self._context)
+        execution.stored_context = begun.context
+
+    async def run(self) -> Rest:
+        """Run to the next resting point.
+
+        Raises:
+            StopSegment: when another execution owns the segment or the database is gone.
+        """
+        doubts = self._doubts()
+        if doubts:
+            return self._ask_about(doubts)
+        # Tools, hooks and guardrails run outside the workflow's own context: a DBOS step of
+        # theirs would share its step counter and could be given another call's result.
+        context = contextvars.Context()
+        task = asyncio.create_task(self._in_context(), context=context)
+        stopped = self._execution.stopped
+        try:
+            waited: set[asyncio.Future[Any]] = {task, stopped}
+            await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
+            if task.done() and not stopped.done():
+                rest = task.result()
+                await self._execution.flush()
+                if not stopped.done():
+                    return rest
+        finally:
+            await self._wind_down(task)
+        reason = stopped.result()
+        if isinstance(reason, CancelRequested):
+            return Rest("cancelled", doubtful=[call.id for call in self._begun_calls()])
+        if isinstance(reason, Uncertain):
+            return self._ask_about_lost_reply(reason)
+        raise reason
+
+    async def _wind_down(self, task: asyncio.Task[Rest]) -> None:
+        if task.done():
+            return
+        stopped = self._execution.stopped
+        if stopped.done() and not isinstance(stopped.result(), CancelRequested):
+            await self._execution.idle()
+        if self._stream is not None:
+            self._stream.cancel(mode="immediate")
+        task.cancel()
+        await asyncio.wait({task})
+        if self._stream is not None and self._stream.run_loop_task is not None:
+            await asyncio.wait({self._stream.run_loop_task})
+
+    async def _in_context(self) -> Rest:
+        current_execution.set(self._execution)
+        try:
+            return await self._drive()
+        except StopSegment as reason:
+            await self._execution.park(reason)
+        except Exception as error:  # noqa: BLE001 - the run fails and says why
+            return await self._failed(error)
+
+    async def _drive(self) -> Rest:
+        source: str | list[Any] | RunState[Any, Any] = self._begun.input
+        if self._begun.state is not None:
+            source = await load_state(self._begun.state, self._agent, self._context)
+            apply_decisions(source, self._begun.decisions)
+        while True:
+            result = await self._to_next_stop(source)
+            if result.interruptions:
+                return await self._interrupted(result)
+            state = result.to_state()
+            if not goes_on(state):
+                return await self._completed(result, state)
+            await self._write_checkpoint(self._due or "periodic", result, state)
+            source = state
+
+    async def _to_next_stop(
+        self, source: str | list[Any] | RunState[Any, Any]
+    ) -> RunResultStreaming:
+        registry = self._registry
+        self._due = None
+        fresh = not isinstance(source, RunState)
+        self._stream = sdk.Runner.run_streamed(
+            self._agent,
+            source,
+            context=self._context if fresh else None,
+            max_turns=self._begun.max_turns,
+            hooks=registry.hooks,
+            run_config=registry.run_config,
+            error_handlers=registry.error_handlers,
+        )
+        async for _ in self._stream.stream_events():
+            pass
+        return self._stream
+
+    def _on_reply(self, handoff: bool) -> None:
+        self._turns_since += 1
+        turns = self._begun.turn + self._turns_since
+        if handoff:
+            self._due = "handoff"
+        elif worth_writing(self._turns_since, turns):
+            self._due = "periodic"
+        if self._due is not None and self._stream is not None:
+            self._stream.cancel(mode="after_turn")
+
+    def _checkpoint(self, kind: str, state: RunState[Any, Any]) -> Checkpoint:
+        return Checkpoint(
+            kind=kind,
+            seq=self._execution.journal.base_seq + 1,
+            state=dump_state(state, self._registry),
+            context=self._registry.dump_context(self._context),
+        )
+
+    async def _write_checkpoint(
+        self, kind: str, result: RunResultStreaming, state: RunState[Any, Any]
+    ) -> None:
+        await self._execution.flush()
+        await self._execution.check()
+        checkpoint = self._checkpoint(kind, state)
+        await self._rows.checkpoint(checkpoint, self._new_items(result))
+        self._execution.rebase(checkpoint.seq)
+        self._begun = self._begun.moved_on(checkpoint.state.turn)
+        self._turns_since = 0
+
+    def _new_items(self, result: RunResultStreaming) -> list[dict[str, Any]]:
+        rows = input_rows(self._begun.input) + item_rows(result.new_items)
+        return rows[self._rows.items :]
+
+    async def _completed(self, result: RunResultStreaming, state: RunState[Any, Any]) -> Rest:
+        await self._execution.flush()
+        return Rest(
+            "completed",
+            checkpoint=self._checkpoint("final", state),
+            items=self._new_items(result),
+            output=_as_json(result.final_output),
+            not_begun=[call.id for call in self._never_begun()],
+        )
+
+    async def _interrupted(self, result: RunResultStreaming) -> Rest:
+        await self._execution.flush()
+        state = result.to_state()
+        checkpoint = self._checkpoint("interrupted", state)
+        questions = []
+        waiting: list[UUID] = []
+        for ordinal, item in enumerate(state.get_interruptions()):
+            question = await self._approval(ordinal, item, checkpoint.seq)
+            questions.append(question)
+            if question.tool_call_id is not None:
+                waiting.append(question.tool_call_id)
+        return Rest(
+            "interrupted",
+            checkpoint=checkpoint,
+            items=self._new_items(result),
+            questions=questions,
+            awaiting=waiting,
+            not_begun=[call.id for call in self._never_begun()],
+        )
+
+    async def _approval(self, ordinal: int, item: ToolApprovalItem, base_seq: int) -> Question:
+        call_id = approval_call_id(item)
+        call = self._call_of(item, call_id)
+        scope = call.scope if call is not None else ""
+        name = item.qualified_name or item.tool_name or ""
+        arguments: Any = item.arguments if call is None else call.arguments
+        if arguments is None:
+            arguments = (call.arguments_raw if call is not None else None) or ""
+        schema = await self._schema(item)
+        return Question(
+            type="tool_approval",
+            tool_call_id=call.id if call is not None else None,
+            agent=item.agent.name,
+            scope=scope,
+            ordinal=ordinal,
+            tool={"name": name, "call_id": call_id, "arguments": arguments, "schema": schema},
+            digest=self._digest(base_seq, scope, call_id, name, schema, arguments),
+            base_seq=base_seq,
+        )
+
+    def _call_of(self, item: ToolApprovalItem, call_id: str) -> RecordedCall | None:
+        known = self._execution.scopes.get(id(item.raw_item))
+        calls = self._execution.journal.calls
+        if known is not None:
+            return calls.get((known[1], call_id))
+        open_calls = [c for c in calls.values() if c.call_id == call_id and not c.finished]
+        return open_calls[0] if open_calls else None
+
+    async def _schema(self, item: ToolApprovalItem) -> dict[str, Any] | None:
+        agent = item.agent
+        for tool in await agent.get_all_tools(sdk.RunContextWrapper(self._context)):
+            if isinstance(tool, sdk.FunctionTool) and tool.name == item.tool_name:
+                return tool.params_json_schema
+        return None
+
+    def _digest(
+        self,
+        base_seq: int,
+        scope: str,
+        call_id: str,
+        tool: str,
+        schema: dict[str, Any] | None,
+        arguments: Any,
+    ) -> str:
+        return digest_v1(
+            tenant_id=self._execution.tenant_id,
+            run_id=self._execution.run_id,
+            base_seq=base_seq,
+            scope=scope,
+            call_id=call_id,
+            tool=tool,
+            schema=schema,
+            arguments=arguments,
+        )
+
+    def _doubts(self) -> list[RecordedCall]:
+        """Return what a person has to settle before anything runs, all at once."""
+        journal = self._execution.journal
+        doubts = journal.doubts()
+        known = {call.id for call in doubts}
+        doubts += [
+            call
+            for call in journal.calls.values()
+            if call.status == "executing"
+            and call.kind in ("function", "agent")
+            and call.id not in known
+            and self._is_gone(call)
+        ]
+        return doubts
+
+    def _is_gone(self, call: RecordedCall) -> bool:
+        agent = self._registry.agents.get(call.agent)
+        if agent is None:
+            return True
+        names = {getattr(tool, "name", None) for tool in agent.tools}
+        return not agent.mcp_servers and call.tool not in names
+
+    def _ask_about(self, doubts: Sequence[RecordedCall]) -> Rest:
+        return Rest(
+            "interrupted",
+            questions=[self._uncertain(n, call) for n, call in enumerate(doubts)],
+            doubtful=[call.id for call in doubts],
+        )
+
+    def _uncertain(self, ordinal: int, call: RecordedCall, question: str | None = None) -> Question:
+        arguments = call.arguments if call.arguments is not None else call.arguments_raw or ""
+        base_seq = self._execution.journal.base_seq
+        return Question(
+            type="uncertain_effect",
+            tool_call_id=call.id,
+            agent=call.agent,
+            scope=call.scope,
+            ordinal=ordinal,
+            tool={
+                "name": call.tool,
+                "call_id": call.call_id,
+                "arguments": arguments,
+                "schema": None,
+            },
+            digest=self._digest(base_seq, call.scope, call.call_id, call.tool, None, arguments),
+            base_seq=base_seq,
+            question=question
+            or (
+                f"{call.tool} was begun (attempt {call.attempt}) and its process died before the "
+                "outcome was recorded. Did it happen?"
+            ),
+        )
+
+    def _ask_about_lost_reply(self, reason: Uncertain) -> Rest:
+        calls = [
+            call
+            for call in self._execution.journal.calls.values()
+            if call.call_id in reason.call_ids
+        ]
+        reply = self._execution.journal.reply_of(reason.call_ids)
+        question = (
+            "After a restart the conversation came out differently than recorded, so the model "
+            "would be asked again after this call had begun. Go on (done or not_done: the model "
+            "is asked anew), or abandon the run?"
+        )
+        return Rest(
+            "interrupted",
+            questions=[self._uncertain(n, call, question) for n, call in enumerate(calls)],
+            doubtful=[call.id for call in calls if call.status == "executing"],
+            superseded=[reply.id] if reply is not None else [],
+        )
+
+    def _begun_calls(self) -> list[RecordedCall]:
+        return [
+            call
+            for key, call in self._execution.journal.calls.items()
+            if call.status == "executing"
+            and key in self._execution.started
+            and call.kind != "agent"
+        ]
+
+    def _never_begun(self) -> list[RecordedCall]:
+        return [
+            call
+            for key, call in self._execution.journal.calls.items()
+            if call.begun_here and key not in self._execution.started
+        ]
+
+    async def _failed(self, error: Exception) -> Rest:
+        await self._execution.flush()
+        kind, message = self._classify(error)
+        items: list[dict[str, Any]] = []
+        if self._stream is not None:
+            items = self._new_items(self._stream)
+        return Rest(
+            "failed",
+            items=items,
+            error_type=kind,
+            error_message=message,
+            not_begun=[call.id for call in self._never_begun()],
+        )
+
+    def _classify(self, error: Exception) -> tuple[str, str]:
+        """Return ``error.type`` and the message for an exception that ended the run."""
+        if isinstance(error, sdk.MaxTurnsExceeded):
+            return "max_turns", str(error)
+        if isinstance(error, _GUARDRAILS):
+            return "guardrail", _guardrail_text(error)
+        chain = _causes(error)
+        if any(cause in self._execution.model_errors for cause in chain):
+            model_error = next(c for c in chain if c in self._execution.model_errors)
+            return "model_error", f"{type(model_error).__name__}: {model_error}"
+        if isinstance(error, _MODEL):
+            return "model_error", str(error)
+        if isinstance(error, PerdureError):
+            return "programming_error", str(error)
+        return "programming_error", _with_place(chain[-1])
+
+
+def _causes(error: BaseException) -> list[BaseException]:
+    chain: list[BaseException] = [error]
+    while (cause := chain[-1].__cause__ or chain[-1].__context__) is not None:
+        if cause in chain:
+            break
+        chain.append(cause)
+    return chain
+
+
+def _with_place(error: BaseException) -> str:
+    """Return what went wrong and the last place in the user's own code it went through."""
+    text = f"{type(error).__name__}: {error}"
+    ours = (str(Path(__file__).parent.parent), str(Path(sdk.__file__).parent))
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        if not frame.filename.startswith(ours) and "site-packages" not in frame.filename:
+            return f"{text} ({Path(frame.filename).name}, line {frame.lineno}, in {frame.name})"
+    return text
+
+
+def _guardrail_text(error: Exception) -> str:
+    result = getattr(error, "guardrail_result", None)
+    guardrail = getattr(result, "guardrail", None) or getattr(error, "guardrail", None)
+    name = guardrail.get_name() if guardrail is not None else "A guardrail"
+    output = getattr(result, "output", None) or getattr(error, "output", None)
+    info = getattr(output, "output_info", None)
+    if isinstance(output, ToolGuardrailFunctionOutput):
+        info = output.output_info
+    return f"Guardrail {name} stopped the run" + (f": {info}" if info is not None else ".")
+
+
+def _as_json(value: Any) -> Any:
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    try:
+        return TypeAdapter(Any).dump_python(value, mode="json")
+    except ValueError:
+        return str(value)

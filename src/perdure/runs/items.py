@@ -1,0 +1,70 @@
+"""What a run said and did, item by item, as rows of ``run_items``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from agents import RunItem
+from agents.items import ItemHelpers
+
+from perdure.db import uuid7
+
+_ROLES = {
+    "message_output_item": "assistant",
+    "reasoning_item": "assistant",
+    "tool_call_item": "assistant",
+    "handoff_call_item": "assistant",
+    "tool_call_output_item": "tool",
+    "handoff_output_item": "tool",
+}
+
+
+def input_rows(run_input: str | list[Any]) -> list[dict[str, Any]]:
+    """Return the rows of a run's own input, the first of its items."""
+    items = (
+        [{"role": "user", "content": run_input}] if isinstance(run_input, str) else list(run_input)
+    )
+    return [
+        {
+            "id": str(uuid7()),
+            "type": str(item.get("type", "message")),
+            "role": item.get("role"),
+            "agent": None,
+            "text": _content_text(item.get("content")),
+            "item": item,
+        }
+        for item in items
+    ]
+
+
+def item_rows(items: Sequence[RunItem]) -> list[dict[str, Any]]:
+    """Return the rows of what the SDK generated; open approvals are left out."""
+    return [_row(item) for item in items if item.type != "tool_approval_item"]
+
+
+def _row(item: RunItem) -> dict[str, Any]:
+    raw = item.to_input_item()
+    text = None
+    if item.type == "message_output_item":
+        text = ItemHelpers.text_message_output(item)
+    elif item.type == "tool_call_output_item":
+        output = raw.get("output")
+        text = output if isinstance(output, str) else None
+    return {
+        "id": str(uuid7()),
+        "type": item.type.removesuffix("_item"),
+        "role": _ROLES.get(item.type),
+        "agent": item.agent.name,
+        "text": text,
+        "item": raw,
+    }
+
+
+def _content_text(content: Any) -> str | None:
+    if isinstance(content, str):
+        return content
+    if isinstance(content, list):
+        texts = [part.get("text") for part in content if isinstance(part, dict)]
+        return "".join(text for text in texts if isinstance(text, str)) or None
+    return None

@@ -1,0 +1,265 @@
+"""A segment's rows: begun by compare-and-set, checkpointed, rested; each one transaction.
+
+Crash points: before a transaction commits nothing of it is there; after it all is. A segment that
+has rested cannot begin again, so a worker killed between the rest and DBOS's own record of
+success changes nothing when the workflow is recovered.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+from uuid import UUID
+
+from perdure import jsonsafe
+from perdure.db import Connection, Pool, load_sql, uuid7
+from perdure.errors import Fenced
+from perdure.ledger.journal import Journal
+from perdure.runs.state import StoredState
+
+_SQL = load_sql("perdure.runs", "segment.sql")
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """What an execution of a segment starts from."""
+
+    tenant_id: UUID
+    agent: str
+    input: str | list[Any]
+    context: Any
+    max_turns: int
+    turn: int
+    epoch: int
+    executions: int
+    cancel_requested: bool
+    state: str | None
+    journal: Journal
+    decisions: list[dict[str, Any]]
+    items: int
+    """How many items of the run are stored."""
+
+    def moved_on(self, turn: int) -> Begun:
+        """Return this at a later turn, after a checkpoint in mid-segment."""
+        return replace(self, turn=turn)
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """An interruption to open, with the columns of its row."""
+
+    type: str
+    tool_call_id: UUID | None
+    agent: str
+    scope: str
+    ordinal: int
+    tool: dict[str, Any]
+    digest: str
+    base_seq: int
+    question: str | None = None
+
+    def as_row(self) -> dict[str, Any]:
+        """Return the columns of its row."""
+        return {
+            "id": str(uuid7()),
+            "type": self.type,
+            "tool_call_id": str(self.tool_call_id) if self.tool_call_id else None,
+            "agent": self.agent,
+            "scope": self.scope,
+            "ordinal": self.ordinal,
+            "tool": self.tool,
+            "digest": self.digest,
+            "base_seq": self.base_seq,
+            "question": self.question,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A run state to write, its number, and the items that came with it."""
+
+    kind: str
+    seq: int
+    state: StoredState
+    context: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Rest:
+    """How a segment ends: the run's next status and all that is written with it."""
+
+    outcome: str
+    checkpoint: Checkpoint | None = None
+    items: Sequence[dict[str, Any]] = ()
+    questions: Sequence[Question] = ()
+    awaiting: Sequence[UUID] = ()
+    """Tool calls that wait for approval now."""
+    doubtful: Sequence[UUID] = ()
+    """Tool calls whose effect is unknown."""
+    not_begun: Sequence[UUID] = ()
+    """Tool calls marked as begun that never were."""
+    superseded: Sequence[UUID] = ()
+    """Replies that will not be matched again."""
+    output: Any = None
+    error_type: str | None = None
+    error_message: str | None = None
+
+
+async def begin(pool: Pool, run_id: UUID, seq: int, executor_id: str) -> Begun | None:
+    """Begin an execution of segment ``seq``, or return None when it is not to be run.
+
+    Raises the segment's epoch, so that every earlier execution is fenced, and reads the latest
+    state and the ledger after it. None: the run has gone on, rested or ended already.
+    """
+    async with pool.connection() as conn:
+        key = {"run_id": run_id, "seq": seq}
+        cursor = await conn.execute(_SQL["begin"], {**key, "executor_id": executor_id})
+        begun = await cursor.fetchone()
+        if begun is None:
+            return None
+        # A statement of its own: its snapshot has to see what a fenced writer still committed.
+        cursor = await conn.execute(_SQL["load"], key)
+        [loaded] = await cursor.fetchall()
+        if loaded["kind"] == "interrupted":
+            await conn.execute(_SQL["mark_resumed"], key)
+    journal = Journal.load(
+        loaded["base_seq"], jsonsafe.loads(loaded["replies"]), jsonsafe.loads(loaded["calls"])
+    )
+    context = loaded["context"] or begun["context"]
+    return Begun(
+        tenant_id=begun["tenant_id"],
+        agent=begun["agent"],
+        input=jsonsafe.loads(begun["input"]),
+        context=None if context is None else jsonsafe.loads(context),
+        max_turns=begun["max_turns"],
+        turn=begun["turn"],
+        epoch=begun["epoch"],
+        executions=begun["executions"],
+        cancel_requested=begun["cancel_requested"],
+        state=loaded["state"],
+        journal=journal,
+        decisions=jsonsafe.loads(loaded["decisions"]),
+        items=loaded["items"],
+    )
+
+
+@dataclass(eq=False)
+class SegmentRows:
+    """Writes the rows of one execution of a segment, each time behind its fence."""
+
+    pool: Pool
+    run_id: UUID
+    seq: int
+    epoch: int
+    items: int
+    """How many items of the run are stored."""
+
+    async def checkpoint(self, checkpoint: Checkpoint, items: Sequence[dict[str, Any]]) -> None:
+        """Write a state in mid-run; it becomes the only active one.
+
+        Raises:
+            Fenced: when another execution owns the segment.
+        """
+        async with self.pool.connection() as conn, conn.transaction():
+            await self._fence(conn)
+            async with conn.pipeline():
+                await self._write_state(conn, checkpoint)
+                await self._write_items(conn, items)
+        self.items += len(items)
+
+    async def rest(self, rest: Rest) -> str:
+        """End the segment; returns the run's status, ``cancelled`` if that was asked meanwhile.
+
+        Raises:
+            Fenced: when another execution owns the segment.
+        """
+        key = {"run_id": self.run_id, "seq": self.seq}
+        async with self.pool.connection() as conn, conn.transaction():
+            cancelled = await self._fence(conn) and rest.outcome == "interrupted"
+            outcome = "cancelled" if cancelled else rest.outcome
+            async with conn.pipeline():
+                if rest.checkpoint is not None:
+                    await self._write_state(conn, rest.checkpoint)
+                await self._write_items(conn, rest.items)
+                for name, calls in (
+                    ("not_begun", rest.not_begun),
+                    ("doubt", rest.doubtful),
+                    ("await_approval", () if cancelled else rest.awaiting),
+                    ("supersede", rest.superseded),
+                ):
+                    if calls:
+                        await conn.execute(_SQL[name], {**key, "ids": list(calls)})
+                if rest.questions and not cancelled:
+                    rows = jsonsafe.dumps([question.as_row() for question in rest.questions])
+                    await conn.execute(_SQL["insert_interruptions"], {**key, "interruptions": rows})
+                await conn.execute(_SQL["rest_segment"], {**key, "outcome": outcome})
+                output = None if rest.output is None else jsonsafe.dumps(rest.output)
+                await conn.execute(
+                    _SQL["rest_run"],
+                    {
+                        **key,
+                        "outcome": outcome,
+                        "output": output,
+                        "error_type": rest.error_type,
+                        "error_message": _storable(rest.error_message),
+                    },
+                )
+        self.items += len(rest.items)
+        return outcome
+
+    async def _fence(self, conn: Connection) -> bool:
+        cursor = await conn.execute(
+            _SQL["fence"], {"run_id": self.run_id, "seq": self.seq, "epoch": self.epoch}
+        )
+        row = await cursor.fetchone()
+        if row is None:
+            raise Fenced(self.run_id, epoch=self.epoch)
+        return bool(row["cancel_requested"])
+
+    async def _write_state(self, conn: Connection, checkpoint: Checkpoint) -> None:
+        state = checkpoint.state
+        key = {"run_id": self.run_id, "state_seq": checkpoint.seq}
+        await conn.execute(_SQL["retire_state"], key)
+        await conn.execute(
+            _SQL["insert_state"],
+            {
+                **key,
+                "id": uuid7(),
+                "kind": checkpoint.kind,
+                "schema_version": state.schema_version,
+                "sdk_version": state.sdk_version,
+                "current_agent": state.current_agent,
+                "turn": state.turn,
+                "state": state.text,
+                "size_bytes": len(state.text),
+            },
+        )
+        await conn.execute(_SQL["carry_calls"], key)
+        context = checkpoint.context
+        await conn.execute(
+            _SQL["checkpoint_run"],
+            {
+                **key,
+                "turn": state.turn,
+                "current_agent": state.current_agent,
+                "context": None if context is None else jsonsafe.dumps(context),
+            },
+        )
+
+    async def _write_items(self, conn: Connection, items: Sequence[dict[str, Any]]) -> None:
+        if not items:
+            return
+        rows = [{**item, "seq": self.items + n} for n, item in enumerate(items, 1)]
+        await conn.execute(
+            _SQL["insert_items"], {"run_id": self.run_id, "items": jsonsafe.dumps(rows)}
+        )
+
+
+def _storable(text: str | None) -> str | None:
+    """Return ``text`` as a text column takes it: without NUL and lone surrogates."""
+    if text is None:
+        return None
+    clean = json.dumps(text).replace("\\u0000", "\\ufffd")
+    return str(json.loads(clean)).encode("utf-8", "replace").decode()

@@ -1,0 +1,157 @@
+"""A segment of a run as one DBOS workflow. Read this first.
+
+States. A segment is *scheduled* (a delayed start), *queued* (its workflow is enqueued), *running*
+(an execution of it drives the SDK) and *rested*, with an outcome: interrupted, completed, failed
+or cancelled. An interrupted run goes on in its next segment, when the last of its interruptions
+is decided; between the two it is rows and nothing else.
+
+One execution: begin (compare-and-set, epoch raised, latest state and the ledger after it read) →
+settle doubts (an effect begun and not recorded: rest, ask) → drive the SDK; replies and calls
+that are recorded are answered from the ledger → rest (state, items, interruptions, status: one
+transaction).
+
+Who wins. Each execution raises the segment's epoch and every write checks it under a lock on the
+segment's row, so of two executions the later one writes and the earlier one is *fenced*: it stops
+starting effects and changes nothing. A cancellation wins over everything but a finish that was
+committed before it.
+
+Crash points.
+
+* Before begin: the workflow is PENDING; whoever recovers it begins.
+* Between begin and rest: the next execution begins from the latest state and the ledger.
+* After rest, before DBOS records success: the workflow is recovered, begin finds the segment
+  rested, nothing happens.
+
+What escapes. Nothing does, except the cancellation of a process that stops: an exception out of
+the body would be an ERROR for good, a BaseException a PENDING row nobody runs. Infrastructure
+errors begin again, from the latest state at a new epoch, as long as it takes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass, field
+from uuid import UUID
+
+import psycopg
+from psycopg_pool import PoolClosed, PoolTimeout
+
+from perdure.db import Pool, load_sql
+from perdure.errors import Fenced, LedgerRejected, LedgerUnavailable, PerdureError, UnavailableError
+from perdure.ledger.writer import LedgerWriter
+from perdure.runs.driver import Driver
+from perdure.runs.execution import CancelRequested, Execution, Stopping
+from perdure.runs.registry import Registry
+from perdure.runs.segment import Begun, Rest, SegmentRows, begin
+
+_SQL = load_sql("perdure.runs", "workflow.sql")
+_LOG = logging.getLogger(__name__)
+_BACKOFF_SECONDS = (0.1, 0.25, 0.5, 1.0, 2.0, 5.0)
+_INFRASTRUCTURE = (
+    psycopg.OperationalError,
+    psycopg.errors.QueryCanceled,
+    PoolTimeout,
+    UnavailableError,
+    LedgerUnavailable,
+)
+
+
+@dataclass(eq=False)
+class SegmentRunner:
+    """Runs segments in this process: the body of their workflows."""
+
+    registry: Registry
+    pool: Pool
+    writer: LedgerWriter
+    executor_id: str
+    _running: dict[UUID, Execution] = field(default_factory=dict)
+    _beginning: dict[UUID, bool] = field(default_factory=dict)
+    """Runs whose segment is being begun, and whether a cancellation came meanwhile."""
+
+    async def run(self, run_id: UUID, seq: int) -> str:
+        """Run segment ``seq`` of a run to its rest and return how it ended, as a word for logs."""
+        attempt = 0
+        while True:
+            try:
+                return await self._execute(run_id, seq)
+            except Fenced as reason:
+                _LOG.warning("%s", reason)
+                return "fenced"
+            except _INFRASTRUCTURE as error:
+                delay = _BACKOFF_SECONDS[min(attempt, len(_BACKOFF_SECONDS) - 1)]
+                attempt += 1
+                _LOG.warning(
+                    "Run %s, segment %d: %s Beginning again in %.2f s.", run_id, seq, error, delay
+                )
+                await asyncio.sleep(delay)
+            except (Stopping, PoolClosed):
+                # The workflow stays PENDING, for whoever runs it next; only cancelling ends this.
+                await asyncio.get_running_loop().create_future()
+
+    async def _execute(self, run_id: UUID, seq: int) -> str:
+        self._beginning[run_id] = False
+        try:
+            begun = await begin(self.pool, run_id, seq, self.executor_id)
+            if begun is None:
+                return "over"
+            return await self._run_begun(run_id, seq, begun)
+        finally:
+            self._beginning.pop(run_id, None)
+
+    async def _run_begun(self, run_id: UUID, seq: int, begun: Begun) -> str:
+        rows = SegmentRows(self.pool, run_id, seq, begun.epoch, begun.items)
+        if begun.cancel_requested or self._beginning.pop(run_id):
+            return await rows.rest(Rest("cancelled"))
+        execution = Execution(
+            run_id=run_id,
+            tenant_id=begun.tenant_id,
+            segment=seq,
+            epoch=begun.epoch,
+            writer=self.writer,
+            pool=self.pool,
+            default_effect=self.registry.default_effect,
+            journal=begun.journal,
+        )
+        self._running[run_id] = execution
+        try:
+            rest = await self._drive(begun, execution, rows)
+            return await rows.rest(rest)
+        finally:
+            if self._running.get(run_id) is execution:
+                del self._running[run_id]
+
+    async def _drive(self, begun: Begun, execution: Execution, rows: SegmentRows) -> Rest:
+        try:
+            return await Driver(self.registry, begun, execution, rows).run()
+        except LedgerRejected as reason:
+            return Rest("failed", error_type="infrastructure", error_message=str(reason))
+        except PerdureError as error:
+            if isinstance(error, UnavailableError):
+                raise
+            return Rest("failed", error_type="programming_error", error_message=str(error))
+
+    def cancel(self, run_id: UUID) -> None:
+        """Stop the run's execution in this process, if there is one, without waiting for it."""
+        execution = self._running.get(run_id)
+        if execution is not None:
+            execution.stop(CancelRequested(run_id))
+        elif run_id in self._beginning:
+            self._beginning[run_id] = True
+
+    def stop(self) -> None:
+        """Let every execution end at its next step; effects under way finish and are recorded."""
+        for run_id, execution in self._running.items():
+            execution.stop(Stopping(run_id))
+
+    async def cancel_requested(self) -> None:
+        """Cancel what was asked to be while nobody listened."""
+        async with self.pool.connection() as conn:
+            cursor = await conn.execute(_SQL["cancel_requested"], {"runs": self.running})
+            for row in await cursor.fetchall():
+                self.cancel(row["id"])
+
+    @property
+    def running(self) -> list[UUID]:
+        """The runs this process executes a segment of now."""
+        return list(self._running)

@@ -1,0 +1,1 @@
+"""Workers: processes that run segments. One file per duty."""

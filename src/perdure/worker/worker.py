@@ -1,0 +1,182 @@
+"""A worker: joins the queue, runs segments, recovers those of workers that died.
+
+Enter: lease → ledger writer → DBOS (launched in this event loop, so that segments run in it) →
+queue loop → recovery, delayed starts, cancellations. Leave, in the other order: nothing new is
+claimed, segments under way are parked at their next step, and what is left goes back to the queue.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from contextlib import AsyncExitStack
+from typing import Any, Self
+from uuid import UUID
+
+from dbos import DBOS, DBOSConfig, WorkflowSerializationFormat
+
+from perdure.db import Pool
+from perdure.errors import ConfigurationError
+from perdure.ledger.writer import LedgerWriter
+from perdure.notify import CANCEL, SEGMENTS, Listener
+from perdure.runs.enqueue import APPLICATION_VERSION, QUEUE, WORKFLOW
+from perdure.runs.registry import Registry
+from perdure.runs.workflow import SegmentRunner
+from perdure.worker.due import keep_enqueuing
+from perdure.worker.lease import Lease
+from perdure.worker.recovery import hand_over, keep_recovering
+from perdure.worker.wake import QueueLoop
+
+_LOG = logging.getLogger(__name__)
+DEFAULT_CONCURRENCY = 64
+POLL_SECONDS = 5.0
+STOP_SECONDS = 5.0
+
+
+class Worker:
+    """Runs the segments of a registry's agents; one per process, as DBOS is."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        pool: Pool,
+        url: str,
+        *,
+        concurrency: int = DEFAULT_CONCURRENCY,
+        version: str = "",
+    ) -> None:
+        self._registry = registry
+        self._pool = pool
+        self._url = url
+        self._concurrency = concurrency
+        self._lease = Lease(url, version)
+        self._stack = AsyncExitStack()
+        self._runner: SegmentRunner | None = None
+        self._queue: QueueLoop | None = None
+        self._due = asyncio.Event()
+        self._segments: set[asyncio.Task[Any]] = set()
+        self._looking: asyncio.Task[None] | None = None
+        self._stopping = False
+
+    @property
+    def executor_id(self) -> str:
+        """This worker's id, of this process and no other."""
+        return self._lease.executor_id
+
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(self._lease)
+            writer = await stack.enter_async_context(LedgerWriter(self._url))
+            self._runner = SegmentRunner(self._registry, self._pool, writer, self.executor_id)
+            stack.push_async_callback(self._hand_over)
+            await self._launch(stack)
+            await stack.enter_async_context(
+                Listener(self._url, {SEGMENTS: self._on_segments, CANCEL: self._on_cancel})
+            )
+            for loop in (
+                keep_recovering(self._pool, self.executor_id),
+                keep_enqueuing(self._pool, self._due),
+            ):
+                stack.push_async_callback(_cancelled, asyncio.create_task(loop))
+            stack.push_async_callback(self._stop_segments)
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stack.aclose()
+
+    async def _launch(self, stack: AsyncExitStack) -> None:
+        from dbos._dbos import _dbos_global_instance
+
+        if _dbos_global_instance is not None:
+            raise ConfigurationError(
+                "This process runs DBOS already, and DBOS is one to a process. Run the agents in "
+                "a worker process of their own: `perdure worker TARGET`."
+            )
+        config: DBOSConfig = {
+            "name": "perdure",
+            "system_database_url": self._url,
+            "application_version": APPLICATION_VERSION,
+            "executor_id": self.executor_id,
+            "max_executor_threads": 8,
+            "run_migrations": False,
+            "sys_db_pool_size": 8,
+            "log_level": "WARNING",
+        }
+        dbos = DBOS(config=config)
+        stack.callback(lambda: DBOS.destroy(destroy_registry=True))
+
+        @DBOS.workflow(
+            name=WORKFLOW,
+            max_recovery_attempts=None,
+            serialization_type=WorkflowSerializationFormat.PORTABLE,
+        )
+        async def segment(run_id: str, seq: int) -> str:
+            return await self._run_segment(UUID(run_id), seq)
+
+        DBOS.listen_queues([])
+        DBOS.launch()
+        # In a thread: its async twin would make DBOS's small executor the loop's default one,
+        # where plain (not async) tools run.
+        queue = await asyncio.to_thread(
+            DBOS.register_queue,
+            QUEUE,
+            worker_concurrency=self._concurrency,
+            polling_interval_sec=POLL_SECONDS,
+            on_conflict="always_update",
+        )
+        self._queue = QueueLoop(dbos, queue)
+        self._queue.start()
+
+    async def _run_segment(self, run_id: UUID, seq: int) -> str:
+        task = asyncio.current_task()
+        assert task is not None and self._runner is not None  # noqa: S101, PT018
+        self._segments.add(task)
+        full = len(self._segments) >= self._concurrency
+        try:
+            if self._stopping:
+                await asyncio.get_running_loop().create_future()
+            return await self._runner.run(run_id, seq)
+        finally:
+            self._segments.discard(task)
+            if full and self._queue is not None:
+                # Others may wait for the place this one held.
+                asyncio.get_running_loop().call_later(0.02, self._queue.wake)
+
+    def _on_segments(self, _: str) -> None:
+        self._due.set()
+        if self._queue is not None:
+            self._queue.wake()
+
+    def _on_cancel(self, payload: str) -> None:
+        if self._runner is None:
+            return
+        if payload:
+            self._runner.cancel(UUID(payload))
+        elif self._runner.running:
+            # Something may have been missed while the connection was lost.
+            self._looking = asyncio.create_task(self._runner.cancel_requested())
+
+    async def _stop_segments(self) -> None:
+        self._stopping = True
+        if self._queue is not None:
+            await asyncio.to_thread(self._queue.stop, STOP_SECONDS)
+        if self._runner is not None:
+            self._runner.stop()
+        if self._segments:
+            await asyncio.wait(set(self._segments), timeout=STOP_SECONDS)
+        for task in self._segments:
+            task.cancel()
+        if self._segments:
+            await asyncio.wait(set(self._segments))
+
+    async def _hand_over(self) -> None:
+        with contextlib.suppress(Exception):
+            await hand_over(self._pool, self.executor_id)
+
+
+async def _cancelled(task: asyncio.Task[Any]) -> None:
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
