@@ -35,6 +35,13 @@ def wait_until_stopped(home: Path) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX)
 
 
+def scratch_directory() -> Path:
+    """Make a directory for a server's data; in memory where there is room, 20 times as fast."""
+    memory = Path("/dev/shm")
+    roomy = memory.is_dir() and shutil.disk_usage(memory).free > 1 << 30
+    return Path(tempfile.mkdtemp(prefix="perdure-test-", dir=memory if roomy else None))
+
+
 class Server:
     """A place to create databases in."""
 
@@ -70,7 +77,7 @@ def server_url() -> Iterator[str]:
     if given := os.environ.get("DATABASE_URL"):
         yield given
         return
-    home = Path(tempfile.mkdtemp(prefix="perdure-test-"))
+    home = scratch_directory()
     try:
         with asyncio.Runner() as runner:
             server = embedded.running(home, durable=False)

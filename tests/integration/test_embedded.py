@@ -25,6 +25,7 @@ from perdure import embedded
 from perdure.db import Pool, open_pool
 from perdure.embedded import programs
 from perdure.errors import ConfigurationError, UnavailableError
+from tests.conftest import scratch_directory
 
 DEADLINE = 60
 
@@ -37,12 +38,13 @@ sys.stdin.read()
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Iterator[Path]:
-    path = tmp_path / "home"
+def home() -> Iterator[Path]:
+    scratch = scratch_directory()
+    path = scratch / "home"
     yield path
     if path.exists():
         wait_until_stopped(path)
-        shutil.rmtree(path)
+    shutil.rmtree(scratch)
 
 
 @pytest.fixture

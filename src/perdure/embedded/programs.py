@@ -96,6 +96,7 @@ def _copy(package: Path) -> Path:
         return target
     try:
         _CACHE.mkdir(parents=True, exist_ok=True)
+        _CACHE.chmod(0o755)
         with tempfile.TemporaryDirectory(dir=_CACHE) as scratch:
             copy = Path(scratch) / "copy"
             # The programs find their libraries and files by where they stand to each other.
