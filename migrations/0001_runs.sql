@@ -273,3 +273,12 @@ CREATE TABLE perdure.executors (
     stopped_at  timestamptz
 );
 COMMENT ON TABLE perdure.executors IS 'Worker processes. A living one holds the advisory lock of its id on a session of its own.';
+
+-- What is applied: written by the migration itself, so that `psql -f` and `perdure migrate` agree.
+CREATE TABLE IF NOT EXISTS perdure.schema_migrations (
+    version     int         PRIMARY KEY CHECK (version > 0),
+    name        text        NOT NULL,
+    checksum    text,
+    applied_at  timestamptz NOT NULL DEFAULT now()
+);
+INSERT INTO perdure.schema_migrations (version, name) VALUES (1, 'runs');
