@@ -24,10 +24,10 @@ from pydantic import BaseModel, TypeAdapter
 from perdure.errors import PerdureError, StopSegment, Uncertain
 from perdure.interruptions.digest import digest_v1
 from perdure.ledger.journal import RecordedCall
-from perdure.runs.execution import CancelRequested, Execution, current_execution
+from perdure.runs.execution import CancelRequested, Execution, current_execution, scope_text
 from perdure.runs.items import input_rows, item_rows
 from perdure.runs.registry import Registry
-from perdure.runs.sdk import approval_call_id, goes_on
+from perdure.runs.sdk import PendingApproval, goes_on, pending_approvals
 from perdure.runs.segment import Begun, Checkpoint, Question, Rest, SegmentRows
 from perdure.runs.state import apply_decisions, dump_state, load_state, worth_writing
 
@@ -195,8 +195,8 @@ class Driver:
         checkpoint = self._checkpoint("interrupted", state)
         questions = []
         waiting: list[UUID] = []
-        for ordinal, item in enumerate(state.get_interruptions()):
-            question = await self._approval(ordinal, item, checkpoint.seq)
+        for ordinal, pending in enumerate(pending_approvals(state)):
+            question = await self._approval(ordinal, pending, checkpoint.seq)
             questions.append(question)
             if question.tool_call_id is not None:
                 waiting.append(question.tool_call_id)
@@ -209,10 +209,9 @@ class Driver:
             not_begun=[call.id for call in self._never_begun()],
         )
 
-    async def _approval(self, ordinal: int, item: ToolApprovalItem, base_seq: int) -> Question:
-        call_id = approval_call_id(item)
-        call = self._call_of(item, call_id)
-        scope = call.scope if call is not None else ""
+    async def _approval(self, ordinal: int, pending: PendingApproval, base_seq: int) -> Question:
+        item, call_id, scope = pending.item, pending.call_id, scope_text(pending.path)
+        call = self._execution.call(scope, call_id)
         name = item.qualified_name or item.tool_name or ""
         arguments: Any = item.arguments if call is None else call.arguments
         if arguments is None:
@@ -228,14 +227,6 @@ class Driver:
             digest=self._digest(base_seq, scope, call_id, name, schema, arguments),
             base_seq=base_seq,
         )
-
-    def _call_of(self, item: ToolApprovalItem, call_id: str) -> RecordedCall | None:
-        known = self._execution.scopes.get(id(item.raw_item))
-        calls = self._execution.journal.calls
-        if known is not None:
-            return calls.get((known[1], call_id))
-        open_calls = [c for c in calls.values() if c.call_id == call_id and not c.finished]
-        return open_calls[0] if open_calls else None
 
     async def _schema(self, item: ToolApprovalItem) -> dict[str, Any] | None:
         agent = item.agent

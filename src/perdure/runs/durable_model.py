@@ -221,8 +221,6 @@ class _Place:
     ) -> None:
         output = [_dump(item) for item in response.output]
         calls = proposed_calls(self.execution, self.scope, output, tools)
-        for raw in response.output:
-            self.execution.scopes[id(raw)] = (raw, self.scope)
         await self.execution.record(
             {
                 "kind": "reply",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import functools
 import inspect
 from collections.abc import Callable
 from contextvars import ContextVar
@@ -140,21 +141,38 @@ def _raised(error: Exception) -> Outcome:
 
 def _function_tool(tool: FunctionTool) -> FunctionTool:
     inner = copy.copy(tool)
-    formatter = inner._failure_error_function
-    if not inner._use_default_failure_error_function and formatter is not None:
-
-        def noticing(context: Any, error: Exception) -> Any:
-            handled = _handled_error.get()
-            if handled is not None:
-                handled.append(error)
-            return formatter(context, error)
-
-        inner._failure_error_function = noticing
+    invoker = inner.on_invoke_tool
+    if isinstance(invoker, _FailureHandlingFunctionToolInvoker):
+        inner.on_invoke_tool = _noticing(invoker, inner)
     outer = copy.copy(tool)
     outer.on_invoke_tool = _Invoker(inner)
     # The time-out runs inside, where its message is recorded as the call's outcome.
     outer.timeout_seconds = None
     return outer
+
+
+def _noticing(
+    invoker: _FailureHandlingFunctionToolInvoker, tool: FunctionTool
+) -> _FailureHandlingFunctionToolInvoker:
+    """Return ``invoker`` for ``tool``, noting the errors the SDK turns into messages."""
+    impl = invoker._invoke_tool_impl
+
+    @functools.wraps(impl)
+    async def noting(ctx: ToolContext[Any], arguments: str) -> Any:
+        try:
+            return await impl(ctx, arguments)
+        except Exception as error:
+            handled = _handled_error.get()
+            if handled is not None:
+                handled.append(error)
+            raise
+
+    bound = _FailureHandlingFunctionToolInvoker(
+        noting, invoker._on_handled_error, function_tool=tool
+    )
+    if getattr(invoker, SYNC_TOOL_MARKER, False):
+        setattr(bound, SYNC_TOOL_MARKER, True)
+    return bound
 
 
 async def _maybe_await(value: Any) -> Any:

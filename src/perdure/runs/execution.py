@@ -71,8 +71,6 @@ class Execution:
     stopped: asyncio.Future[StopSegment] = field(
         default_factory=lambda: asyncio.get_running_loop().create_future()
     )
-    scopes: dict[int, tuple[Any, str]] = field(default_factory=dict)
-    """By ``id()`` of a proposed call's item: the item, kept alive, and its scope."""
     started: set[tuple[str, str]] = field(default_factory=set)
     mcp_tools: dict[str, list[Tool]] = field(default_factory=dict)
     """What the MCP servers of an agent offered, by agent: listed once a segment."""
@@ -169,7 +167,6 @@ class Execution:
         """Go on after a checkpoint: what came before it is in the state."""
         self.journal.rebase(base_seq)
         self._hashers.clear()
-        self.scopes.clear()
         self.started.clear()
 
     async def refuse_unmatched(self, scope: str, agent: str) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Any
 
 from agents import Agent, FunctionTool, RunState
@@ -15,14 +16,14 @@ from agents.agent_tool_state import get_agent_tool_state_scope, peek_agent_tool_
 from agents.items import ToolApprovalItem
 from agents.models._retry_runtime import get_retry_after, provider_managed_retries_disabled
 from agents.run_internal.model_retry import _normalize_retry_error
-from agents.run_internal.run_steps import NextStepRunAgain
+from agents.run_internal.run_steps import NextStepInterruption, NextStepRunAgain
 from agents.tool import _DEFAULT_FAILURE_HANDLED_ATTR, _invoke_function_tool_with_metadata
 from agents.tool_context import ToolContext
 from agents.version import __version__ as sdk_version
 
 __all__ = [
     "SYNC_TOOL_MARKER",
-    "approval_call_id",
+    "PendingApproval",
     "current_agent_name",
     "current_turn",
     "goes_on",
@@ -30,6 +31,7 @@ __all__ = [
     "mark_default_failure",
     "nested_interruptions",
     "no_provider_retries",
+    "pending_approvals",
     "retryable",
     "sdk_version",
 ]
@@ -88,9 +90,56 @@ def retryable(error: Exception) -> tuple[bool, float | None]:
     return bool(normalized.is_network_error or normalized.is_timeout), get_retry_after(error)
 
 
-def approval_call_id(item: ToolApprovalItem) -> str:
-    """Return the id of the call an interruption is about."""
-    return get_tool_approval_item_call_id(item) or ""
+@dataclass(frozen=True, slots=True)
+class PendingApproval:
+    """A call that waits for approval: of ``owner``, beneath the calls of ``path``."""
+
+    item: ToolApprovalItem
+    owner: RunState[Any, Agent[Any]]
+    path: tuple[str, ...] = ()
+
+    @property
+    def call_id(self) -> str:
+        """The id of the call, unique only beneath its path."""
+        return get_tool_approval_item_call_id(self.item) or ""
+
+    def approve(self) -> None:
+        """Let this one call run."""
+        assert self.owner._context is not None  # noqa: S101 - a state that waits has one
+        self.owner._context.approve_tool(self.item)
+
+    def reject(self, message: str | None) -> None:
+        """Answer this one call with ``message``, or with what the SDK says by default."""
+        assert self.owner._context is not None  # noqa: S101 - a state that waits has one
+        self.owner._context.reject_tool(self.item, rejection_message=message)
+
+
+def pending_approvals(state: RunState[Any, Agent[Any]]) -> list[PendingApproval]:
+    """Return what ``state`` waits for, nested runs first, in an order that survives its JSON.
+
+    ``RunState.get_interruptions`` does not say which nested run an approval belongs to, and
+    ``RunState.approve`` refuses two calls of one id in two of them.
+    """
+    processed = state._last_processed_response
+    beneath: list[PendingApproval] = []
+    for run in processed.functions if processed is not None else ():
+        result = peek_agent_tool_run_result(
+            run.tool_call, scope_id=state._agent_tool_state_scope_id
+        )
+        if result is None or not result.interruptions:
+            continue
+        beneath += [
+            replace(one, path=(run.tool_call.call_id, *one.path))
+            for one in pending_approvals(result.to_state())
+        ]
+    step = state._current_step
+    items = step.interruptions if isinstance(step, NextStepInterruption) else ()
+    own = [
+        PendingApproval(item, state)
+        for item in items
+        if not any(RunState._approval_items_match(one.item, item) for one in beneath)
+    ]
+    return beneath + own
 
 
 def current_agent_name(state: RunState[Any, Agent[Any]]) -> str:

@@ -54,7 +54,7 @@ SELECT number.seq AS base_seq,
          WHERE t.run_id = %(run_id)s AND t.base_seq = number.seq AND t.context IS NOT NULL
          ORDER BY t.finished_at DESC LIMIT 1) AS context,
        (SELECT COALESCE(jsonb_agg(jsonb_build_object(
-                   'ordinal', i.ordinal, 'call_id', i.tool ->> 'call_id', 'status', i.status,
+                   'scope', i.scope, 'call_id', i.tool ->> 'call_id', 'status', i.status,
                    'digest', i.digest, 'decision', d.decision, 'message', d.message,
                    'tool_call_id', i.tool_call_id) ORDER BY i.ordinal), '[]')::text
           FROM perdure.interruptions i

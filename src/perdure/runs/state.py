@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from agents import Agent, RunState
-from agents.items import ToolApprovalItem
 from agents.run_context import RunContextWrapper
 
 from perdure import jsonsafe
-from perdure.runs.sdk import approval_call_id, current_agent_name, current_turn, sdk_version
+from perdure.runs.execution import scope_text
+from perdure.runs.sdk import current_agent_name, current_turn, pending_approvals, sdk_version
 
 REPLAY_MS_PER_TURN = 4.0
 WRITE_MS_PER_TURN = 0.45
@@ -89,30 +89,22 @@ def apply_decisions(
 ) -> None:
     """Approve or reject the state's interruptions as people decided.
 
-    ``decisions`` have ``ordinal`` (the interruption's place in the state), ``call_id``,
-    ``decision`` and ``message``. Each is bound to one call; none stands for a later one.
+    ``decisions`` have ``scope`` and ``call_id`` (which call), ``decision`` and ``message``. Each
+    is bound to one call; none stands for a later one.
 
     Raises:
-        ValueError: when a decision does not fit the interruption in its place.
+        ValueError: when the state does not wait for the call of a decision.
     """
     if not decisions:
         return
-    pending = state.get_interruptions()
+    pending = {(scope_text(one.path), one.call_id): one for one in pending_approvals(state)}
     for decision in decisions:
-        item = _interruption(pending, decision)
+        one = pending.get((decision["scope"], decision["call_id"]))
+        if one is None:
+            raise ValueError(
+                f"The stored state does not wait for call {decision['call_id']} any more."
+            )
         if decision["decision"] == "approve":
-            state.approve(item)
+            one.approve()
         else:
-            state.reject(item, rejection_message=decision["message"])
-
-
-def _interruption(
-    pending: Sequence[ToolApprovalItem], decision: Mapping[str, Any]
-) -> ToolApprovalItem:
-    ordinal, call_id = decision["ordinal"], decision["call_id"]
-    for place, item in enumerate(pending):
-        if place == ordinal and approval_call_id(item) == call_id:
-            return item
-    raise ValueError(
-        f"The stored state does not wait for call {call_id} in place {ordinal} any more."
-    )
+            one.reject(decision["message"])
