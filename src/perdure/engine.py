@@ -100,12 +100,17 @@ class Engine:
 
     @asynccontextmanager
     async def running(
-        self, *, worker: bool = True, migrate_first: bool = True, url: str | None = None
+        self,
+        *,
+        worker: bool = True,
+        migrate_first: bool = True,
+        url: str | None = None,
+        concurrency: int | None = None,
     ) -> AsyncIterator[Self]:
         """Open the database and, with ``worker``, run segments in this process, inside the block.
 
         ``migrate_first`` brings the database up to date; without it, one that is behind is
-        refused.
+        refused. ``concurrency`` is how many segments run at once, the engine's own by default.
 
         Raises:
             ConfigurationError: the engine is running already, or the process runs DBOS itself.
@@ -130,7 +135,7 @@ class Engine:
                         self.registry,
                         self._pool,
                         url,
-                        concurrency=self._concurrency,
+                        concurrency=concurrency or self._concurrency,
                         version=__version__,
                     )
                 )
@@ -139,6 +144,11 @@ class Engine:
     def _forget(self) -> None:
         self._pool = None
         self._worker = None
+
+    @property
+    def database_url(self) -> str | None:
+        """The database the engine was given; None leaves it to the environment."""
+        return self._database_url
 
     @property
     def pool(self) -> Pool:

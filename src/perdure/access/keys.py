@@ -26,6 +26,7 @@ from perdure.errors import InvalidRequestError, NotFoundError, UnauthorizedError
 
 _SQL = load_sql("perdure.access", "keys.sql")
 _FIND_OR_MAKE_TENANT = _SQL["find_or_make_tenant"]
+_FIND_TENANT = _SQL["find_tenant"]
 _INSERT = _SQL["insert_key"]
 _LIST = _SQL["list_keys"]
 _REVOKE = _SQL["revoke_key"]
@@ -72,6 +73,21 @@ async def find_or_make_tenant(conn: Connection, name: str) -> UUID:
         if row := await cursor.fetchone():
             found: UUID = row["id"]
             return found
+
+
+async def find_tenant(conn: Connection, name: str) -> UUID:
+    """Return the id of the tenant called ``name``.
+
+    Raises:
+        InvalidRequestError: the name is empty or has characters Postgres refuses.
+        NotFoundError: there is none.
+    """
+    _check_text("/tenant", name, least=1)
+    row = await (await conn.execute(_FIND_TENANT, {"name": name})).fetchone()
+    if row is None:
+        raise NotFoundError("tenant", name)
+    found: UUID = row["id"]
+    return found
 
 
 async def create_key(

@@ -10,6 +10,9 @@ UNION ALL
 SELECT id FROM perdure.tenants WHERE name = %(name)s
 LIMIT 1
 
+-- name: find_tenant
+SELECT id FROM perdure.tenants WHERE name = %(name)s
+
 -- name: insert_key
 INSERT INTO perdure.api_keys (id, tenant_id, name, subject, roles, key_hash, key_hint)
 VALUES (%(id)s, %(tenant_id)s, %(name)s, %(subject)s, %(roles)s, %(key_hash)s, %(key_hint)s)

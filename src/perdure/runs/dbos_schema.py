@@ -6,13 +6,18 @@ import contextlib
 import io
 import logging
 
+import psycopg
 from dbos import DBOS
+from dbos._migration import get_dbos_migrations
 from dbos.cli.migration import print_dbos_migrations
 from sqlalchemy.exc import SQLAlchemyError
 
+from perdure.db import Connection, load_sql
 from perdure.errors import MigrationError
 
-__all__ = ["dbos_sql", "migrate_dbos"]
+__all__ = ["dbos_sql", "dbos_version", "migrate_dbos"]
+
+_VERSION = load_sql("perdure.runs", "dbos_schema.sql")["version"]
 
 
 def migrate_dbos(url: str) -> None:
@@ -40,11 +45,23 @@ def migrate_dbos(url: str) -> None:
         logger.setLevel(level)
 
 
-def dbos_sql() -> str:
-    """Return the SQL that makes DBOS's tables in a database that has none.
+def dbos_sql(*, after: int = 0) -> str:
+    """Return the SQL that brings DBOS's tables from migration ``after`` (0: none yet) up to date.
 
-    It builds indexes concurrently, so it cannot run inside a transaction.
+    Empty where there is nothing to do. It builds indexes concurrently, so it cannot run inside a
+    transaction.
     """
+    if after >= len(get_dbos_migrations("dbos", use_listen_notify=True)):
+        return ""
     with contextlib.redirect_stdout(io.StringIO()) as printed:
-        print_dbos_migrations(None)
+        print_dbos_migrations(None, migration=str(after + 1) if after else "all")
     return printed.getvalue()
+
+
+async def dbos_version(conn: Connection) -> int:
+    """Return the number of the last DBOS migration a database has, 0 where it has none."""
+    try:
+        row = await (await conn.execute(_VERSION)).fetchone()
+    except psycopg.errors.UndefinedTable:
+        return 0
+    return int(row["version"]) if row is not None else 0
