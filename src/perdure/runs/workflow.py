@@ -66,8 +66,12 @@ class SegmentRunner:
     writer: LedgerWriter
     executor_id: str
     _running: dict[UUID, Execution] = field(default_factory=dict)
-    _beginning: dict[UUID, bool] = field(default_factory=dict)
-    """Runs whose segment is being begun, and whether a cancellation came meanwhile."""
+    _beginning: dict[tuple[UUID, int], bool] = field(default_factory=dict)
+    """Segments being begun, and whether a cancellation of their run came meanwhile.
+
+    Two of one run at once are no mistake: one that rested already may be recovered beside its
+    successor.
+    """
 
     async def run(self, run_id: UUID, seq: int) -> str:
         """Run segment ``seq`` of a run to its rest and return how it ended, as a word for logs."""
@@ -90,18 +94,18 @@ class SegmentRunner:
                 await asyncio.get_running_loop().create_future()
 
     async def _execute(self, run_id: UUID, seq: int) -> str:
-        self._beginning[run_id] = False
+        self._beginning[run_id, seq] = False
         try:
             begun = await begin(self.pool, run_id, seq, self.executor_id)
             if begun is None:
                 return "over"
             return await self._run_begun(run_id, seq, begun)
         finally:
-            self._beginning.pop(run_id, None)
+            self._beginning.pop((run_id, seq), None)
 
     async def _run_begun(self, run_id: UUID, seq: int, begun: Begun) -> str:
         rows = SegmentRows(self.pool, run_id, seq, begun.epoch, begun.items)
-        if begun.cancel_requested or self._beginning.pop(run_id):
+        if begun.cancel_requested or self._beginning.pop((run_id, seq)):
             return await rows.rest(Rest("cancelled"))
         execution = Execution(
             run_id=run_id,
@@ -136,8 +140,10 @@ class SegmentRunner:
         execution = self._running.get(run_id)
         if execution is not None:
             execution.stop(CancelRequested(run_id))
-        elif run_id in self._beginning:
-            self._beginning[run_id] = True
+        else:
+            for key in self._beginning:
+                if key[0] == run_id:
+                    self._beginning[key] = True
 
     def stop(self) -> None:
         """Let every execution end at its next step; effects under way finish and are recorded."""
