@@ -1,0 +1,120 @@
+"""Workers in milliseconds: a process that has imported everything forks one for each line it reads.
+
+In: ``{"url": …, "log": …, "name": …, "n": …, "when": …}``. Out: ``{"pid": …}`` for each, and
+``{"dead": pid}`` when one has ended. It ends itself, and its children, when its input does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any, Self
+
+ROOT = Path(__file__).parents[2]
+
+
+class Nursery:
+    """The parent's side: start workers, kill them, wait for their death."""
+
+    def __init__(self) -> None:
+        self._process: asyncio.subprocess.Process | None = None
+        self._born: asyncio.Queue[int] = asyncio.Queue()
+        self._deaths: dict[int, asyncio.Event] = {}
+        self._reader: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        self._process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "tests.crash.nursery",
+            cwd=ROOT,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+        )
+        self._reader = asyncio.create_task(self._read())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self._process is not None
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        await self._process.wait()
+        if self._reader is not None:
+            await self._reader
+
+    async def _read(self) -> None:
+        assert self._process is not None
+        assert self._process.stdout is not None
+        async for line in self._process.stdout:
+            message = json.loads(line)
+            if "pid" in message:
+                self._deaths[message["pid"]] = asyncio.Event()
+                self._born.put_nowait(message["pid"])
+            else:
+                self._deaths[message["dead"]].set()
+
+    async def worker(
+        self, url: str, log: Path, name: str = "", n: int = 0, when: str = "before"
+    ) -> int:
+        """Start a worker and return its process id; see child.py for when it dies."""
+        assert self._process is not None
+        assert self._process.stdin is not None
+        order = {"url": url, "log": str(log), "name": name, "n": n, "when": when}
+        self._process.stdin.write(json.dumps(order).encode() + b"\n")
+        await self._process.stdin.drain()
+        return await self._born.get()
+
+    async def death(self, pid: int) -> None:
+        """Wait until the worker is dead."""
+        await self._deaths[pid].wait()
+
+    async def kill(self, pid: int) -> None:
+        """Kill the worker as by kill -9 and wait until it is dead."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+        await self.death(pid)
+
+
+def _say(message: dict[str, Any]) -> None:
+    os.write(1, json.dumps(message).encode() + b"\n")
+
+
+def _main() -> None:
+    from tests.crash import child
+
+    def bury(*_: object) -> None:
+        with contextlib.suppress(ChildProcessError):
+            while True:
+                pid, _status = os.waitpid(-1, os.WNOHANG)
+                if not pid:
+                    return
+                _say({"dead": pid})
+
+    signal.signal(signal.SIGCHLD, bury)
+    children = []
+    for line in sys.stdin:
+        order = json.loads(line)
+        # A child's death must not be told before its birth.
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])
+        pid = os.fork()
+        if pid == 0:
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGCHLD])
+            os.dup2(2, 1)
+            child.main(order["url"], order["log"], order["name"], order["n"], order["when"])
+            os._exit(0)
+        children.append(pid)
+        _say({"pid": pid})
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGCHLD])
+    for pid in children:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    _main()

@@ -1,0 +1,146 @@
+"""A worker killed before and after each of its statements: the run ends as if nothing had been."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from tests.crash.child import COUNTED
+from tests.crash.nursery import Nursery
+from tests.crash.scenario import OUTPUT, REQUESTS
+from tests.crash.story import Story, story
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+MakeDatabase = Callable[[], str]
+STATEMENTS = [
+    name
+    for name in dict.fromkeys(COUNTED.values())
+    if name not in ("doubt", "not_begun", "supersede")
+]
+"""What this run writes; the rest is written only after a crash or a failure."""
+
+
+async def _check(told: Story, *, died: bool) -> None:
+    run = await told.read()
+    assert run["status"] == "completed", run["error"]
+    assert run["output"] == OUTPUT
+
+    # No recorded reply is asked for again: only the one under way at the death may be.
+    replies = await told.rows(
+        "SELECT count(*) AS n FROM perdure.model_responses WHERE run_id = %(run_id)s"
+    )
+    assert replies[0]["n"] == REQUESTS
+    asked = len(told.events("asked"))
+    assert asked <= REQUESTS + (1 if died else 0)
+
+    effects: dict[str, list[dict[str, object]]] = {}
+    for line in told.events("effect"):
+        effects.setdefault(line["tool"], []).append(line)
+    # What must not happen twice did not, or somebody was asked first.
+    assert len(effects["ship"]) == 1
+    # What repeats, repeats with the same key; one death makes for one repetition at most.
+    for tool in ("notify", "refund"):
+        assert len({line["key"] for line in effects[tool]}) == 1
+        assert len(effects[tool]) <= (2 if died else 1)
+    assert len({line["key"] for line in effects["search"]}) == 2
+    # A transactional effect is there once, however often it was tried.
+    assert len(await told.rows("SELECT * FROM bookings")) == 1
+
+    calls = await told.rows(
+        "SELECT scope, call_id, status, attempt FROM perdure.tool_calls WHERE run_id = %(run_id)s"
+    )
+    assert {call["status"] for call in calls} == {"succeeded"}
+    assert len(calls) == 9
+    states = await told.rows(
+        "SELECT kind, is_active FROM perdure.run_states WHERE run_id = %(run_id)s ORDER BY seq"
+    )
+    assert [state["kind"] for state in states] == ["handoff", "interrupted", "final"]
+    assert [state["is_active"] for state in states] == [False, False, True]
+    items = await told.rows(
+        "SELECT item ->> 'call_id' AS call_id, type FROM perdure.run_items"
+        " WHERE run_id = %(run_id)s AND item ? 'call_id'"
+    )
+    assert max(Counter((item["call_id"], item["type"]) for item in items).values()) == 1
+    assert run["usage"]["requests"] == REQUESTS
+    assert run["usage"]["total_tokens"] == REQUESTS * 15
+
+
+async def test_an_undisturbed_run_is_what_the_others_are_held_against(
+    database_url: str, tmp_path: Path, nursery: Nursery
+) -> None:
+    async with story(database_url, tmp_path / "log", nursery) as told:
+        assert not await told.finish()
+        await _check(told, died=False)
+        assert len(told.events("asked")) == REQUESTS
+        assert told.uncertain == []
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+async def test_a_worker_killed_at_any_of_its_statements_loses_and_repeats_nothing(
+    make_database: MakeDatabase, tmp_path: Path, nursery: Nursery, when: str
+) -> None:
+    points = Counter[str]()
+    for name in STATEMENTS:
+        for n in count(1):
+            async with story(make_database(), tmp_path / f"{name}{n}", nursery) as told:
+                if not await told.finish(name, n, when):
+                    break
+                points[name] += 1
+                try:
+                    await _check(told, died=True)
+                    assert set(told.uncertain) <= {"d2"}
+                except AssertionError as error:
+                    error.add_note(f"killed {when} {name}, time {n}")
+                    raise
+    # The sweep went through all that this run writes, each as often as it is written.
+    assert {name: times for name, times in points.items() if name != "write"} == {
+        "begin": 2,
+        "load": 2,
+        "mark_resumed": 1,
+        "finish": 1,
+        "fence": 3,
+        "retire_state": 3,
+        "insert_state": 3,
+        "carry_calls": 3,
+        "checkpoint_run": 3,
+        "insert_items": 3,
+        "await_approval": 1,
+        "insert_interruptions": 1,
+        "rest_segment": 2,
+        "rest_run": 2,
+    }
+    # Seven replies and the outcomes and intents of nine calls, some of them in one statement.
+    assert points["write"] >= REQUESTS + 3
+
+
+@pytest.mark.parametrize(
+    ("place", "uncertain"),
+    [
+        ("effect look_up", []),
+        ("effect notify", []),
+        ("effect ship", ["d2"]),
+        ("effect book", []),
+        ("effect book written", []),
+        ("effect search", []),
+        ("effect refund", []),
+        ("rested, before DBOS records it", []),
+    ],
+)
+async def test_a_worker_killed_between_an_effect_and_its_record(
+    database_url: str, tmp_path: Path, nursery: Nursery, place: str, uncertain: list[str]
+) -> None:
+    async with story(database_url, tmp_path / "log", nursery) as told:
+        assert await told.finish(place, 1)
+        await _check(told, died=True)
+        # Siblings of the call that died may be in doubt too: they were under way.
+        assert [call for call in told.uncertain if call != "d2"] == []
+        if uncertain:
+            assert told.uncertain == uncertain
+        repeated = place.removeprefix("effect ").split()[0]
+        attempts = [line["attempt"] for line in told.events("effect") if line["tool"] == repeated]
+        if repeated in ("notify", "refund", "book"):
+            assert attempts == [1, 2]
