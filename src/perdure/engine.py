@@ -13,7 +13,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any, Self
 from uuid import UUID
 
-from agents import Agent, ModelProvider, RunConfig, RunErrorHandlers, RunHooks
 from psycopg import AsyncConnection
 from pydantic import BaseModel
 
@@ -37,6 +36,7 @@ from perdure.runs.store import NewRun
 from perdure.worker.worker import Worker
 
 if TYPE_CHECKING:
+    from agents import Agent, ModelProvider, RunConfig, RunErrorHandlers, RunHooks
     from fastapi import FastAPI, Request
 
 _LOG = logging.getLogger(__name__)
@@ -73,7 +73,7 @@ class Engine:
     ) -> None:
         self.registry = Registry(
             roots=list(agents),
-            run_config=run_config if run_config is not None else RunConfig(),
+            run_config=run_config,
             model_provider=model_provider,
             hooks=hooks,
             error_handlers=error_handlers,

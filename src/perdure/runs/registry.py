@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from agents import Agent, ModelProvider, RunConfig, RunErrorHandlers, RunHooks
@@ -25,7 +25,7 @@ class Registry:
     """
 
     roots: Sequence[Agent[Any]]
-    run_config: RunConfig = field(default_factory=RunConfig)
+    run_config: RunConfig | None = None
     model_provider: ModelProvider | None = None
     hooks: RunHooks[Any] | None = None
     error_handlers: RunErrorHandlers[Any] | None = None
@@ -33,13 +33,17 @@ class Registry:
     default_effect: Effect = Effect.AT_MOST_ONCE
     default_max_turns: int = DEFAULT_MAX_TURNS
     agents: dict[str, Agent[Any]] = field(init=False)
+    sdk_config: RunConfig = field(init=False)
+    """What durable runs are run with: the config given, its model and provider durable."""
 
     def __post_init__(self) -> None:
         if not self.roots:
             raise ConfigurationError("The engine has no agents: Engine(agents=[…]) needs one.")
+        # A copy: the caller may go on using theirs outside durable runs.
+        self.sdk_config = replace(self.run_config) if self.run_config else RunConfig()
         if self.model_provider is not None:
-            self.run_config.model_provider = self.model_provider
-        wrap_run_config(self.run_config)
+            self.sdk_config.model_provider = self.model_provider
+        wrap_run_config(self.sdk_config)
         self.agents = wrap_graph(self.roots)
 
     @property
