@@ -1,0 +1,266 @@
+"""``perdure inbox``, ``approve``, ``reject``, ``resolve``: what waits for people."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Annotated, Any
+
+import typer
+
+from perdure.cli.client import Client, ServerError, checked_id, connected
+from perdure.cli.help import examples
+from perdure.cli.output import (
+    ago,
+    can_ask,
+    print_fields,
+    print_json,
+    print_note,
+    print_table,
+    print_text,
+)
+from perdure.cli.runs_shown import arguments_text, as_text, hint
+from perdure.errors import InvalidRequestError
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+Id = Annotated[str, typer.Argument(metavar="ID", help="The interruption's id, from the inbox.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+_ID = "01a20131-4acc-741f-9025-d037415ca254"
+
+
+class Outcome(StrEnum):
+    """What became of an effect nobody recorded."""
+
+    DONE = "done"
+    NOT_DONE = "not_done"
+    ABANDON = "abandon"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to those of ``perdure``."""
+    app.command(
+        epilog=examples("perdure inbox", "perdure inbox --agent refunds --json"),
+    )(inbox)
+    app.command(
+        epilog=examples(
+            f"perdure approve {_ID}",
+            f"perdure approve {_ID} --yes --message 'checked with the customer'",
+            f"perdure approve {_ID} --digest sha256:ff778790…",
+        ),
+    )(approve)
+    app.command(
+        epilog=examples(
+            f"perdure reject {_ID} --message 'Ask for the receipt first.'",
+        ),
+    )(reject)
+    app.command(
+        epilog=examples(
+            f"perdure resolve {_ID} --outcome done --result 'refund no. 7'",
+            f"perdure resolve {_ID} --outcome not_done",
+        ),
+    )(resolve)
+
+
+def inbox(
+    agent: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Only questions of this agent.")
+    ] = None,
+    run: Annotated[
+        str | None, typer.Option(metavar="ID", help="Only questions of this run.")
+    ] = None,
+    limit: Annotated[
+        int, typer.Option(metavar="N", min=1, max=100, help="At most so many, 1 to 100.")
+    ] = 20,
+    after: Annotated[
+        str | None, typer.Option(metavar="ID", help="Go on after this one, the last of a page.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """List what waits for a person, the longest waiting first."""
+    run_id = None if run is None else checked_id("run", run)
+    query = {"agent": agent, "run_id": run_id, "limit": limit, "after": after, "order": "asc"}
+    with connected() as client:
+        page = client.get("/v1/interruptions", query)
+    if as_json:
+        print_json(page)
+        return
+    if not page["data"]:
+        print_note("Nothing waits for you.")
+        return
+    print_table(
+        ["id", "waiting", "question", "agent", "tool", "arguments"],
+        [
+            [
+                one["id"],
+                ago(one["requested_at"]),
+                one["type"],
+                one["agent"],
+                (one["tool"] or {}).get("name", "-"),
+                _arguments(one["tool"]),
+            ]
+            for one in page["data"]
+        ],
+    )
+    print_note(f"\nDecide: {hint(page['data'][0]).rpartition(': ')[2]}")
+    if page["has_more"]:
+        print_note(f"There are more: --after {page['last_id']}")
+
+
+def approve(
+    interruption_id: Id,
+    yes: Yes = False,
+    digest: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SHA256:…", help="Approve only what has this digest; else nothing is decided."
+        ),
+    ] = None,
+    message: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="Kept with the decision.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Approve a call: shows what would be executed and, on a terminal, asks.
+
+    The decision names the digest of what was shown. If that has changed, nothing is decided.
+    """
+    body = {"decision": "approve", "message": message}
+    _decide(interruption_id, body, "Approve", digest=digest, yes=yes, as_json=as_json)
+
+
+def reject(
+    interruption_id: Id,
+    message: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="Why; the model reads it.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Reject a call: it is not executed, and the model goes on knowing that."""
+    body = {"decision": "reject", "message": message}
+    _decide(interruption_id, body, "Reject", yes=True, as_json=as_json)
+
+
+def resolve(
+    interruption_id: Id,
+    outcome: Annotated[
+        Outcome,
+        typer.Option(
+            help="done: it happened; not_done: it did not, call it again; abandon: fail the run."
+        ),
+    ],
+    result: Annotated[
+        str | None,
+        typer.Option(
+            metavar="JSON|TEXT", help="With done: what the call returned; the model reads it."
+        ),
+    ] = None,
+    message: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="Kept with the decision.")
+    ] = None,
+    yes: Yes = False,
+    as_json: Json = False,
+) -> None:
+    """Say what became of a call that was begun and whose outcome nobody recorded.
+
+    Look at the system the tool talks to before you answer: not_done calls it again.
+    """
+    body: dict[str, Any] = {"decision": "resolve", "outcome": outcome.value, "message": message}
+    if result is not None:
+        if outcome is not Outcome.DONE:
+            raise typer.BadParameter("--result belongs to --outcome done.")
+        body["result"] = _json_or_text(result)
+    _decide(interruption_id, body, f"Resolve as {outcome.value}", yes=yes, as_json=as_json)
+
+
+def _decide(
+    text: str,
+    body: Mapping[str, Any],
+    what: str,
+    *,
+    digest: str | None = None,
+    yes: bool,
+    as_json: bool,
+) -> None:
+    interruption_id = checked_id("interruption", text)
+    path = f"/v1/interruptions/{interruption_id}"
+    with connected() as client:
+        shown = client.get(path)
+        _check_kind(shown, str(body["decision"]))
+        # To stderr, where the question is asked: stdout has the result alone.
+        _show(shown)
+        if not yes and can_ask() and shown["status"] == "pending":
+            typer.confirm(f"{what}?", abort=True, err=True)
+        sent = {name: value for name, value in body.items() if value is not None}
+        decided = _send(client, path, sent | {"digest": digest or shown["digest"]})
+    if as_json:
+        print_json(decided)
+        return
+    print_text(
+        f"{decided['status'].capitalize()}. See the run: perdure runs show {shown['run_id']}"
+    )
+
+
+def _send(client: Client, path: str, body: Mapping[str, Any]) -> Any:
+    try:
+        return client.post(f"{path}/decision", body)
+    except ServerError as error:
+        recorded = error.problem.get("decision")
+        if error.reason != "already_decided" or not isinstance(recorded, Mapping):
+            raise
+        by = recorded.get("by") or {}
+        who = by.get("subject") or by.get("type") or "somebody"
+        raise ServerError(
+            f"{error.message} It is: {recorded.get('decision')} by {who} at {recorded.get('at')}.",
+            error.reason,
+            error.problem,
+        ) from error
+
+
+def _check_kind(interruption: Mapping[str, Any], decision: str) -> None:
+    uncertain = interruption["type"] == "uncertain_effect"
+    if interruption["status"] != "pending" or uncertain == (decision == "resolve"):
+        return
+    if uncertain:
+        raise InvalidRequestError(
+            f"Interruption {interruption['id']} asks what became of a call, not whether to make "
+            f"it: perdure resolve {interruption['id']} --outcome done|not_done|abandon"
+        )
+    raise InvalidRequestError(
+        f"Interruption {interruption['id']} asks whether to make a call: "
+        f"perdure approve {interruption['id']}, or reject."
+    )
+
+
+def _show(interruption: Mapping[str, Any]) -> None:
+    tool = interruption["tool"] or {}
+    print_fields(
+        {
+            "question": interruption["type"],
+            "status": interruption["status"],
+            "run": interruption["run_id"],
+            "agent": interruption["agent"],
+            "tool": tool.get("name"),
+            "arguments": _shown_arguments(tool),
+            "asks": interruption["question"],
+            "waiting": ago(interruption["requested_at"]),
+            "digest": interruption["digest"],
+        },
+        as_note=True,
+    )
+
+
+def _shown_arguments(tool: Mapping[str, Any]) -> str:
+    arguments = tool.get("arguments")
+    return as_text(tool.get("arguments_raw") if arguments is None else arguments)
+
+
+def _arguments(tool: Mapping[str, Any] | None) -> str:
+    return arguments_text((tool or {}).get("arguments"), (tool or {}).get("arguments_raw"))
+
+
+def _json_or_text(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text

@@ -1,0 +1,81 @@
+"""``perdure migrate``: the database of ``DATABASE_URL`` brought up to date."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated
+
+import psycopg
+import typer
+
+from perdure.cli.help import examples
+from perdure.cli.output import print_json, print_text
+from perdure.config import Settings
+from perdure.db import connect, unreachable
+from perdure.errors import ConfigurationError, MigrationError
+from perdure.migrate import load_migrations, migrate, pending_sql, read_status
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to those of ``perdure``."""
+    app.command(
+        "migrate",
+        epilog=examples(
+            "perdure migrate",
+            "PERDURE_MIGRATE_URL=postgresql://owner@db/app perdure migrate --json",
+            "perdure migrate --sql | psql -v ON_ERROR_STOP=1 postgresql://owner@db/app",
+        ),
+    )(run)
+
+
+def run(
+    sql: Annotated[
+        bool, typer.Option("--sql", help="Print what would be run, for psql, and change nothing.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Bring the database up to date: DBOS's tables (schema dbos) and ours (schema perdure).
+
+    Connects to PERDURE_MIGRATE_URL, or DATABASE_URL where that is not set. Any number may run at
+    once; each migration is applied once. Without either variable --sql prints all there is.
+    """
+    if sql and as_json:
+        raise typer.BadParameter("--sql prints SQL; leave out --json.")
+    # DBOS is slow to import; nothing but this command and the workers need it.
+    from perdure.runs.dbos_schema import migrate_dbos
+
+    url = Settings.from_env().migrate_url
+    if sql:
+        print_text(asyncio.run(_missing(url)))
+        return
+    if url is None:
+        raise ConfigurationError(
+            "DATABASE_URL is not set: it says which database to migrate "
+            "(postgresql://user:password@host:5432/name). `perdure migrate --sql` needs none."
+        )
+    applied = asyncio.run(migrate(url, system=migrate_dbos))
+    if as_json:
+        print_json({"object": "migration", "applied": [str(one) for one in applied]})
+    elif applied:
+        for migration in applied:
+            print_text(f"Applied {migration}")
+    else:
+        print_text("The database is up to date.")
+
+
+async def _missing(url: str | None) -> str:
+    """Return the SQL a database lacks; all there is where none is named."""
+    from perdure.runs.dbos_schema import dbos_sql, dbos_version
+
+    if url is None:
+        return f"{dbos_sql()}\n{pending_sql(load_migrations())}"
+    try:
+        conn = await connect(url, application_name="perdure migrate")
+    except psycopg.OperationalError as error:
+        raise unreachable(error) from error
+    async with conn:
+        status = await read_status(conn)
+        if status.problem:
+            raise MigrationError(status.problem)
+        parts = [dbos_sql(after=await dbos_version(conn)), pending_sql(status.pending)]
+    return "\n".join(filter(None, parts)) or "-- The database is up to date."

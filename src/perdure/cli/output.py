@@ -1,0 +1,154 @@
+"""What people see: tables on a terminal, plain lines in a pipe, one JSON document with ``--json``.
+
+Models and their users write much of what is shown. On a terminal such text could move the cursor,
+retitle the window or show other arguments than would be executed; ``visible`` makes all of it
+plain before it is written. Whatever is printed here has gone through it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+# C0 but tab and newline, DEL and C1; lone surrogates; line separators; whatever changes the
+# direction of text or takes no room: all could show something else than what is there.
+_UNSAFE = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u00ad\u061c\u115f\u1160\u17b4\u17b5\u180e"
+    "\u200b-\u200f\u2028-\u202e\u2060-\u206f\u3164\ufeff\uffa0\ufff9-\ufffb\U000e0000-\U000e0fff]"
+)
+_BREAKS = re.compile("[\t\n]")
+
+
+def visible(text: str) -> str:
+    """Return ``text`` with every character that could deceive a terminal written as its code.
+
+    Newlines and tabs stay.
+    """
+    return _UNSAFE.sub(_code, text)
+
+
+def one_line(text: str) -> str:
+    """Return ``visible(text)`` with newlines and tabs written as their codes too."""
+    return _BREAKS.sub(_code, visible(text))
+
+
+def shortened(text: str, width: int) -> str:
+    """Return ``one_line(text)``, cut with an ellipsis to ``width`` characters."""
+    text = one_line(text)
+    return text if len(text) <= width else text[: width - 1] + "…"
+
+
+def _code(match: re.Match[str]) -> str:
+    character = match.group()
+    short = {"\n": r"\n", "\t": r"\t", "\r": r"\r"}.get(character)
+    if short is not None:
+        return short
+    number = ord(character)
+    if number > 0xFFFF:
+        return f"\\U{number:08x}"
+    return f"\\x{number:02x}" if number < 0x100 else f"\\u{number:04x}"
+
+
+def _json_code(match: re.Match[str]) -> str:
+    return json.dumps(match.group())[1:-1]
+
+
+def to_json(value: Any, *, indent: int | None = None) -> str:
+    """Return ``value`` as JSON of which every character can be shown."""
+    return _UNSAFE.sub(_json_code, json.dumps(value, ensure_ascii=False, indent=indent))
+
+
+def print_json(value: Any) -> None:
+    """Print ``value`` as the one JSON document of a command."""
+    _write(sys.stdout, to_json(value, indent=2))
+
+
+def print_text(text: str) -> None:
+    """Print lines to stdout."""
+    _write(sys.stdout, visible(text))
+
+
+def print_note(text: str) -> None:
+    """Print lines to stderr: what is for people and no result."""
+    _write(sys.stderr, visible(text))
+
+
+def print_error(message: str) -> None:
+    """Print why the command failed."""
+    _write(sys.stderr, f"Error: {visible(message)}")
+
+
+def _write(stream: Any, text: str) -> None:
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    stream.write(text.encode(encoding, "backslashreplace").decode(encoding) + "\n")
+    stream.flush()
+
+
+def is_terminal() -> bool:
+    """Whether results are written to a terminal."""
+    return sys.stdout.isatty()
+
+
+def can_ask() -> bool:
+    """Whether somebody sits there to be asked."""
+    return sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def print_fields(fields: Mapping[str, str | None], *, as_note: bool = False) -> None:
+    """Print names and values, one a line; the lines of a value are indented alike.
+
+    Fields that are None are left out. ``as_note`` prints to stderr.
+    """
+    stream = sys.stderr if as_note else sys.stdout
+    shown = {name: value for name, value in fields.items() if value is not None}
+    width = max(map(len, shown), default=0) + 2
+    for name, value in shown.items():
+        lines = visible(value).split("\n")
+        indent = "\n" + " " * width
+        _write(stream, f"{name:<{width}}{indent.join(lines)}".rstrip())
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print a table in columns of plain text; on a terminal with a bold head and fitted to it.
+
+    Only the last column is cut to fit: the others hold ids and words to copy.
+    """
+    from rich.cells import cell_len, set_cell_size
+    from rich.console import Console
+    from rich.text import Text
+
+    table = [[column.upper() for column in columns]]
+    table += [[one_line(cell) for cell in row] for row in rows]
+    widths = [max(cell_len(line[index]) for line in table) for index in range(len(columns))]
+    console = Console(highlight=False, emoji=False, markup=False)
+    if console.is_terminal:
+        room = console.width - sum(widths[:-1]) - 2 * (len(columns) - 1)
+        widths[-1] = max(min(widths[-1], room), 12)
+    for number, line in enumerate(table):
+        if cell_len(line[-1]) > widths[-1]:
+            line[-1] = set_cell_size(line[-1], widths[-1] - 1).rstrip() + "…"
+        cells = zip(line, widths, strict=True)
+        text = "  ".join(set_cell_size(cell, width) for cell, width in cells).rstrip()
+        if console.is_terminal:
+            console.print(Text(text, style="" if number else "bold"), soft_wrap=True)
+        else:
+            _write(sys.stdout, text)
+
+
+def ago(moment: str | None, *, now: datetime | None = None) -> str:
+    """Return roughly how long ago an RFC 3339 ``moment`` was: ``12 s``, ``5 min``, ``3 h``.
+
+    Measured with this machine's clock, as it is only shown.
+    """
+    if moment is None:
+        return "-"
+    now = now or datetime.now(UTC)
+    seconds = max(0.0, (now - datetime.fromisoformat(moment)).total_seconds())
+    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= size:
+            return f"{int(seconds // size)} {unit}"
+    return f"{int(seconds)} s"

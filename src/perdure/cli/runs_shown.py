@@ -1,0 +1,94 @@
+"""A run as ``perdure runs show`` shows it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from perdure.cli.output import ago, print_fields, print_note, print_table, print_text, to_json
+
+_Object = Mapping[str, Any]
+
+
+def show_run(run: _Object, calls: Sequence[_Object]) -> None:
+    """Print a run and its tool calls, as the API gave them."""
+    print_fields(
+        {
+            "run": run["id"],
+            "status": _status(run),
+            "agent": _agent(run),
+            "user": run["user_id"],
+            "metadata": to_json(run["metadata"]) if run["metadata"] else None,
+            "created": f"{run['created_at']} ({ago(run['created_at'])} ago)",
+            "finished": run["finished_at"],
+            "turns": f"{run['turn']} of at most {run['max_turns']}",
+            "usage": _usage(run["usage"]),
+            "input": as_text(run["input"]),
+            "output": None if run["output"] is None else as_text(run["output"]),
+            "error": _error(run["error"]),
+        }
+    )
+    if calls:
+        print_text("")
+        print_table(
+            ["tool", "status", "attempt", "effect", "agent", "arguments"],
+            [
+                [
+                    call["tool"],
+                    call["status"],
+                    str(call["attempt"]),
+                    call["effect"],
+                    call["agent"],
+                    arguments_text(call["arguments"], call["arguments_raw"]),
+                ]
+                for call in calls
+            ],
+        )
+    for interruption in run["interruptions"]:
+        print_note(f"\nWaits for you: {hint(interruption)}")
+
+
+def hint(interruption: _Object) -> str:
+    """Return the command a pending interruption is decided with."""
+    tool = (interruption["tool"] or {}).get("name", "")
+    if interruption["type"] == "uncertain_effect":
+        what = f"nobody knows whether {tool} was carried out"
+        return f"{what}: perdure resolve {interruption['id']} --outcome done|not_done|abandon"
+    return f"{tool} wants to be approved: perdure approve {interruption['id']}"
+
+
+def as_text(value: Any) -> str:
+    """Return text as it is, anything else as JSON."""
+    return value if isinstance(value, str) else to_json(value, indent=2)
+
+
+def arguments_text(arguments: Any, raw: str | None = None) -> str:
+    """Return a call's arguments on one line; ``raw`` is what was written where it is no object."""
+    if arguments is None and raw is not None:
+        return raw
+    return json.dumps(arguments, ensure_ascii=False)
+
+
+def _status(run: _Object) -> str:
+    if run["cancel_requested_at"] and run["status"] in ("queued", "running"):
+        return f"{run['status']}, asked to stop"
+    return str(run["status"])
+
+
+def _agent(run: _Object) -> str:
+    agent, current = str(run["agent"]), str(run["current_agent"])
+    return agent if agent == current else f"{agent}, now {current}"
+
+
+def _usage(usage: _Object) -> str | None:
+    if not usage["requests"]:
+        return None
+    return (
+        f"{usage['requests']} requests, {usage['total_tokens']} tokens "
+        f"({usage['input_tokens']} in, {usage['output_tokens']} out)"
+    )
+
+
+def _error(error: _Object | None) -> str | None:
+    return None if error is None else f"{error['type']}: {error['message']}"

@@ -1,0 +1,187 @@
+"""Serves an engine over HTTP, or runs its worker alone, until the process is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+import sys
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import uvicorn
+
+from perdure.cli.output import one_line
+from perdure.config import Settings
+from perdure.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from perdure.engine import Engine
+
+STOP_SECONDS = 5
+_BACKLOG = 2048
+
+
+class _Server(uvicorn.Server):
+    """Uvicorn, which leaves signals to us: it would end the process before the engine has."""
+
+    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_ready = on_ready
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        """Capture none."""
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, then say so."""
+        await super().startup(sockets)
+        if self.started:
+            self._on_ready()
+
+
+async def serve(
+    engine: Engine,
+    listening: socket.socket,
+    *,
+    worker: bool,
+    on_ready: Callable[[], None],
+    loopback_only: bool = False,
+    migrate_first: bool = False,
+    url: str | None = None,
+    stop_seconds: int = STOP_SECONDS,
+) -> None:
+    """Serve ``engine`` on a bound socket until SIGTERM or SIGINT; ``on_ready`` is called once.
+
+    Answers under way then have ``stop_seconds``.
+
+    Raises:
+        ConfigurationError, MigrationError, UnavailableError: the engine cannot run; nothing was
+            served.
+    """
+    app = engine.api(loopback_only=loopback_only, max_body_bytes=Settings.from_env().max_body_bytes)
+    config = uvicorn.Config(
+        app,
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        backlog=_BACKLOG,
+        timeout_graceful_shutdown=stop_seconds,
+    )
+    server = _Server(config, on_ready)
+    with _told_to_stop() as told:
+        async with engine.running(worker=worker, migrate_first=migrate_first, url=url):
+            serving = asyncio.create_task(server.serve(sockets=[listening]))
+            stop = asyncio.create_task(told.wait())
+            await asyncio.wait({serving, stop}, return_when=asyncio.FIRST_COMPLETED)
+            stop.cancel()
+            server.should_exit = True
+            await serving
+
+
+async def work(
+    engine: Engine, *, on_ready: Callable[[], None], concurrency: int | None = None
+) -> None:
+    """Run segments of ``engine`` until SIGTERM or SIGINT; the database has to be migrated.
+
+    Raises:
+        ConfigurationError, MigrationError, UnavailableError: the engine cannot run.
+    """
+    with _told_to_stop() as told:
+        async with engine.running(migrate_first=False, concurrency=concurrency):
+            on_ready()
+            await told.wait()
+
+
+def require_database(engine: Engine) -> None:
+    """Pass when the engine or the environment names a database.
+
+    Raises:
+        ConfigurationError: neither does.
+    """
+    if engine.database_url is None:
+        Settings.from_env().require_database_url()
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """Return a socket that listens on ``host`` and ``port`` (0: any free one).
+
+    Raises:
+        ConfigurationError: the address cannot be had; the message says why.
+    """
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, kind, protocol, _, address = found[0]
+        listening = socket.socket(family, kind, protocol)
+        try:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listening.bind(address)
+            listening.listen(_BACKLOG)
+        except OSError:
+            listening.close()
+            raise
+    except OSError as error:
+        raise ConfigurationError(
+            f"Cannot listen on {host} port {port}: {error.strerror or error}. "
+            "Another server may have it: stop that, or choose another with --port."
+        ) from error
+    return listening
+
+
+def address_of(listening: socket.socket) -> str:
+    """Return the URL a bound socket is reached at from this machine."""
+    host, port = listening.getsockname()[:2]
+    if host in ("0.0.0.0", "::"):  # noqa: S104 - compared, not bound
+        host = "127.0.0.1"
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def log_to_stderr() -> None:
+    """Show what ``perdure`` says from level INFO on and everybody else from WARNING on."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_PlainLines("%(asctime)s %(levelname)s %(name)s: %(message)s", "%H:%M:%S"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    logging.getLogger("perdure").setLevel(logging.INFO)
+
+
+class _PlainLines(logging.Formatter):
+    """One line a record, with nothing in it that a terminal would obey; tracebacks below it."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
+        """Return the line."""
+        return one_line(super().formatMessage(record))
+
+
+@contextmanager
+def _told_to_stop() -> Iterator[asyncio.Event]:
+    """Give an event that is set by the first SIGTERM or SIGINT; a second SIGINT is one of Python's.
+
+    Has to be entered within the event loop.
+    """
+    loop = asyncio.get_running_loop()
+    told = asyncio.Event()
+
+    def tell(number: signal.Signals) -> None:
+        told.set()
+        if number is signal.SIGINT:
+            loop.remove_signal_handler(number)
+
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    for number in numbers:
+        loop.add_signal_handler(number, tell, number)
+    try:
+        yield told
+    finally:
+        for number in numbers:
+            loop.remove_signal_handler(number)
+
+
+def run_until_stopped(work: Any) -> None:
+    """Run a coroutine of this module to its end; a second Ctrl-C cuts it short."""
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(work)
