@@ -58,26 +58,31 @@ def dev(
         ),
     ] = None,
 ) -> None:
-    """Serve TARGET on this machine: database, migrations, worker and API in one, without keys.
+    """Serve TARGET on this machine, without keys.
 
-    The database is that of DATABASE_URL, else an embedded Postgres. Only this machine is answered.
-    When the file or a module of its folder changes, it is loaded again; runs go on.
+    One command has all it needs: database, migrations, worker and API. The database is that of
+    DATABASE_URL, else an embedded Postgres. Only this machine is answered. When the file or a
+    module of its folder changes, it is loaded again; runs go on.
     """
+    from perdure.cli.supervisor import Greeting, Supervisor
+
     settings = Settings.from_env()
     home = (data_dir or settings.home).expanduser().resolve()
     environment = dict(os.environ)
     if target is None:
         target = str(shipped_example("refunds"))
-        environment.setdefault("REFUNDS_DB", str(_in_home(home, "refunds.sqlite")))
+        refunds = environment.setdefault("REFUNDS_DB", str(_in_home(home, "refunds.sqlite")))
+        greeting = Greeting("Order 1042 arrived broken, please refund it.", {"refunds": refunds})
+    else:
+        greeting = Greeting("Hello")
     parsed = parse_target(target)
-    from perdure.cli.supervisor import Supervisor
-
     with _bind(settings.port if port is None else port) as listening:
         supervisor = Supervisor(
             parsed,
             listening,
             environment=environment,
             home=None if settings.database_url is not None else home,
+            greeting=greeting,
         )
         raise typer.Exit(asyncio.run(supervisor.run()))
 

@@ -77,7 +77,7 @@ def inbox(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """List what waits for a person, the longest waiting first."""
+    """List what waits for a person, the oldest first."""
     run_id = None if run is None else checked_id("run", run)
     query = {"agent": agent, "run_id": run_id, "limit": limit, "after": after, "order": "asc"}
     with connected() as client:
@@ -121,9 +121,10 @@ def approve(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Approve a call: shows what would be executed and, on a terminal, asks.
+    """Approve a call, after showing what would be executed.
 
-    The decision names the digest of what was shown. If that has changed, nothing is decided.
+    On a terminal it asks. The decision names the digest of what was shown: if that has changed,
+    nothing is decided.
     """
     body = {"decision": "approve", "message": message}
     _decide(interruption_id, body, "Approve", digest=digest, yes=yes, as_json=as_json)
@@ -136,7 +137,7 @@ def reject(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Reject a call: it is not executed, and the model goes on knowing that."""
+    """Reject a call: it is not executed, and the model told so."""
     body = {"decision": "reject", "message": message}
     _decide(interruption_id, body, "Reject", yes=True, as_json=as_json)
 
@@ -161,7 +162,7 @@ def resolve(
     yes: Yes = False,
     as_json: Json = False,
 ) -> None:
-    """Say what became of a call that was begun and whose outcome nobody recorded.
+    """Say what became of a call whose outcome nobody recorded.
 
     Look at the system the tool talks to before you answer: not_done calls it again.
     """
@@ -187,10 +188,11 @@ def _decide(
     with connected() as client:
         shown = client.get(path)
         _check_kind(shown, str(body["decision"]))
-        # To stderr, where the question is asked: stdout has the result alone.
-        _show(shown)
-        if not yes and can_ask() and shown["status"] == "pending":
-            typer.confirm(f"{what}?", abort=True, err=True)
+        if shown["status"] == "pending":
+            # To stderr, where the question is asked: stdout has the result alone.
+            _show(shown)
+            if not yes and can_ask():
+                typer.confirm(f"{what}?", abort=True, err=True)
         sent = {name: value for name, value in body.items() if value is not None}
         decided = _send(client, path, sent | {"digest": digest or shown["digest"]})
     if as_json:

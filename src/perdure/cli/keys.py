@@ -25,7 +25,7 @@ from perdure.times import rfc3339
 T = TypeVar("T")
 
 app = typer.Typer(
-    help="Keys for `perdure serve`: made, listed, revoked in the database of DATABASE_URL.",
+    help="Make, list and revoke keys for `perdure serve`, in the database of DATABASE_URL.",
     no_args_is_help=True,
     epilog=examples(
         "perdure keys create --name ci --subject alice@example.com",

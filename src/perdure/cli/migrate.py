@@ -34,10 +34,11 @@ def run(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """Bring the database up to date: DBOS's tables (schema dbos) and ours (schema perdure).
+    """Bring the database up to date.
 
-    Connects to PERDURE_MIGRATE_URL, or DATABASE_URL where that is not set. Any number may run at
-    once; each migration is applied once. Without either variable --sql prints all there is.
+    It has DBOS's tables (schema dbos) and ours (schema perdure). Connects to PERDURE_MIGRATE_URL,
+    or DATABASE_URL where that is not set. Any number may run at once; each migration is applied
+    once. Without either variable --sql prints all there is.
     """
     if sql and as_json:
         raise typer.BadParameter("--sql prints SQL; leave out --json.")

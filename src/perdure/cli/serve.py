@@ -48,7 +48,7 @@ def serve(
         bool, typer.Option("--worker", help="Run a worker in this process too.")
     ] = False,
 ) -> None:
-    """Serve the API. Who asks needs a key: `perdure keys create`.
+    """Serve the API to who has a key (`perdure keys create`).
 
     The database is that of DATABASE_URL and has to be migrated: `perdure migrate`.
     """

@@ -20,6 +20,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +28,22 @@ from watchfiles import awatch
 
 from perdure import embedded
 from perdure.cli.apology import apologizing
-from perdure.cli.output import print_error, print_note
+from perdure.cli.output import print_error, print_fields, print_note
 from perdure.cli.serving import address_of
 from perdure.cli.target import Target
+from perdure.config import Settings
 
 _STOP_SECONDS = 15.0
 _SHORT_LIFE_SECONDS = 5.0
 _MOST_SHORT_LIVES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Greeting:
+    """What is shown when it serves: a question to try, and more lines by name."""
+
+    question: str
+    more: Mapping[str, str] = field(default_factory=dict)
 
 
 class Child:
@@ -68,10 +78,12 @@ class Supervisor:
         *,
         environment: Mapping[str, str],
         home: Path | None,
+        greeting: Greeting,
     ) -> None:
         """Take the target, a bound socket, the children's environment, and where the embedded
         Postgres lives: None where the environment names a database.
         """
+        self._greeting = greeting
         self._target = target
         self._listening = listening
         self._environment = dict(environment)
@@ -209,14 +221,19 @@ class Supervisor:
             print_note(f"Loaded again in {seconds:.1f} s: {', '.join(names)}.")
             return
         address = address_of(self._listening)
-        print_note(
-            f"perdure dev: {self._target.text}\n"
-            f"  agents    {', '.join(names)}\n"
-            f"  API       {address}  (described at {address}/docs)\n"
-            f"  database  {self._where}\n"
-            f'  try       perdure runs start {names[0]} "Hello" --wait\n'
-            "Loaded again when the file changes. Ctrl-C stops."
-        )
+        command = f'perdure runs start {names[0]} "{self._greeting.question}" --wait'
+        if address != Settings.from_env().server_url:
+            command = f"PERDURE_URL={address} {command}"
+        shown = {
+            "agents": ", ".join(names),
+            "API": f"{address}  (described at {address}/docs)",
+            "database": self._where,
+            **self._greeting.more,
+            "try": command,
+        }
+        print_note(f"perdure dev: {self._target.text}")
+        print_fields({f"  {name}": value for name, value in shown.items()}, as_note=True)
+        print_note("Loaded again when the file changes. Ctrl-C stops.")
 
     def _watch(self, folders: Iterable[Path]) -> None:
         new = set(folders) - self._watched

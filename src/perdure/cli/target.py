@@ -48,12 +48,11 @@ def parse_target(text: str) -> Target:
     # In C:\app.py the colon belongs to the path.
     named = bool(colon) and attribute.isidentifier() and len(place) > 1
     place, attribute = (place, attribute) if named else (text, DEFAULT_ATTRIBUTE)
-    looks_like_path = place.endswith(".py") or "/" in place or "\\" in place
-    if not looks_like_path and not Path(place).exists():
+    path = Path(place).expanduser()
+    if not _is_path(place, path):
         if not all(part.isidentifier() for part in place.split(".")):
             raise ConfigurationError(f"{text!r} is no target. {_FORMS}")
         return Target(text, None, place, attribute, named)
-    path = Path(place).expanduser()
     if path.is_dir():
         inside = ", ".join(sorted(file.name for file in path.glob("*.py"))) or "none"
         raise ConfigurationError(
@@ -64,6 +63,12 @@ def parse_target(text: str) -> Target:
         raise ConfigurationError(f"There is no file {place} (looked in {Path.cwd()}). {_FORMS}")
     file = path.resolve()
     return Target(text, file, file.stem, attribute, named)
+
+
+def _is_path(place: str, path: Path) -> bool:
+    if place.endswith(".py") or "/" in place or "\\" in place or path.is_file():
+        return True
+    return bool(place) and path.is_dir() and not (path / "__init__.py").is_file()
 
 
 def load_engine(text: str) -> Engine:
