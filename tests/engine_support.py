@@ -152,6 +152,13 @@ async def approve(engine: Engine, run: Run, **options: Any) -> Run:
     return await run.wait(SECONDS)
 
 
+def error_of(run: Run) -> dict[str, Any]:
+    """The error of a run that failed."""
+    assert run.status == "failed", run.data
+    assert run.error is not None
+    return run.error
+
+
 def waiting_for(run: Run, **wanted: Any) -> Interruption:
     """The one interruption of ``run`` whose tool has these fields."""
     [one] = [

@@ -40,6 +40,7 @@ from tests.engine_support import (
     approve,
     call,
     calls_of,
+    error_of,
     items_of,
     outputs_in,
     rested,
@@ -443,11 +444,9 @@ async def test_a_tool_guardrails_tripwire_fails_the_run(database_url: str, side:
     model = turns([call("send", "c1")], "done")
     async with running(database_url, Agent(name="m", model=model, tools=[tool])) as engine:
         run = await rested(engine, "m")
-        assert run.status == "failed"
-        assert run.error is not None
-        assert run.error["type"] == "guardrail"
-        assert "tripped" in run.error["message"]
-        assert "7" in run.error["message"]
+        assert error_of(run)["type"] == "guardrail"
+        assert "tripped" in error_of(run)["message"]
+        assert "7" in error_of(run)["message"]
         calls = await calls_of(engine, run)
     assert len(sent) == (side == "output")
     assert calls["c1"]["status"] == ("succeeded" if side == "output" else "proposed")

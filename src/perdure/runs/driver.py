@@ -9,35 +9,26 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import traceback
 from collections.abc import Sequence
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
 import agents as sdk
 from agents import RunResultStreaming, RunState
 from agents.items import ToolApprovalItem
-from agents.tool_guardrails import ToolGuardrailFunctionOutput
 from pydantic import BaseModel, TypeAdapter
 
-from perdure.errors import PerdureError, StopSegment, Uncertain
+from perdure.errors import StopSegment, Uncertain
 from perdure.interruptions.digest import digest_v1
 from perdure.ledger.journal import RecordedCall
 from perdure.runs.execution import CancelRequested, Execution, current_execution, scope_text
+from perdure.runs.failures import classify, is_unusable_reply
 from perdure.runs.items import input_rows, item_rows
 from perdure.runs.registry import Registry
 from perdure.runs.sdk import PendingApproval, goes_on, pending_approvals
 from perdure.runs.segment import Begun, Checkpoint, Question, Rest, SegmentRows
 from perdure.runs.state import apply_decisions, dump_state, load_state, worth_writing
-
-_GUARDRAILS = (
-    sdk.InputGuardrailTripwireTriggered,
-    sdk.OutputGuardrailTripwireTriggered,
-    sdk.ToolInputGuardrailTripwireTriggered,
-    sdk.ToolOutputGuardrailTripwireTriggered,
-)
-_MODEL = (sdk.ModelBehaviorError, sdk.ModelRefusalError)
 
 
 class Driver:
@@ -85,7 +76,9 @@ class Driver:
             await self._wind_down(task)
         reason = stopped.result()
         if isinstance(reason, CancelRequested):
-            return Rest("cancelled", doubtful=[call.id for call in self._begun_calls()])
+            await self._execution.flush()
+            doubtful = [call.id for call in self._begun_calls()]
+            return Rest("cancelled", doubtful=doubtful, turn=self._turn)
         if isinstance(reason, Uncertain):
             return self._ask_about_lost_reply(reason)
         raise reason
@@ -105,11 +98,18 @@ class Driver:
 
     async def _in_context(self) -> Rest:
         current_execution.set(self._execution)
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - it runs in one
         try:
             return await self._drive()
         except StopSegment as reason:
             await self._execution.park(reason)
-        except Exception as error:  # noqa: BLE001 - the run fails and says why
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:
+            if task.cancelling():
+                raise
+            # A tool may raise anything, CancelledError too; only ours ends the segment.
             return await self._failed(error)
 
     async def _drive(self) -> Rest:
@@ -139,7 +139,7 @@ class Driver:
             context=self._context if fresh else None,
             max_turns=self._begun.max_turns,
             hooks=registry.hooks,
-            run_config=registry.run_config,
+            run_config=registry.sdk_config,
             error_handlers=registry.error_handlers,
         )
         async for _ in self._stream.stream_events():
@@ -148,10 +148,9 @@ class Driver:
 
     def _on_reply(self, handoff: bool) -> None:
         self._turns_since += 1
-        turns = self._begun.turn + self._turns_since
         if handoff:
             self._due = "handoff"
-        elif worth_writing(self._turns_since, turns):
+        elif worth_writing(self._turns_since, self._turn):
             self._due = "periodic"
         if self._due is not None and self._stream is not None:
             self._stream.cancel(mode="after_turn")
@@ -181,12 +180,13 @@ class Driver:
 
     async def _completed(self, result: RunResultStreaming, state: RunState[Any, Any]) -> Rest:
         await self._execution.flush()
-        return Rest(
-            "completed",
-            checkpoint=self._checkpoint("final", state),
-            items=self._new_items(result),
-            output=_as_json(result.final_output),
-            not_begun=[call.id for call in self._never_begun()],
+        return self._leaving_nothing_under_way(
+            Rest(
+                "completed",
+                checkpoint=self._checkpoint("final", state),
+                items=self._new_items(result),
+                output=_as_json(result.final_output),
+            )
         )
 
     async def _interrupted(self, result: RunResultStreaming) -> Rest:
@@ -343,65 +343,47 @@ class Driver:
             if call.begun_here and key not in self._execution.started
         ]
 
-    async def _failed(self, error: Exception) -> Rest:
+    async def _failed(self, error: BaseException) -> Rest:
         await self._execution.flush()
-        kind, message = self._classify(error)
+        kind, message = classify(error, self._execution.model_errors)
         items: list[dict[str, Any]] = []
         if self._stream is not None:
             items = self._new_items(self._stream)
-        return Rest(
-            "failed",
-            items=items,
-            error_type=kind,
-            error_message=message,
-            not_begun=[call.id for call in self._never_begun()],
+        return self._leaving_nothing_under_way(
+            Rest(
+                "failed",
+                items=items,
+                error_type=kind,
+                error_message=message,
+                turn=self._turn,
+                superseded=self._unusable_reply(error),
+            )
         )
 
-    def _classify(self, error: Exception) -> tuple[str, str]:
-        """Return ``error.type`` and the message for an exception that ended the run."""
-        if isinstance(error, sdk.MaxTurnsExceeded):
-            return "max_turns", str(error)
-        if isinstance(error, _GUARDRAILS):
-            return "guardrail", _guardrail_text(error)
-        chain = _causes(error)
-        if any(cause in self._execution.model_errors for cause in chain):
-            model_error = next(c for c in chain if c in self._execution.model_errors)
-            return "model_error", f"{type(model_error).__name__}: {model_error}"
-        if isinstance(error, _MODEL):
-            return "model_error", str(error)
-        if isinstance(error, PerdureError):
-            return "programming_error", str(error)
-        return "programming_error", _with_place(chain[-1])
+    def _unusable_reply(self, error: BaseException) -> list[UUID]:
+        """Return the reply that failed the run, if the model may be asked anew on a resume."""
+        if self._execution.last_reply is None or not is_unusable_reply(error):
+            return []
+        reply, call_ids = self._execution.last_reply
+        started = {call_id for scope, call_id in self._execution.started if not scope}
+        return [reply] if started.isdisjoint(call_ids) else []
 
+    def _leaving_nothing_under_way(self, rest: Rest) -> Rest:
+        """Return ``rest`` with what becomes of calls that were never begun, or cut short.
 
-def _causes(error: BaseException) -> list[BaseException]:
-    chain: list[BaseException] = [error]
-    while (cause := chain[-1].__cause__ or chain[-1].__context__) is not None:
-        if cause in chain:
-            break
-        chain.append(cause)
-    return chain
+        The SDK cancels a tool in mid-effect when one beside it raises.
+        """
+        cut = self._begun_calls()
+        return replace(
+            rest,
+            not_begun=[call.id for call in self._never_begun()],
+            doubtful=[call.id for call in cut if not call.effect.repeatable],
+            cut_short=[call.id for call in cut if call.effect.repeatable],
+        )
 
-
-def _with_place(error: BaseException) -> str:
-    """Return what went wrong and the last place in the user's own code it went through."""
-    text = f"{type(error).__name__}: {error}"
-    ours = (str(Path(__file__).parent.parent), str(Path(sdk.__file__).parent))
-    for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        if not frame.filename.startswith(ours) and "site-packages" not in frame.filename:
-            return f"{text} ({Path(frame.filename).name}, line {frame.lineno}, in {frame.name})"
-    return text
-
-
-def _guardrail_text(error: Exception) -> str:
-    result = getattr(error, "guardrail_result", None)
-    guardrail = getattr(result, "guardrail", None) or getattr(error, "guardrail", None)
-    name = guardrail.get_name() if guardrail is not None else "A guardrail"
-    output = getattr(result, "output", None) or getattr(error, "output", None)
-    info = getattr(output, "output_info", None)
-    if isinstance(output, ToolGuardrailFunctionOutput):
-        info = output.output_info
-    return f"Guardrail {name} stopped the run" + (f": {info}" if info is not None else ".")
+    @property
+    def _turn(self) -> int:
+        return self._begun.turn + self._turns_since
 
 
 def _as_json(value: Any) -> Any:

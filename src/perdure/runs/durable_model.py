@@ -13,6 +13,7 @@ import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, TypeVar
+from uuid import UUID
 
 from agents import Model, ModelProvider, ModelResponse, ModelSettings, Usage
 from agents.handoffs import Handoff
@@ -203,9 +204,15 @@ class _Place:
 
     def recall(self, handoffs: list[Handoff]) -> RecordedReply | None:
         reply = self.execution.journal.take_reply(self.scope, self.agent, self.input_hash)
-        if reply is not None and self.top:
-            self.execution.on_reply(hands_off(reply.output, handoffs))
+        if reply is not None:
+            self._note(reply.id, reply.output, handoffs)
         return reply
+
+    def _note(self, id: UUID, output: list[dict[str, Any]], handoffs: list[Handoff]) -> None:
+        if self.top:
+            call_ids = frozenset(item["call_id"] for item in output if item.get("call_id"))
+            self.execution.last_reply = id, call_ids
+            self.execution.on_reply(hands_off(output, handoffs))
 
     async def before_asking(self) -> None:
         await self.execution.check()
@@ -219,12 +226,13 @@ class _Place:
         handoffs: list[Handoff],
         latency_ms: int,
     ) -> None:
+        id = uuid7()
         output = [_dump(item) for item in response.output]
         calls = proposed_calls(self.execution, self.scope, output, tools)
         await self.execution.record(
             {
                 "kind": "reply",
-                "id": str(uuid7()),
+                "id": str(id),
                 "scope": self.scope,
                 "agent": self.agent,
                 "input_hash": self.input_hash,
@@ -241,8 +249,7 @@ class _Place:
             self.execution.journal.calls.setdefault(
                 (self.scope, call.call_id), call.as_recorded(self.scope, self.agent)
             )
-        if self.top:
-            self.execution.on_reply(hands_off(output, handoffs))
+        self._note(id, output, handoffs)
 
 
 async def _with_retries(

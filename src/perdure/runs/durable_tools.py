@@ -5,6 +5,7 @@ A wrapper replaces the tool in its agent's list for good and does nothing outsid
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import dataclasses
 import functools
@@ -111,6 +112,8 @@ class _Invoker(_FailureHandlingFunctionToolInvoker):
                 value, from_sdk = await invoke_function_tool(tool, ctx, input)
             except Exception as error:  # noqa: BLE001 - recorded, then raised again
                 return _raised(error)
+            except asyncio.CancelledError as error:
+                return _cancelled_itself(error)
             finally:
                 _handled_error.reset(token)
             if nested and nested_interruptions(ctx):
@@ -135,8 +138,16 @@ class _Invoker(_FailureHandlingFunctionToolInvoker):
         return await perform(execution, call, run, lambda stored: decode_output(stored, adapter))
 
 
-def _raised(error: Exception) -> Outcome:
+def _raised(error: BaseException) -> Outcome:
     return Outcome(error=str(error), error_type=type(error).__name__, raised=error)
+
+
+def _cancelled_itself(error: asyncio.CancelledError) -> Outcome:
+    """Return a tool's own CancelledError as its outcome; raise that of somebody who cancels it."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise error
+    return _raised(error)
 
 
 def _function_tool(tool: FunctionTool) -> FunctionTool:
@@ -161,6 +172,9 @@ def _noticing(
     async def noting(ctx: ToolContext[Any], arguments: str) -> Any:
         try:
             return await impl(ctx, arguments)
+        except SystemExit as error:
+            # It would end the worker with every run in it.
+            raise RuntimeError(f"The tool called sys.exit({error.code!r}).") from error
         except Exception as error:
             handled = _handled_error.get()
             if handled is not None:
@@ -195,6 +209,8 @@ async def _native(
             value = await _maybe_await(invoke())
         except Exception as error:  # noqa: BLE001 - recorded, then raised again
             return _raised(error)
+        except asyncio.CancelledError as error:
+            return _cancelled_itself(error)
         return Outcome(value=value, stored=encode(value))
 
     if call.effect is Effect.NESTED:

@@ -11,6 +11,7 @@ Crash points and what holds:
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -44,7 +45,7 @@ class Outcome:
     stored: dict[str, Any] | None = None
     error: str | None = None
     error_type: str | None = None
-    raised: Exception | None = None
+    raised: BaseException | None = None
     final: bool = True
     from_sdk: bool = False
 
@@ -168,12 +169,17 @@ def _replayed(
     if error is None:
         return Outcome(value=value, stored=stored)
     message = str(error.get("message", ""))
+    raised: BaseException | None = None
+    if error.get("raised"):
+        # The SDK treats a cancelled tool in its own way; all else it treats alike.
+        cancelled = error.get("type") == "CancelledError"
+        raised = asyncio.CancelledError(message) if cancelled else RecordedToolError(message)
     return Outcome(
         value=value,
         stored=stored,
         error=message,
         error_type=error.get("type"),
-        raised=RecordedToolError(message) if error.get("raised") else None,
+        raised=raised,
         from_sdk=bool(error.get("from_sdk")),
     )
 

@@ -29,6 +29,9 @@ current_execution: ContextVar[Execution | None] = ContextVar("perdure_execution"
 current_scope: ContextVar[tuple[str, ...]] = ContextVar("perdure_scope", default=())
 current_agent: ContextVar[str] = ContextVar("perdure_agent", default="")
 
+_holds: ContextVar[tuple[object, ...]] = ContextVar("perdure_holds", default=())
+"""The effects the current task is in the middle of, each within the one before."""
+
 SCOPE_SEPARATOR = "/"
 
 
@@ -65,6 +68,8 @@ class Execution:
     journal: Journal
     on_reply: Callable[[bool], None] = lambda handoff: None
     """Called for each reply at the top level, with whether it hands off, before its tools run."""
+    last_reply: tuple[UUID, frozenset[str]] | None = None
+    """The latest reply at the top level: its id and those of the calls it asked for."""
     dump_context: Callable[[], Any] = lambda: None
     """Returns the run's context as JSON, as tools have left it."""
     stored_context: Any = None
@@ -77,7 +82,7 @@ class Execution:
     model_errors: list[BaseException] = field(default_factory=list)
     _hashers: dict[tuple[str, str], InputHasher] = field(default_factory=dict)
     _outcomes: set[asyncio.Future[None]] = field(default_factory=set)
-    _under_way: int = 0
+    _under_way: set[object] = field(default_factory=set)
     _idle: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
@@ -139,6 +144,8 @@ class Execution:
     async def park(self, reason: StopSegment) -> NoReturn:
         """Stop the segment and wait here for the driver's cancellation."""
         self.stop(reason)
+        # What this task was in the middle of gets no further: it must not be waited for.
+        self._release(*_holds.get())
         await asyncio.get_running_loop().create_future()
         raise AssertionError("a parked task is only ever cancelled")
 
@@ -150,14 +157,20 @@ class Execution:
     @contextmanager
     def effect_under_way(self) -> Iterator[None]:
         """Hold off the driver's cancellation while an effect runs and is recorded."""
-        self._under_way += 1
+        hold = object()
+        self._under_way.add(hold)
         self._idle.clear()
+        token = _holds.set((*_holds.get(), hold))
         try:
             yield
         finally:
-            self._under_way -= 1
-            if self._under_way == 0:
-                self._idle.set()
+            _holds.reset(token)
+            self._release(hold)
+
+    def _release(self, *holds: object) -> None:
+        self._under_way.difference_update(holds)
+        if not self._under_way:
+            self._idle.set()
 
     async def idle(self) -> None:
         """Wait until no effect is under way."""
@@ -168,6 +181,7 @@ class Execution:
         self.journal.rebase(base_seq)
         self._hashers.clear()
         self.started.clear()
+        self.last_reply = None
 
     async def refuse_unmatched(self, scope: str, agent: str) -> None:
         """Park when a recorded reply with effects was not asked for again.

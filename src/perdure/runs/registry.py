@@ -105,10 +105,20 @@ class Registry:
         )
 
     def load_context(self, stored: Any) -> Any:
-        """Return the context object tools are given, from what is stored."""
+        """Return the context object tools are given, from what is stored.
+
+        Raises:
+            ConfigurationError: when this build's context type cannot read it.
+        """
         if self.context_type is None or stored is None:
             return stored
-        return self.context_type.model_validate(stored)
+        try:
+            return self.context_type.model_validate(stored)
+        except ValidationError as error:
+            raise ConfigurationError(
+                f"The run's stored context does not fit {self.context_type.__name__} of this "
+                f"build: {error} Deploy one that reads it, then resume the run."
+            ) from error
 
     def dump_context(self, context: Any) -> Any:
         """Return the JSON of a context object; the inverse of ``load_context``."""

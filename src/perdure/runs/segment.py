@@ -100,11 +100,15 @@ class Rest:
     """Tool calls whose effect is unknown."""
     not_begun: Sequence[UUID] = ()
     """Tool calls marked as begun that never were."""
+    cut_short: Sequence[UUID] = ()
+    """Tool calls that were cancelled in mid-effect and may be made again."""
     superseded: Sequence[UUID] = ()
     """Replies that will not be matched again."""
     output: Any = None
     error_type: str | None = None
     error_message: str | None = None
+    turn: int = 0
+    """How many turns were taken, where no checkpoint says it."""
 
 
 async def begin(pool: Pool, run_id: UUID, seq: int, executor_id: str) -> Begun | None:
@@ -134,7 +138,7 @@ async def begin(pool: Pool, run_id: UUID, seq: int, executor_id: str) -> Begun |
         input=jsonsafe.loads(begun["input"]),
         context=None if context is None else jsonsafe.loads(context),
         max_turns=begun["max_turns"],
-        turn=begun["turn"],
+        turn=loaded["turn"],
         epoch=begun["epoch"],
         executions=begun["executions"],
         cancel_requested=begun["cancel_requested"],
@@ -186,6 +190,7 @@ class SegmentRows:
                 for name, calls in (
                     ("not_begun", rest.not_begun),
                     ("doubt", rest.doubtful),
+                    ("cut_short", rest.cut_short),
                     ("await_approval", () if cancelled else rest.awaiting),
                     ("supersede", rest.superseded),
                 ):
@@ -204,6 +209,7 @@ class SegmentRows:
                         "output": output,
                         "error_type": rest.error_type,
                         "error_message": _storable(rest.error_message),
+                        "turn": rest.turn,
                     },
                 )
         self.items += len(rest.items)

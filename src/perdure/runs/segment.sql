@@ -18,7 +18,7 @@ UPDATE perdure.runs r
   FROM began
  WHERE r.id = began.run_id
 RETURNING r.tenant_id, r.agent, r.input::text AS input, r.context::text AS context, r.max_turns,
-          r.turn, r.cancel_requested_at IS NOT NULL AS cancel_requested, began.epoch,
+          r.cancel_requested_at IS NOT NULL AS cancel_requested, began.epoch,
           began.executions
 
 -- name: load
@@ -31,6 +31,7 @@ WITH base AS (
 SELECT number.seq AS base_seq,
        (SELECT state FROM base) AS state,
        (SELECT kind FROM base) AS kind,
+       COALESCE((SELECT turn FROM base), 0) AS turn,
        (SELECT COALESCE(max(seq), 0) FROM perdure.run_items WHERE run_id = %(run_id)s) AS items,
        (SELECT COALESCE(jsonb_agg(jsonb_build_object(
                    'id', m.id, 'scope', m.scope, 'agent', m.agent, 'input_hash', m.input_hash,
@@ -112,6 +113,13 @@ UPDATE perdure.tool_calls SET status = 'proposed', attempt = 0, started_at = NUL
 UPDATE perdure.tool_calls SET status = 'uncertain', started_at = COALESCE(started_at, now())
  WHERE run_id = %(run_id)s AND id = ANY(%(ids)s) AND status IN ('executing', 'proposed')
 
+-- Failed in a way that a resumed run makes them again.
+-- name: cut_short
+UPDATE perdure.tool_calls
+   SET status = 'failed', finished_at = now(),
+       error = '{"type": "CancelledError", "message": "It was cancelled before it finished.", "raised": true}'
+ WHERE run_id = %(run_id)s AND id = ANY(%(ids)s) AND status = 'executing'
+
 -- name: supersede
 UPDATE perdure.model_responses SET superseded = true
  WHERE run_id = %(run_id)s AND id = ANY(%(ids)s)
@@ -140,7 +148,7 @@ UPDATE perdure.segments SET status = 'rested', outcome = %(outcome)s, rested_at 
 
 -- name: rest_run
 UPDATE perdure.runs
-   SET status = %(outcome)s, updated_at = now(),
+   SET status = %(outcome)s, updated_at = now(), turn = GREATEST(turn, %(turn)s),
        finished_at = CASE WHEN %(outcome)s IN ('completed', 'failed', 'cancelled') THEN now() END,
        output = %(output)s::jsonb, error_type = %(error_type)s, error_message = %(error_message)s
  WHERE id = %(run_id)s

@@ -82,6 +82,9 @@ class SegmentRunner:
             except Fenced as reason:
                 _LOG.warning("%s", reason)
                 return "fenced"
+            except (Stopping, PoolClosed):
+                # The workflow stays PENDING, for whoever runs it next; only cancelling ends this.
+                await asyncio.get_running_loop().create_future()
             except _INFRASTRUCTURE as error:
                 delay = _BACKOFF_SECONDS[min(attempt, len(_BACKOFF_SECONDS) - 1)]
                 attempt += 1
@@ -89,9 +92,10 @@ class SegmentRunner:
                     "Run %s, segment %d: %s Beginning again in %.2f s.", run_id, seq, error, delay
                 )
                 await asyncio.sleep(delay)
-            except (Stopping, PoolClosed):
-                # The workflow stays PENDING, for whoever runs it next; only cancelling ends this.
-                await asyncio.get_running_loop().create_future()
+            except Exception as error:  # noqa: BLE001 - nothing escapes; it is logged
+                # A mistake of ours, most likely; a run without a rest would be worse than a loop.
+                _LOG.exception("Run %s, segment %d: %s", run_id, seq, error)
+                await asyncio.sleep(_BACKOFF_SECONDS[-1])
 
     async def _execute(self, run_id: UUID, seq: int) -> str:
         self._beginning[run_id, seq] = False
@@ -120,7 +124,7 @@ class SegmentRunner:
         self._running[run_id] = execution
         try:
             rest = await self._drive(begun, execution, rows)
-            return await rows.rest(rest)
+            return await self._rest(rest, rows)
         finally:
             if self._running.get(run_id) is execution:
                 del self._running[run_id]
@@ -134,6 +138,18 @@ class SegmentRunner:
             if isinstance(error, UnavailableError):
                 raise
             return Rest("failed", error_type="programming_error", error_message=str(error))
+
+    async def _rest(self, rest: Rest, rows: SegmentRows) -> str:
+        try:
+            return await rows.rest(rest)
+        except _INFRASTRUCTURE:
+            raise
+        except Exception as error:  # noqa: BLE001 - nothing escapes; it is logged
+            _LOG.exception("Run %s: its %s end cannot be stored.", rows.run_id, rest.outcome)
+            message = f"The run's {rest.outcome} end cannot be stored: {error}"
+            return await rows.rest(
+                Rest("failed", error_type="infrastructure", error_message=message)
+            )
 
     def cancel(self, run_id: UUID) -> None:
         """Stop the run's execution in this process, if there is one, without waiting for it."""
