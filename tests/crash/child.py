@@ -61,9 +61,12 @@ class Killer:
         SegmentRunner.run = ran  # type: ignore[method-assign,assignment]
 
     def at(self, name: str) -> None:
-        """Die here if this is the place."""
+        """Die, or stop, here if this is the place."""
         if name == self.name and self.next():
             self.kill()
+        elif self.name == f"stop at {name}" and self.next():
+            log("stopped", at=name)
+            os.kill(os.getpid(), signal.SIGSTOP)
 
     def next(self) -> bool:
         """Count one; whether it is the one."""

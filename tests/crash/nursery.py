@@ -1,7 +1,8 @@
 """Workers in milliseconds: a process that has imported everything forks one for each line it reads.
 
 In: ``{"url": …, "log": …, "name": …, "n": …, "when": …}``. Out: ``{"pid": …}`` for each, and
-``{"dead": pid}`` when one has ended. It ends itself, and its children, when its input does.
+``{"dead": pid}`` or ``{"stopped": pid}`` when one has. It ends itself, and its children, when its
+input does.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ class Nursery:
         self._process: asyncio.subprocess.Process | None = None
         self._born: asyncio.Queue[int] = asyncio.Queue()
         self._deaths: dict[int, asyncio.Event] = {}
+        self._stops: dict[int, asyncio.Event] = {}
         self._reader: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
@@ -54,9 +56,12 @@ class Nursery:
             message = json.loads(line)
             if "pid" in message:
                 self._deaths[message["pid"]] = asyncio.Event()
+                self._stops[message["pid"]] = asyncio.Event()
                 self._born.put_nowait(message["pid"])
-            else:
+            elif "dead" in message:
                 self._deaths[message["dead"]].set()
+            else:
+                self._stops[message["stopped"]].set()
 
     async def worker(
         self, url: str, log: Path, name: str = "", n: int = 0, when: str = "before"
@@ -72,6 +77,10 @@ class Nursery:
     async def death(self, pid: int) -> None:
         """Wait until the worker is dead."""
         await self._deaths[pid].wait()
+
+    async def stopped(self, pid: int) -> None:
+        """Wait until the worker has been stopped, as by SIGSTOP."""
+        await self._stops[pid].wait()
 
     async def kill(self, pid: int) -> None:
         """Kill the worker as by kill -9 and wait until it is dead."""
@@ -90,10 +99,10 @@ def _main() -> None:
     def bury(*_: object) -> None:
         with contextlib.suppress(ChildProcessError):
             while True:
-                pid, _status = os.waitpid(-1, os.WNOHANG)
+                pid, status = os.waitpid(-1, os.WNOHANG | os.WUNTRACED)
                 if not pid:
                     return
-                _say({"dead": pid})
+                _say({"stopped" if os.WIFSTOPPED(status) else "dead": pid})
 
     signal.signal(signal.SIGCHLD, bury)
     children = []

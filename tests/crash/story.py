@@ -8,6 +8,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import psycopg
+from psycopg_pool import PoolTimeout
+
 from perdure.access.principals import DEFAULT_TENANT, program_principal
 from perdure.db import Pool, open_pool
 from perdure.interruptions.rules import Decision
@@ -30,7 +33,7 @@ class Story:
         self.uncertain: list[str] = []
         self._waiters = waiters
         self._nursery = nursery
-        self._worker = 0
+        self.worker_pid = 0
         self.run_id: Any = None
 
     def events(self, kind: str) -> list[dict[str, Any]]:
@@ -47,12 +50,12 @@ class Story:
 
     async def worker(self, name: str = "", n: int = 0, when: str = "before") -> None:
         """Start a worker that dies at the n-th statement of that name (0: it does not)."""
-        self._worker = await self._nursery.worker(self.url, self.log_path, name, n, when)
+        self.worker_pid = await self._nursery.worker(self.url, self.log_path, name, n, when)
 
     async def until_rest_or_death(self) -> dict[str, Any] | None:
         """Return the run when it rests, or None when the worker is dead."""
         resting = asyncio.create_task(self._rested())
-        dying = asyncio.create_task(self._nursery.death(self._worker))
+        dying = asyncio.create_task(self._nursery.death(self.worker_pid))
         try:
             async with asyncio.timeout(PATIENCE_SECONDS):
                 await asyncio.wait({resting, dying}, return_when=asyncio.FIRST_COMPLETED)
@@ -64,7 +67,10 @@ class Story:
 
     async def _rested(self) -> dict[str, Any]:
         async def look() -> dict[str, Any] | None:
-            run = await self.read()
+            try:
+                run = await self.read()
+            except (psycopg.Error, PoolTimeout):
+                return None
             return run if run["status"] not in ("queued", "running") else None
 
         run = await self._waiters.until(str(self.run_id), look)
@@ -101,8 +107,12 @@ class Story:
 
     async def finish(self, name: str = "", n: int = 0, when: str = "before") -> bool:
         """Run to the end, the first worker dying where ``worker`` says; whether it died."""
-        died = False
         await self.worker(name, n, when)
+        return await self.to_the_end()
+
+    async def to_the_end(self) -> bool:
+        """Decide what is asked and replace the worker when it dies, once; whether it did."""
+        died = False
         try:
             while True:
                 run = await self.until_rest_or_death()
@@ -115,7 +125,7 @@ class Story:
                 else:
                     return died
         finally:
-            await self._nursery.kill(self._worker)
+            await self._nursery.kill(self.worker_pid)
 
     async def rows(self, query: str) -> list[dict[str, Any]]:
         """Return the rows of a query with the run's id as %(run_id)s."""
