@@ -25,10 +25,10 @@ _OURS = re.compile("PERDURE_|OPENAI_|REFUNDS_|DATABASE_URL$|COLUMNS$|NO_COLOR$|F
 _ADDRESS = re.compile(r"http://127\.0\.0\.1:\d+")
 
 
-def environment(**more: str) -> dict[str, str]:
+def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
     """This process's environment without what would change the command's mind, and ``more``."""
     clean = {name: value for name, value in os.environ.items() if not _OURS.match(name)}
-    return clean | more
+    return {**clean, **(more or {})}
 
 
 def perdure(
@@ -36,7 +36,7 @@ def perdure(
     code: int = 0,
     stdin: str | bytes = "",
     cwd: Path | None = None,
-    **env: str,
+    env: Mapping[str, str] | None = None,
 ) -> subprocess.CompletedProcess[str]:
     """Run a command to its end and check its exit code."""
     given = stdin.encode() if isinstance(stdin, str) else stdin
@@ -44,7 +44,7 @@ def perdure(
         [*PERDURE, *arguments],
         input=given,
         capture_output=True,
-        env=environment(**env),
+        env=environment(env),
         cwd=cwd,
         timeout=SECONDS,
         check=False,
@@ -65,13 +65,15 @@ def perdure_json(*arguments: str, **options: Any) -> Any:
 class Process:
     """A command that goes on; what it says on stderr is read as it comes."""
 
-    def __init__(self, *arguments: str, cwd: Path | None = None, env: Mapping[str, str]) -> None:
+    def __init__(
+        self, *arguments: str, cwd: Path | None = None, env: Mapping[str, str] | None = None
+    ) -> None:
         self._process = subprocess.Popen(
             [*PERDURE, *arguments],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
-            env=environment(**env),
+            env=environment(env),
             cwd=cwd,
         )
         self.lines: list[str] = []
@@ -141,7 +143,9 @@ class Process:
 
 
 @contextmanager
-def going(*arguments: str, cwd: Path | None = None, **env: str) -> Iterator[Process]:
+def going(
+    *arguments: str, cwd: Path | None = None, env: Mapping[str, str] | None = None
+) -> Iterator[Process]:
     """Start a command that goes on; it is killed at the end of the block."""
     process = Process(*arguments, cwd=cwd, env=env)
     try:

@@ -43,7 +43,7 @@ def test_the_commands_of_the_contract_are_there() -> None:
 
 @pytest.mark.parametrize("path", ALL, ids=" ".join)
 def test_every_help_says_what_and_ends_with_examples(path: tuple[str, ...]) -> None:
-    done = perdure(*path, "--help", COLUMNS="80")
+    done = perdure(*path, "--help", env={"COLUMNS": "80"})
 
     before, _, examples = done.stdout.partition("\n  Examples:\n")
     assert f"Usage: perdure {' '.join(path)}".rstrip() in before
@@ -128,7 +128,7 @@ def test_commands_that_need_no_agents_do_not_load_them(arguments: list[str]) -> 
     )
     done = subprocess.run(
         [sys.executable, "-P", "-c", script, *arguments],
-        env=environment(PERDURE_URL="http://127.0.0.1:9", DATABASE_URL=""),
+        env=environment({"PERDURE_URL": "http://127.0.0.1:9"}),
         capture_output=True,
         text=True,
         check=True,

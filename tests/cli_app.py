@@ -1,0 +1,63 @@
+"""An application the command line is tested with: it does as its user says.
+
+``echo`` calls ``note`` with the user's very words, which has to be approved, and repeats what it
+gave. ``payer`` calls ``pay``, which says so on stderr and, the first time, stops there for good.
+``failing`` has a model that fails.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from pathlib import Path
+
+from agents import Agent, function_tool
+
+from perdure import Engine, tool_call
+from perdure.offline.model import OfflineModel
+from perdure.offline.turn import Answer, Call, Turn
+
+PAID = Path(os.environ.get("PAID", "paid.txt"))
+
+
+def _echo(turn: Turn) -> Answer:
+    given = turn.output("note")
+    return f"note gave: {given}" if given else [Call("note", {"text": turn.question})]
+
+
+def _pay(turn: Turn) -> Answer:
+    given = turn.output("pay")
+    return f"pay gave: {given}" if given else [Call("pay", {"cents": 5})]
+
+
+def _fail(turn: Turn) -> Answer:
+    raise RuntimeError("no model today")
+
+
+@function_tool(needs_approval=True)
+def note(text: str) -> str:
+    """Write something down."""
+    return text
+
+
+@function_tool
+def pay(cents: int) -> str:
+    """Pay, at most once."""
+    attempt = tool_call().attempt
+    with PAID.open("a") as file:
+        file.write(f"{cents}\n")
+    sys.stderr.write(f"paying, attempt {attempt}\n")
+    sys.stderr.flush()
+    if attempt == 1:
+        threading.Event().wait()
+    return f"paid {cents}"
+
+
+engine = Engine(
+    agents=[
+        Agent(name="echo", tools=[note], model=OfflineModel(_echo)),
+        Agent(name="payer", tools=[pay], model=OfflineModel(_pay)),
+        Agent(name="failing", model=OfflineModel(_fail)),
+    ]
+)

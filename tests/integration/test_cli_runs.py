@@ -1,0 +1,323 @@
+"""``perdure runs``, ``inbox`` and the decisions, against ``perdure serve``."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from tests.cli_support import PERDURE, SECONDS, environment, going, perdure, perdure_json
+from tests.conftest import Server
+
+APP = str(Path(__file__).parents[1] / "cli_app.py")
+HOSTILE = "\x1b]0;owned\x07\x1b[2J pay \u202e001 \x9b31m\r\x08"
+CONTROL = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]")
+
+
+@pytest.fixture(scope="module")
+def served(server: Server, template: str) -> Iterator[dict[str, str]]:
+    """The environment of clients of a server with a worker."""
+    url = server.create(template=template)
+    key = perdure_json("keys", "create", "--subject", "alice", env={"DATABASE_URL": url})["key"]
+    arguments = ("serve", APP, "--worker", "--port", "0")
+    with going(*arguments, env={"DATABASE_URL": url}) as process:
+        address = process.address("Serving")
+        yield {"PERDURE_URL": address, "PERDURE_API_KEY": key, "DATABASE_URL": url}
+        assert process.stop() == 0, process.said
+    server.drop(url)
+
+
+Run = Callable[..., Any]
+
+
+@pytest.fixture
+def run(served: dict[str, str]) -> Run:
+    return lambda *arguments, **options: perdure(*arguments, env=served, **options)
+
+
+@pytest.fixture
+def run_json(served: dict[str, str]) -> Run:
+    return lambda *arguments, **options: perdure_json(*arguments, env=served, **options)
+
+
+@pytest.fixture
+def waiting(run_json: Run) -> dict[str, Any]:
+    """A run that waits for an approval."""
+    started = run_json("runs", "start", "echo", f"hello {uuid4()}", "--wait")
+    assert started["status"] == "interrupted"
+    return dict(started)
+
+
+def test_the_way_of_a_run(run: Run, run_json: Run, waiting: dict[str, Any]) -> None:
+    [question] = waiting["interruptions"]
+    listed = run_json("inbox", "--run", waiting["id"])
+    assert [one["id"] for one in listed["data"]] == [question["id"]]
+
+    decided = run_json("approve", question["id"], "--message", "fine")
+    assert decided["status"] == "approved"
+    assert decided["decision"]["message"] == "fine"
+    assert decided["decision"]["digest"] == question["digest"]
+    assert decided["decision"]["by"]["subject"] == "alice"
+
+    run("runs", "show", waiting["id"])
+    assert run_json("inbox", "--run", waiting["id"])["data"] == []
+    again = run("approve", question["id"], code=1)
+    assert "is approved already" in again.stderr
+    assert "It is: approve by alice at " in again.stderr
+
+
+def test_what_people_see(run: Run, run_json: Run, waiting: dict[str, Any]) -> None:
+    [question] = waiting["interruptions"]
+    inbox = run("inbox", "--run", waiting["id"])
+    head, line = inbox.stdout.splitlines()
+    assert head.split() == ["ID", "WAITING", "QUESTION", "AGENT", "TOOL", "ARGUMENTS"]
+    assert line.startswith(question["id"])
+    assert waiting["input"] in line
+    assert f"perdure approve {question['id']}" in inbox.stderr
+
+    approved = run("approve", question["id"])
+    assert f'"text": "{waiting["input"]}"' in approved.stderr
+    assert question["digest"] in approved.stderr
+    assert approved.stdout == f"Approved. See the run: perdure runs show {waiting['id']}\n"
+
+    table = run("runs", "list", "--agent", "echo", "--limit", "100").stdout
+    assert table.splitlines()[0].split() == ["ID", "STATUS", "AGE", "AGENT", "USER", "INPUT"]
+    assert waiting["id"] in table
+
+
+def test_show_waits_for_nothing_and_tells_all(run: Run, run_json: Run, waiting: Any) -> None:
+    shown = run("runs", "show", waiting["id"])
+
+    fields = dict(line.split(maxsplit=1) for line in shown.stdout.splitlines()[:9] if line)
+    assert fields["status"] == "interrupted"
+    assert fields["agent"] == "echo"
+    assert fields["usage"].startswith("1 requests, ")
+    assert re.search(r"^note +awaiting_approval +0 +at_most_once +echo", shown.stdout, re.MULTILINE)
+    assert f"perdure approve {waiting['interruptions'][0]['id']}" in shown.stderr
+
+
+def test_start_waits_to_the_end_and_fails_with_the_run(run: Run) -> None:
+    done = run("runs", "start", "failing", "hi", "--wait", code=1)
+
+    assert re.search(r"^status +failed$", done.stdout, re.MULTILINE)
+    assert re.search(r"^error +\w+: .*no model today", done.stdout, re.MULTILINE)
+
+
+def test_start_prints_the_id_alone(run: Run, run_json: Run) -> None:
+    done = run("runs", "start", "echo", "hi")
+
+    run_id = done.stdout.strip()
+    assert f"perdure runs show {run_id}" in done.stderr
+    assert run_json("runs", "show", run_id)["input"] == "hi"
+
+
+def test_what_start_takes(run_json: Run, tmp_path: Path) -> None:
+    (tmp_path / "context.json").write_text('{"a": [1]}')
+    started = run_json(
+        *("runs", "start", "echo", "-", "--context", f"@{tmp_path}/context.json"),
+        *("--user", "bob", "--metadata", "ticket=T-1", "--metadata", "a=b=c"),
+        *("--priority", "3", "--delay", "3600", "--max-turns", "4"),
+        stdin="from stdin\n",
+    )
+
+    assert started["input"] == "from stdin"
+    assert started["user_id"] == "bob"
+    assert started["metadata"] == {"ticket": "T-1", "a": "b=c"}
+    assert started["priority"] == 3
+    assert started["max_turns"] == 4
+    assert started["status"] == "queued"
+    found = run_json("runs", "list", "--user", "bob", "--status", "queued")["data"]
+    assert [one["id"] for one in found] == [started["id"]]
+
+
+def test_start_takes_input_items(run_json: Run) -> None:
+    items = [{"role": "user", "content": "as items"}]
+    started = run_json("runs", "start", "echo", "--items", json.dumps(items), "--delay", "3600")
+
+    assert started["input"] == items
+
+
+def test_the_same_key_starts_one_run(run_json: Run, run: Run) -> None:
+    key = str(uuid4())
+    arguments = ("runs", "start", "echo", "once", "--delay", "3600", "--idempotency-key", key)
+    assert run_json(*arguments)["id"] == run_json(*arguments)["id"]
+
+    other = run("runs", "start", "echo", "twice", "--idempotency-key", key, code=1)
+    assert other.stderr.startswith(f"Error: The idempotency key '{key}' was used")
+
+
+def test_a_decision_on_something_else_is_refused(run: Run, waiting: dict[str, Any]) -> None:
+    [question] = waiting["interruptions"]
+    done = run("approve", question["id"], "--digest", "sha256:" + "0" * 64, code=1)
+
+    assert done.stdout == ""
+    assert "Read the interruption again" in done.stderr
+    run("approve", question["id"], "--digest", question["digest"])
+
+
+def test_reject(run: Run, run_json: Run, waiting: dict[str, Any]) -> None:
+    [question] = waiting["interruptions"]
+    done = run("reject", question["id"], "--message", "not today")
+
+    assert done.stdout.startswith("Rejected.")
+    asked = run_json("runs", "show", waiting["id"])
+    assert asked["status"] in ("queued", "running", "completed")
+
+
+def test_resolve_is_for_effects_in_doubt(run: Run, waiting: dict[str, Any]) -> None:
+    [question] = waiting["interruptions"]
+    done = run("resolve", question["id"], "--outcome", "done", code=1)
+
+    assert f"perdure approve {question['id']}, or reject." in done.stderr
+
+
+def test_cancel_and_delete(run: Run, run_json: Run, waiting: dict[str, Any]) -> None:
+    early = run("runs", "delete", waiting["id"], code=1)
+    assert "is interrupted and cannot be deleted. Cancel it first." in early.stderr
+
+    assert run("runs", "cancel", waiting["id"]).stdout == f"Run {waiting['id']} is cancelled.\n"
+    assert run_json("runs", "cancel", waiting["id"])["status"] == "cancelled"
+    deleted = run_json("runs", "delete", waiting["id"])
+    assert deleted == {"id": waiting["id"], "object": "run", "deleted": True}
+    gone = run("runs", "show", waiting["id"], code=1)
+    assert gone.stderr.startswith(f"Error: There is no run {waiting['id']} here.")
+
+
+def test_resume(run: Run, run_json: Run, waiting: dict[str, Any]) -> None:
+    refused = run("runs", "resume", waiting["id"], code=1)
+    assert "cannot be resumed. Only a failed run can" in refused.stderr
+
+    failed = run_json("runs", "start", "failing", "hi", "--wait", code=1)
+    assert run_json("runs", "resume", failed["id"])["status"] == "queued"
+
+
+def test_an_unknown_agent(run: Run) -> None:
+    done = run("runs", "start", "nobody", "hi", code=1)
+
+    assert "There is no agent 'nobody'. Agents: echo, failing, payer." in done.stderr
+
+
+def test_pages(run: Run, run_json: Run) -> None:
+    for _ in range(2):
+        run_json("runs", "start", "echo", "page", "--user", "carol", "--delay", "3600")
+    first = run_json("runs", "list", "--user", "carol", "--limit", "1")
+    text = run("runs", "list", "--user", "carol", "--limit", "1")
+    assert f"There are more: --after {first['last_id']}" in text.stderr
+    second = run_json("runs", "list", "--user", "carol", "--after", first["last_id"])
+    assert len(second["data"]) == 1
+    assert second["data"][0]["id"] != first["last_id"]
+
+
+def test_empty_states(run: Run, served: dict[str, str]) -> None:
+    assert run("runs", "list", "--user", "nobody").stderr == "No runs match.\n"
+    assert run("inbox", "--agent", "nobody").stderr == "Nothing waits for you.\n"
+    tenant = perdure_json("keys", "create", "--tenant", str(uuid4()), env=served)
+    done = perdure("runs", "list", env=served | {"PERDURE_API_KEY": tenant["key"]})
+    assert done.stdout == ""
+    assert done.stderr.startswith("No runs yet. Start one: perdure runs start AGENT")
+
+
+def test_keys_are_needed_and_their_roles_hold(served: dict[str, str]) -> None:
+    no_key = {"PERDURE_URL": served["PERDURE_URL"]}
+    assert "Set PERDURE_API_KEY" in perdure("runs", "list", code=1, env=no_key).stderr
+    wrong = perdure("runs", "list", code=1, env=no_key | {"PERDURE_API_KEY": "pdr_wrong"})
+    assert "unknown or was revoked" in wrong.stderr
+
+    reader = perdure_json("keys", "create", "--role", "runs:read", env=served)
+    done = perdure(
+        "runs", "start", "echo", "hi", code=1, env=served | {"PERDURE_API_KEY": reader["key"]}
+    )
+    assert "needs the role runs:write" in done.stderr
+
+
+def test_hostile_text_reaches_no_terminal(run: Run, run_json: Run) -> None:
+    started = run_json("runs", "start", "echo", "-", "--wait", stdin=HOSTILE)
+    assert started["input"] == HOSTILE
+    [question] = started["interruptions"]
+    shown = [
+        run("runs", "list", "--limit", "100"),
+        run("runs", "show", started["id"]),
+        run("inbox", "--run", started["id"]),
+        run("inbox", "--run", started["id"], "--json"),
+        run("runs", "show", started["id"], "--json"),
+        run("approve", question["id"]),
+        run("runs", "start", "echo", "-", "--json", "--delay", "3600", stdin=HOSTILE),
+        run("runs", "start", HOSTILE, "hi", code=1),
+    ]
+
+    for done in shown:
+        assert not CONTROL.search(done.stdout), done.args
+        assert not CONTROL.search(done.stderr), done.args
+    assert r"\x1b]0;owned\x07" in shown[1].stdout
+
+
+def on_a_terminal(served: dict[str, str], *arguments: str, typed: str) -> tuple[int, str]:
+    """Run a command whose every stream is a terminal; type into it when it asks."""
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [*PERDURE, *arguments],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env=environment({**served, "TERM": "xterm-256color", "COLUMNS": "100"}),
+        start_new_session=True,
+    )
+    os.close(theirs)
+    seen = b""
+    asked = False
+    try:
+        while True:
+            try:
+                part = os.read(ours, 4096)
+            except OSError:
+                break
+            seen += part
+            if not asked and b"[y/N]" in seen:
+                asked = True
+                os.write(ours, typed.encode())
+        return process.wait(SECONDS), seen.decode()
+    finally:
+        process.kill()
+        process.wait()
+        os.close(ours)
+
+
+def test_on_a_terminal_it_asks(
+    served: dict[str, str], run_json: Run, waiting: dict[str, Any]
+) -> None:
+    [question] = waiting["interruptions"]
+    code, seen = on_a_terminal(served, "approve", question["id"], typed="n\n")
+    assert code == 1
+    assert f'"text": "{waiting["input"]}"' in seen
+    assert "Approve? [y/N]" in seen
+    assert run_json("runs", "show", waiting["id"])["status"] == "interrupted"
+
+    code, seen = on_a_terminal(served, "approve", question["id"], typed="y\n")
+    assert code == 0
+    assert "Approved." in seen
+
+
+def test_yes_does_not_ask(served: dict[str, str], waiting: dict[str, Any]) -> None:
+    [question] = waiting["interruptions"]
+    code, seen = on_a_terminal(served, "approve", question["id"], "--yes", typed="")
+
+    assert code == 0
+    assert "[y/N]" not in seen
+
+
+def test_a_table_fits_its_terminal(served: dict[str, str], run_json: Run) -> None:
+    run_json("runs", "start", "echo", "long " * 100, "--delay", "3600", "--user", "dora")
+    code, seen = on_a_terminal(served, "runs", "list", "--user", "dora", typed="")
+
+    assert code == 0
+    lines = [re.sub("\x1b\\[[0-9;]*m", "", line) for line in seen.splitlines()]
+    assert max(map(len, lines)) <= 100
+    assert lines[1].endswith("…")
