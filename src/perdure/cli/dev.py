@@ -39,7 +39,7 @@ def dev(
     target: Annotated[
         str | None,
         typer.Argument(
-            metavar="[TARGET]",
+            metavar="TARGET",
             help="The engine: path/file.py, path/file.py:engine or package.module:engine; "
             "by default the refund example.",
             show_default=False,
