@@ -251,7 +251,7 @@ async def other_worker(engine: Engine, url: str) -> AsyncIterator[SegmentRunner]
 def quick_retries(monkeypatch: Any) -> Iterator[None]:
     """Retries of the model without their pauses."""
     with monkeypatch.context() as patch:
-        patch.setattr("perdure.runs.durable_model.FIRST_DELAY_SECONDS", 0.0)
+        patch.setattr("perdure.runs.asking.FIRST_DELAY_SECONDS", 0.0)
         yield
 
 

@@ -118,7 +118,7 @@ async def test_lasting_trouble_with_the_model_fails_with_its_words(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = RuleModel(lambda _: rate_limited())
-    monkeypatch.setattr("perdure.runs.durable_model.MAX_RETRIES", 2)
+    monkeypatch.setattr("perdure.runs.asking.MAX_RETRIES", 2)
     with quick_retries(monkeypatch):
         async with running(database_url, Agent(name="a", model=model)) as engine:
             run = await rested(engine, "a")

@@ -8,30 +8,19 @@ before the SDK sees it.
 
 from __future__ import annotations
 
-import asyncio
-import random
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, TypeVar
+from collections.abc import AsyncIterator
+from typing import Any
 from uuid import UUID
 
-from agents import Model, ModelProvider, ModelResponse, ModelSettings, Usage
+from agents import Model, ModelProvider, ModelResponse, ModelSettings
 from agents.handoffs import Handoff
 from agents.items import TResponseInputItem, TResponseStreamEvent
 from agents.models.interface import ModelTracing
 from agents.tool import Tool
-from openai.types.responses import (
-    Response,
-    ResponseCompletedEvent,
-    ResponseOutputItem,
-    ResponseOutputItemDoneEvent,
-    ResponseUsage,
-)
-from openai.types.responses.response_usage import InputTokensDetails, OutputTokensDetails
-from pydantic import TypeAdapter
 
 from perdure.db import uuid7
 from perdure.ledger.journal import RecordedReply
+from perdure.runs.asking import read_to_end, with_retries
 from perdure.runs.execution import (
     Execution,
     current_agent,
@@ -40,25 +29,14 @@ from perdure.runs.execution import (
     scope_text,
 )
 from perdure.runs.proposals import hands_off, proposed_calls
-from perdure.runs.sdk import no_provider_retries, retryable
-
-_OUTPUT: TypeAdapter[list[Any]] = TypeAdapter(list[ResponseOutputItem])
-_T = TypeVar("_T")
-
-MAX_RETRIES = 4
-FIRST_DELAY_SECONDS = 0.5
-MAX_DELAY_SECONDS = 30.0
-
-
-_PASSING_FAILURES = frozenset({"server_error", "rate_limit_exceeded"})
-
-
-class StreamCut(Exception):
-    """The provider's stream ended before the reply was complete; asking again may help."""
-
-
-class ReplyFailed(Exception):
-    """The provider ended its reply as failed or incomplete; asking again would not help."""
+from perdure.runs.reply_rows import (
+    dump_item,
+    recorded_event,
+    recorded_response,
+    response_of,
+    usage_columns,
+)
+from perdure.runs.sdk import supports_prompt_cache_key
 
 
 class DurableModel(Model):
@@ -79,6 +57,9 @@ class DurableModel(Model):
     def get_retry_advice(self, request: Any) -> Any:
         """Pass on the provider's advice."""
         return self.inner.get_retry_advice(request)
+
+    def _supports_default_prompt_cache_key(self) -> bool:
+        return supports_prompt_cache_key(self.inner)
 
     async def get_response(
         self,
@@ -111,9 +92,9 @@ class DurableModel(Model):
         place = _Place(execution, input)
         recorded = place.recall(handoffs)
         if recorded is not None:
-            return _as_model_response(recorded)
+            return recorded_response(recorded)
         await place.before_asking()
-        response, latency_ms = await _with_retries(execution, ask, model_settings)
+        response, latency_ms = await with_retries(execution, ask, model_settings)
         await place.record(self.name, response, tools, handoffs, latency_ms)
         return response
 
@@ -150,25 +131,14 @@ class DurableModel(Model):
         place = _Place(execution, input)
         recorded = place.recall(handoffs)
         if recorded is not None:
-            yield _as_completed_event(recorded, self.name)
+            yield recorded_event(recorded, self.name)
             return
         await place.before_asking()
-        completed, latency_ms = await _with_retries(
-            execution, lambda: _drain(ask()), model_settings
+        completed, latency_ms = await with_retries(
+            execution, lambda: read_to_end(ask()), model_settings
         )
-        response = completed.response
-        await place.record(
-            self.name,
-            ModelResponse(
-                output=response.output,
-                usage=_usage_of(response.usage),
-                response_id=response.id,
-                request_id=getattr(response, "_request_id", None),
-            ),
-            tools,
-            handoffs,
-            latency_ms,
-        )
+        response = response_of(completed)
+        await place.record(self.name, response, tools, handoffs, latency_ms)
         yield completed
 
 
@@ -227,7 +197,7 @@ class _Place:
         latency_ms: int,
     ) -> None:
         id = uuid7()
-        output = [_dump(item) for item in response.output]
+        output = [dump_item(item) for item in response.output]
         calls = proposed_calls(self.execution, self.scope, output, tools)
         await self.execution.record(
             {
@@ -242,7 +212,7 @@ class _Place:
                 "output": output,
                 "latency_ms": latency_ms,
                 "calls": [call.as_row() for call in calls],
-                **_usage_columns(response.usage),
+                **usage_columns(response.usage),
             }
         )
         for call in calls:
@@ -250,142 +220,3 @@ class _Place:
                 (self.scope, call.call_id), call.as_recorded(self.scope, self.agent)
             )
         self._note(id, output, handoffs)
-
-
-async def _with_retries(
-    execution: Execution, ask: Callable[[], Awaitable[_T]], settings: ModelSettings
-) -> tuple[_T, int]:
-    """Ask until there is a reply; return it and the milliseconds of the attempt that gave it.
-
-    A user's own ``model_settings.retry`` is left to the SDK: one layer retries, never two.
-    """
-    ours = settings.retry is None
-    attempt = 0
-    while True:
-        began = time.monotonic()
-        try:
-            with no_provider_retries(ours):
-                reply = await ask()
-            return reply, int((time.monotonic() - began) * 1000)
-        except Exception as error:
-            again, wait = retryable(error)
-            again = again or isinstance(error, StreamCut)
-            if not ours or not again or attempt >= MAX_RETRIES:
-                execution.model_errors.append(error)
-                raise
-            delay = min(FIRST_DELAY_SECONDS * 2**attempt, MAX_DELAY_SECONDS)
-            delay *= 0.75 + random.random() / 2  # noqa: S311
-            attempt += 1
-            await asyncio.sleep(min(wait, MAX_DELAY_SECONDS) if wait is not None else delay)
-            await execution.check()
-
-
-async def _drain(stream: AsyncIterator[TResponseStreamEvent]) -> ResponseCompletedEvent:
-    """Read a provider's stream to its completed event."""
-    done: list[Any] = []
-    async for event in stream:
-        if isinstance(event, ResponseCompletedEvent):
-            if not event.response.output and done:
-                # Some providers send the items one by one and leave the last event empty.
-                event.response.output = done
-            return event
-        if isinstance(event, ResponseOutputItemDoneEvent):
-            done.append(event.item)
-        elif getattr(event, "type", None) in _TERMINAL_FAILURES:
-            raise _failure(event)
-    raise StreamCut("The model's stream ended before its reply was complete.")
-
-
-_TERMINAL_FAILURES = frozenset(
-    {"response.failed", "response.incomplete", "error", "response.error"}
-)
-
-
-def _failure(event: Any) -> Exception:
-    response = getattr(event, "response", None)
-    error = getattr(response, "error", None) or getattr(response, "incomplete_details", None)
-    code = getattr(error, "code", None) or getattr(event, "code", None)
-    text = getattr(error, "message", None) or getattr(error, "reason", None)
-    message = (
-        f"{event.type}: {text or getattr(event, 'message', None) or code or 'no reason given'}"
-    )
-    return StreamCut(message) if code in _PASSING_FAILURES else ReplyFailed(message)
-
-
-def _dump(item: Any) -> dict[str, Any]:
-    # Fields that were never set have to stay so: the SDK compares what it restores.
-    dumped = (
-        dict(item) if isinstance(item, dict) else item.model_dump(mode="json", exclude_unset=True)
-    )
-    if not isinstance(item, dict) and "type" not in dumped and getattr(item, "type", None):
-        dumped["type"] = item.type
-    return dumped
-
-
-def _usage_columns(usage: Usage) -> dict[str, int]:
-    return {
-        "requests": usage.requests,
-        "input_tokens": usage.input_tokens,
-        "cached_input_tokens": getattr(usage.input_tokens_details, "cached_tokens", 0) or 0,
-        "output_tokens": usage.output_tokens,
-        "reasoning_tokens": getattr(usage.output_tokens_details, "reasoning_tokens", 0) or 0,
-        "total_tokens": usage.total_tokens,
-    }
-
-
-def _usage_of(usage: ResponseUsage | None) -> Usage:
-    if usage is None:
-        return Usage(requests=1)
-    return Usage(
-        requests=1,
-        input_tokens=usage.input_tokens,
-        output_tokens=usage.output_tokens,
-        total_tokens=usage.total_tokens,
-        input_tokens_details=usage.input_tokens_details,
-        output_tokens_details=usage.output_tokens_details,
-    )
-
-
-def _as_model_response(reply: RecordedReply) -> ModelResponse:
-    usage = reply.usage
-    return ModelResponse(
-        output=_OUTPUT.validate_python(reply.output),
-        usage=Usage(
-            requests=usage["requests"],
-            input_tokens=usage["input_tokens"],
-            output_tokens=usage["output_tokens"],
-            total_tokens=usage["total_tokens"],
-            input_tokens_details=InputTokensDetails(
-                cached_tokens=usage["cached_input_tokens"], cache_write_tokens=0
-            ),
-            output_tokens_details=OutputTokensDetails(reasoning_tokens=usage["reasoning_tokens"]),
-        ),
-        response_id=reply.response_id,
-        request_id=reply.request_id,
-    )
-
-
-def _as_completed_event(reply: RecordedReply, model: str) -> ResponseCompletedEvent:
-    usage = reply.usage
-    response = Response.model_construct(
-        id=reply.response_id or "",
-        created_at=0,
-        model=model,
-        object="response",
-        output=_OUTPUT.validate_python(reply.output),
-        tool_choice="auto",
-        tools=[],
-        parallel_tool_calls=True,
-        usage=ResponseUsage(
-            input_tokens=usage["input_tokens"],
-            output_tokens=usage["output_tokens"],
-            total_tokens=usage["total_tokens"],
-            input_tokens_details=InputTokensDetails(
-                cached_tokens=usage["cached_input_tokens"], cache_write_tokens=0
-            ),
-            output_tokens_details=OutputTokensDetails(reasoning_tokens=usage["reasoning_tokens"]),
-        ),
-    )
-    return ResponseCompletedEvent.model_construct(
-        type="response.completed", response=response, sequence_number=0
-    )

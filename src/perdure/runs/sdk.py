@@ -10,36 +10,61 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from agents import Agent, FunctionTool, RunState
+from agents import (
+    Agent,
+    FunctionTool,
+    Model,
+    ModelBehaviorError,
+    ModelRetrySettings,
+    RunState,
+    Usage,
+)
 from agents._tool_identity import get_tool_approval_item_call_id
 from agents.agent_tool_state import get_agent_tool_state_scope, peek_agent_tool_run_result
 from agents.items import ToolApprovalItem
-from agents.models._retry_runtime import get_retry_after, provider_managed_retries_disabled
+from agents.models._retry_runtime import (
+    get_error_header,
+    get_retry_after,
+    provider_managed_retries_disabled,
+)
 from agents.run_internal.model_retry import _normalize_retry_error
 from agents.run_internal.run_steps import NextStepInterruption, NextStepRunAgain
 from agents.tool import _DEFAULT_FAILURE_HANDLED_ATTR, _invoke_function_tool_with_metadata
 from agents.tool_context import ToolContext
+from agents.usage import _response_usage_to_usage
 from agents.version import __version__ as sdk_version
+from openai import APIError
+from openai.types.responses import ResponseUsage
 
 __all__ = [
+    "PASSING_CODES",
     "SYNC_TOOL_MARKER",
     "PendingApproval",
     "current_agent_name",
     "current_turn",
     "goes_on",
     "invoke_function_tool",
+    "leaves_retries_to_us",
     "mark_default_failure",
     "nested_interruptions",
     "no_provider_retries",
     "pending_approvals",
     "retryable",
     "sdk_version",
+    "supports_prompt_cache_key",
+    "usage_of",
 ]
 
 SYNC_TOOL_MARKER = "__agents_sync_function_tool__"
 """Set on the invoker of a plain (not ``async``) tool; a wrapper has to carry it on."""
 
+PASSING_CODES = frozenset(
+    {"server_error", "rate_limit_exceeded", "server_is_overloaded", "slow_down"}
+)
+"""What a provider says, when an answer has begun, of trouble that passes."""
+
 _RETRIED_STATUSES = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
+_LASTING_CODES = frozenset({"insufficient_quota"})
 
 
 async def invoke_function_tool(
@@ -71,23 +96,56 @@ def nested_interruptions(context: ToolContext[Any]) -> bool:
 
 
 @contextmanager
-def no_provider_retries(disabled: bool) -> Iterator[None]:
+def no_provider_retries() -> Iterator[None]:
     """Switch off the OpenAI client's own retries, so that one layer alone retries."""
-    with provider_managed_retries_disabled(disabled):
+    with provider_managed_retries_disabled(True):
         yield
+
+
+def leaves_retries_to_us(settings: ModelRetrySettings | None) -> bool:
+    """Whether the SDK neither retries by ``settings`` nor is told that nobody shall."""
+    if settings is None or settings.max_retries is None:
+        return True
+    return settings.max_retries > 0 and settings.policy is None
 
 
 def retryable(error: Exception) -> tuple[bool, float | None]:
     """Return whether a failed model request may be sent again, and the seconds to wait if said.
 
-    Network failures, time-outs, rate limits and server errors may; a refused request may not.
+    Network failures, time-outs, rate limits and server errors may, within a stream too; a refused
+    request may not. Where the server itself says so (``x-should-retry``), it is right.
     """
     normalized = _normalize_retry_error(error, None)
-    if normalized.is_abort:
+    if normalized.is_abort or normalized.error_code in _LASTING_CODES:
         return False, None
+    wait = get_retry_after(error)
+    said = get_error_header(error, "x-should-retry")
+    if said in ("true", "false"):
+        return said == "true", wait
     if normalized.status_code is not None:
-        return normalized.status_code in _RETRIED_STATUSES, get_retry_after(error)
-    return bool(normalized.is_network_error or normalized.is_timeout), get_retry_after(error)
+        return normalized.status_code in _RETRIED_STATUSES, wait
+    return _within_an_answer(error) or normalized.is_network_error or normalized.is_timeout, wait
+
+
+def _within_an_answer(error: Exception) -> bool:
+    """Whether an answer that had begun well says that the provider has passing trouble."""
+    if isinstance(error, APIError):
+        said: set[Any] = {error.code, error.type}
+        return not said.isdisjoint(PASSING_CODES | _RETRIED_STATUSES)
+    # A reply that is not streamed and failed: the SDK keeps nothing of it but this text.
+    text = str(error) if isinstance(error, ModelBehaviorError) else ""
+    return "`response.failed`" in text and any(f"code='{code}'" in text for code in PASSING_CODES)
+
+
+def usage_of(usage: ResponseUsage | None) -> Usage:
+    """Return what a reply cost, one request at least, whatever the provider left out."""
+    return Usage(requests=1) if usage is None else _response_usage_to_usage(usage)
+
+
+def supports_prompt_cache_key(model: Model) -> bool:
+    """Whether the SDK gives ``model`` a cache key for each run when the user gives none."""
+    supports = getattr(model, "_supports_default_prompt_cache_key", None)
+    return bool(supports()) if callable(supports) else False
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,96 @@
+"""A model's reply in its two lives: as the SDK gives and takes it, and as a row keeps it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from agents import ModelResponse, Usage
+from openai.types.responses import (
+    Response,
+    ResponseCompletedEvent,
+    ResponseOutputItem,
+    ResponseUsage,
+)
+from openai.types.responses.response_usage import InputTokensDetails, OutputTokensDetails
+from pydantic import TypeAdapter
+
+from perdure.ledger.journal import RecordedReply
+from perdure.runs.sdk import usage_of
+
+_OUTPUT: TypeAdapter[list[Any]] = TypeAdapter(list[ResponseOutputItem])
+
+
+def dump_item(item: Any) -> dict[str, Any]:
+    """Return an output item as JSON. What was never set stays so: the SDK compares it."""
+    if isinstance(item, dict):
+        return dict(item)
+    dumped: dict[str, Any] = item.model_dump(mode="json", exclude_unset=True)
+    if "type" not in dumped and getattr(item, "type", None):
+        dumped["type"] = item.type
+    return dumped
+
+
+def usage_columns(usage: Usage) -> dict[str, int]:
+    """Return the columns of what a request cost."""
+    return {
+        "requests": usage.requests,
+        "input_tokens": usage.input_tokens,
+        "cached_input_tokens": getattr(usage.input_tokens_details, "cached_tokens", 0) or 0,
+        "output_tokens": usage.output_tokens,
+        "reasoning_tokens": getattr(usage.output_tokens_details, "reasoning_tokens", 0) or 0,
+        "total_tokens": usage.total_tokens,
+    }
+
+
+def response_of(completed: ResponseCompletedEvent) -> ModelResponse:
+    """Return the reply a stream ended with."""
+    response = completed.response
+    return ModelResponse(
+        output=response.output,
+        usage=usage_of(response.usage),
+        response_id=response.id,
+        request_id=getattr(response, "_request_id", None),
+    )
+
+
+def recorded_response(reply: RecordedReply) -> ModelResponse:
+    """Return a recorded reply as a model would give it."""
+    usage = usage_of(_usage(reply))
+    usage.requests = reply.usage["requests"]
+    return ModelResponse(
+        output=_OUTPUT.validate_python(reply.output),
+        usage=usage,
+        response_id=reply.response_id,
+        request_id=reply.request_id,
+    )
+
+
+def recorded_event(reply: RecordedReply, model: str) -> ResponseCompletedEvent:
+    """Return the one event a recorded reply is streamed as."""
+    response = Response.model_construct(
+        id=reply.response_id or "",
+        created_at=0,
+        model=model,
+        object="response",
+        output=_OUTPUT.validate_python(reply.output),
+        tool_choice="auto",
+        tools=[],
+        parallel_tool_calls=True,
+        usage=_usage(reply),
+    )
+    return ResponseCompletedEvent.model_construct(
+        type="response.completed", response=response, sequence_number=0
+    )
+
+
+def _usage(reply: RecordedReply) -> ResponseUsage:
+    usage = reply.usage
+    return ResponseUsage(
+        input_tokens=usage["input_tokens"],
+        output_tokens=usage["output_tokens"],
+        total_tokens=usage["total_tokens"],
+        input_tokens_details=InputTokensDetails(
+            cached_tokens=usage["cached_input_tokens"], cache_write_tokens=0
+        ),
+        output_tokens_details=OutputTokensDetails(reasoning_tokens=usage["reasoning_tokens"]),
+    )
