@@ -8,6 +8,7 @@ U+E000 itself the same way, so the mapping is reversible and the common case cos
 from __future__ import annotations
 
 import json
+import math
 import re
 from typing import Any
 
@@ -45,6 +46,22 @@ def dumps(value: Any) -> str:
         TypeError: for values JSON does not know.
     """
     return protect(json.dumps(value, separators=(",", ":"), allow_nan=False))
+
+
+def finite(value: Any) -> Any:
+    """Return JSON-like ``value`` with NaN and infinities as null, which JSON has instead."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    return value
+
+
+def protect_text(text: str) -> str:
+    """Return ``text`` as a text column holds it that is written and read within JSON."""
+    return str(json.loads(dumps(text)))
 
 
 def loads(text: str) -> Any:

@@ -6,7 +6,6 @@ first to hold the lock closes the interruption, the others see it closed.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import Any, Protocol
 from uuid import UUID
@@ -113,7 +112,9 @@ async def decide(
                 "by_id": by.id,
                 "by_subject": by.subject,
                 "digest": decision.digest,
-                "message": _text(decision.message),
+                "message": None
+                if decision.message is None
+                else jsonsafe.protect_text(decision.message),
                 "outcome": decision.outcome,
                 "result": None if decision.result is UNSET else jsonsafe.dumps(decision.result),
                 "closes_as": effect.closes_as,
@@ -181,11 +182,6 @@ def _error(decision: Decision) -> str | None:
     if decision.decision != "reject":
         return None
     return jsonsafe.dumps({"type": "rejected", "message": decision.message})
-
-
-def _text(text: str | None) -> str | None:
-    # Columns of text that are read back within JSON hold what jsonsafe makes of them.
-    return None if text is None else str(json.loads(jsonsafe.dumps(text)))
 
 
 async def _one(conn: Connection, statement: str, params: dict[str, Any]) -> dict[str, Any] | None:

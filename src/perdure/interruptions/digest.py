@@ -53,7 +53,7 @@ def digest_v1(
         ValueError: for an object that is not JSON (NaN, infinities) or nested deeper than
             ``MAX_DEPTH``.
     """
-    parsed = _object_of(arguments) if isinstance(arguments, str) else arguments
+    parsed = parse_object(arguments) if isinstance(arguments, str) else arguments
     big: dict[str, str] = {}
     content: dict[str, Any] = {
         "version": 1,
@@ -76,7 +76,12 @@ def digest_v1(
     return "sha256:" + hashlib.sha256(canonical).hexdigest()
 
 
-def _object_of(text: str) -> dict[str, Any] | None:
+def parse_object(text: str) -> dict[str, Any] | None:
+    """Return the JSON object ``text`` is, or None: no object, or one that cannot be kept exactly.
+
+    Infinite and undefined numbers, integers of more digits than Python reads, and more than
+    ``MAX_DEPTH`` levels cannot.
+    """
     try:
         value = json.loads(text, parse_constant=_finite, parse_float=_finite)
         _exact(value, "", {})

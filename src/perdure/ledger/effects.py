@@ -77,7 +77,9 @@ def effect_of(tool: Any, default: Effect) -> Effect:
 
 def idempotency_key(run_id: UUID, scope: str, call_id: str) -> str:
     """The key every attempt of one call shares: 64 hex digits."""
-    return sha256(f"perdure:{run_id}:{scope}:{call_id}".encode()).hexdigest()
+    # A model may put lone surrogates into the id of a call.
+    text = f"perdure:{run_id}:{scope}:{call_id}"
+    return sha256(text.encode(errors="surrogatepass")).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,7 +36,11 @@ def encode_output(value: Any, adapter: TypeAdapter[Any] | None = None) -> dict[s
         content = [part.model_dump(mode="json", exclude_unset=False) for part in parts]
         return {"type": "content", "value": content, "list": isinstance(value, list)}
     if adapter is not None:
-        return {"type": "json", "value": adapter.dump_python(value, mode="json"), "typed": True}
+        dumped = adapter.dump_python(value, mode="json", by_alias=False)
+        if _is_json(dumped):
+            return {"type": "json", "value": dumped, "typed": True}
+        # NaN and infinities: as text the SDK reads it with the tool's type as well.
+        return {"type": "text", "text": json.dumps(dumped)}
     if _is_json(value):
         return {"type": "json", "value": value}
     return {"type": "text", "text": str(value)}
@@ -55,9 +59,9 @@ def decode_output(stored: dict[str, Any], adapter: TypeAdapter[Any] | None = Non
             parts = [_CONTENT_BY_TYPE[part["type"]](**part) for part in stored["value"]]
             return parts if stored.get("list") else parts[0]
         case "json":
-            typed = adapter is not None and stored.get("typed")
-            return (
-                adapter.validate_python(stored["value"]) if typed and adapter else stored["value"]
-            )
+            value = stored["value"]
+            if adapter is None or not stored.get("typed"):
+                return value
+            return adapter.validate_python(value, by_alias=True, by_name=True)
         case other:
             raise ValueError(f"A stored tool output has the unknown type {other!r}.")

@@ -17,8 +17,9 @@ from uuid import UUID
 import agents as sdk
 from agents import RunResultStreaming, RunState
 from agents.items import ToolApprovalItem
-from pydantic import BaseModel, TypeAdapter
+from pydantic import TypeAdapter
 
+from perdure import jsonsafe
 from perdure.errors import StopSegment, Uncertain
 from perdure.interruptions.digest import digest_v1
 from perdure.ledger.journal import RecordedCall
@@ -29,6 +30,8 @@ from perdure.runs.registry import Registry
 from perdure.runs.sdk import PendingApproval, goes_on, pending_approvals
 from perdure.runs.segment import Begun, Checkpoint, Question, Rest, SegmentRows
 from perdure.runs.state import apply_decisions, dump_state, load_state, worth_writing
+
+_ANY: TypeAdapter[Any] = TypeAdapter(Any)
 
 
 class Driver:
@@ -389,9 +392,7 @@ class Driver:
 def _as_json(value: Any) -> Any:
     if value is None or isinstance(value, str):
         return value
-    if isinstance(value, BaseModel):
-        return value.model_dump(mode="json")
     try:
-        return TypeAdapter(Any).dump_python(value, mode="json")
-    except ValueError:
+        return jsonsafe.finite(_ANY.dump_python(value, mode="json"))
+    except (TypeError, ValueError, RecursionError):
         return str(value)

@@ -28,6 +28,7 @@ from perdure.runs.execution import (
     current_scope,
     scope_text,
 )
+from perdure.runs.mending import fit_output
 from perdure.runs.proposals import hands_off, proposed_calls
 from perdure.runs.reply_rows import (
     dump_item,
@@ -95,6 +96,7 @@ class DurableModel(Model):
             return recorded_response(recorded)
         await place.before_asking()
         response, latency_ms = await with_retries(execution, ask, model_settings)
+        response.output = fit_output(response.output)
         await place.record(self.name, response, tools, handoffs, latency_ms)
         return response
 
@@ -137,6 +139,7 @@ class DurableModel(Model):
         completed, latency_ms = await with_retries(
             execution, lambda: read_to_end(ask()), model_settings
         )
+        completed.response.output = fit_output(completed.response.output)
         response = response_of(completed)
         await place.record(self.name, response, tools, handoffs, latency_ms)
         yield completed

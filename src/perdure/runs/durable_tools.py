@@ -120,9 +120,13 @@ class _Invoker(_FailureHandlingFunctionToolInvoker):
                 # It returned normally because it waits for people: there is no outcome yet.
                 return Outcome(value=value, final=False)
             failed = from_sdk or bool(handled)
+            try:
+                stored = encode_output(value, None if failed else adapter)
+            except Exception as error:  # noqa: BLE001 - it has no words: the SDK finds none either
+                return _raised(error)
             return Outcome(
                 value=value,
-                stored=encode_output(value, None if failed else adapter),
+                stored=stored,
                 error=str(handled[0]) if handled else str(value) if from_sdk else None,
                 error_type=type(handled[0]).__name__ if handled else "ToolError",
                 from_sdk=from_sdk,
@@ -207,11 +211,11 @@ async def _native(
     async def run() -> Outcome:
         try:
             value = await _maybe_await(invoke())
+            return Outcome(value=value, stored=encode(value))
         except Exception as error:  # noqa: BLE001 - recorded, then raised again
             return _raised(error)
         except asyncio.CancelledError as error:
             return _cancelled_itself(error)
-        return Outcome(value=value, stored=encode(value))
 
     if call.effect is Effect.NESTED:
         call = dataclasses.replace(call, effect=execution.default_effect)

@@ -154,9 +154,14 @@ def _intent(execution: Execution, scope: str, call: Call, *, known: bool) -> dic
 
 
 def _record(execution: Execution, scope: str, call: Call, outcome: Outcome) -> None:
-    if outcome.final:
-        entry = outcome.as_entry() | {"context": execution.changed_context()}
-        execution.record_later({"scope": scope, "call_id": call.call_id, **entry})
+    if not outcome.final:
+        return
+    entry = {"scope": scope, "call_id": call.call_id, **outcome.as_entry()}
+    try:
+        entry["context"] = execution.changed_context()
+    finally:
+        # Also of a call that left a context nobody can store it is known what it did.
+        execution.record_later(entry)
         execution.journal.settle(scope, call.call_id, entry["status"])
 
 
@@ -216,6 +221,14 @@ async def _in_transaction(
             except _ToolFailed as failed:
                 _record(execution, scope, call, failed.outcome)
                 return failed.outcome
+            except psycopg.OperationalError:
+                raise
+            except psycopg.Error as error:
+                # What the tool left behind cannot commit: a statement of it had failed, or a
+                # constraint that is checked at the end does.
+                refused = Outcome(error=str(error), error_type=type(error).__name__, raised=error)
+                _record(execution, scope, call, refused)
+                return refused
     except psycopg.OperationalError:
         # Whether it committed is in the row; the next execution reads it there.
         await execution.park(
@@ -239,8 +252,8 @@ async def _finish(
             "run_id": execution.run_id,
             "segment": execution.segment,
             "epoch": execution.epoch,
-            "scope": scope,
-            "call_id": call.call_id,
+            "scope": jsonsafe.protect_text(scope),
+            "call_id": jsonsafe.protect_text(call.call_id),
             "output": jsonsafe.dumps(outcome.stored),
             "context": None if context is None else jsonsafe.dumps(context),
         },

@@ -17,6 +17,7 @@ from agents.handoffs import Handoff
 from agents.tool import Tool
 
 from perdure.db import uuid7
+from perdure.interruptions.digest import parse_object
 from perdure.ledger.effects import Effect, effect_of, idempotency_key
 from perdure.ledger.journal import RecordedCall
 from perdure.runs.execution import Execution
@@ -155,15 +156,8 @@ def _find(tools: Sequence[Tool], kind: type[Any], name: str | None = None) -> An
 def _parse(text: Any) -> tuple[dict[str, Any] | None, str | None]:
     """Return (object, None) for a JSON object, else (None, the raw text)."""
     raw = text if isinstance(text, str) else json.dumps(text)
-    try:
-        value = json.loads(raw, parse_constant=_refuse)
-    except (ValueError, RecursionError):
-        return None, raw
-    return (value, None) if isinstance(value, dict) else (None, raw)
-
-
-def _refuse(constant: str) -> Any:
-    raise ValueError(constant)
+    value = parse_object(raw)
+    return (None, raw) if value is None else (value, None)
 
 
 def _object(value: Any) -> dict[str, Any] | None:

@@ -121,5 +121,18 @@ class Registry:
             ) from error
 
     def dump_context(self, context: Any) -> Any:
-        """Return the JSON of a context object; the inverse of ``load_context``."""
-        return context.model_dump(mode="json") if isinstance(context, BaseModel) else context
+        """Return the JSON of a context object, sharing nothing with it; undoes ``load_context``.
+
+        Raises:
+            ConfigurationError: when tools have put into it what is no JSON.
+        """
+        if context is None:
+            return None
+        try:
+            plain = context.model_dump(mode="json") if isinstance(context, BaseModel) else context
+            return json.loads(json.dumps(plain, allow_nan=False))
+        except (TypeError, ValueError, RecursionError) as error:
+            raise ConfigurationError(
+                f"The run's context cannot be stored: {error}. Keep in it only what is JSON, or "
+                "what the engine's context_type turns into JSON."
+            ) from error

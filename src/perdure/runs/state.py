@@ -56,8 +56,13 @@ def dump_state(state: RunState[Any, Agent[Any]], contexts: Contexts) -> StoredSt
         agents.UserError: when the SDK cannot serialize it.
     """
     data = state.to_json(context_serializer=contexts.dump_context)
+    try:
+        text = jsonsafe.dumps(data)
+    except ValueError:
+        # A tool returned a number JSON does not have; what the model read of it is text.
+        text = jsonsafe.dumps(jsonsafe.finite(data))
     return StoredState(
-        text=jsonsafe.dumps(data),
+        text=text,
         schema_version=str(data["$schemaVersion"]),
         sdk_version=sdk_version,
         current_agent=current_agent_name(state),
