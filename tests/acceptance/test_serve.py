@@ -1,0 +1,116 @@
+"""``perdure serve`` and ``perdure worker`` as processes of their own."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.cli_support import EXAMPLES, SECONDS, going, perdure, perdure_json
+
+pytestmark = [pytest.mark.acceptance, pytest.mark.slow]
+
+APP = str(Path(__file__).parents[1] / "cli_app.py")
+RESEARCH = str(EXAMPLES / "research.py")
+
+
+@pytest.fixture
+def env(database_url: str) -> dict[str, str]:
+    """The environment of commands for a migrated database."""
+    key = perdure_json("keys", "create", env={"DATABASE_URL": database_url})["key"]
+    return {"DATABASE_URL": database_url, "PERDURE_API_KEY": key}
+
+
+def test_a_server_and_a_worker(env: dict[str, str]) -> None:
+    with (
+        going("serve", RESEARCH, "--port", "0", env=env) as server,
+        going("worker", RESEARCH, "--concurrency", "4", env=env) as worker,
+    ):
+        worker.wait_for("Working for researcher, checker.")
+        env["PERDURE_URL"] = server.address("Serving")
+        run = perdure_json("runs", "start", "researcher", "bees and tea?", "--wait", env=env)
+        assert run["status"] == "completed"
+        assert run["output"].splitlines()[0] == "What I found:"
+        assert len(run["output"].splitlines()) == 3
+        # Two searches at once, then the checker beneath the run, once for each finding.
+        assert run["usage"]["requests"] == 5
+
+        assert worker.stop() == 0
+        assert server.stop() == 0
+        assert "Traceback" not in worker.said + server.said
+
+
+def test_a_dead_workers_run_goes_on_in_another(env: dict[str, str], tmp_path: Path) -> None:
+    env["PAID"] = str(tmp_path / "paid.txt")
+    with (
+        going("serve", APP, "--port", "0", env=env) as server,
+        going("worker", APP, env=env) as first,
+    ):
+        first.wait_for("Working for")
+        env["PERDURE_URL"] = server.address("Serving")
+        run_id = perdure_json("runs", "start", "payer", "go", env=env)["id"]
+        first.wait_for("paying, attempt 1")
+        with going("worker", APP, env=env) as second:
+            second.wait_for("Working for")
+            first.send(signal.SIGKILL)
+            headers = {"Authorization": f"Bearer {env['PERDURE_API_KEY']}"}
+            with httpx.Client(
+                base_url=env["PERDURE_URL"], headers=headers, trust_env=False
+            ) as http:
+                answer = http.get(f"/v1/runs/{run_id}", params={"wait": 60}, timeout=SECONDS)
+            run = answer.json()
+            assert run["status"] == "interrupted"
+            assert run["interruptions"][0]["type"] == "uncertain_effect"
+
+
+def test_keys_are_required(env: dict[str, str]) -> None:
+    with going("serve", APP, "--port", "0", env=env) as server:
+        address = server.address("Serving")
+        with httpx.Client(base_url=address, trust_env=False) as http:
+            assert http.get("/v1/runs").status_code == 401
+            assert http.get("/openapi.json").status_code == 401
+            assert http.get("/healthz").status_code == 200
+            assert http.get("/readyz").status_code == 200
+            # Unlike `perdure dev`, it serves whatever name it is reached by.
+            headers = {
+                "Authorization": f"Bearer {env['PERDURE_API_KEY']}",
+                "Host": "perdure.example",
+            }
+            assert http.get("/v1/runs", headers=headers).status_code == 200
+
+
+@pytest.mark.parametrize("command", ["serve", "worker"])
+def test_a_database_that_is_not_migrated(empty_database_url: str, command: str) -> None:
+    done = perdure(command, APP, code=1, env={"DATABASE_URL": empty_database_url, **ANY_PORT})
+
+    assert done.stderr.startswith("Error: The database lacks ")
+    assert done.stderr.endswith("Run `perdure migrate`.\n")
+
+
+@pytest.mark.parametrize("command", ["serve", "worker"])
+def test_no_database_is_named(command: str) -> None:
+    done = perdure(command, APP, code=1, env=ANY_PORT)
+
+    assert done.stderr.startswith("Error: DATABASE_URL is not set.")
+
+
+@pytest.mark.parametrize("command", ["serve", "worker"])
+def test_a_database_that_is_not_there(command: str) -> None:
+    env = {"DATABASE_URL": "postgresql://a@127.0.0.1:9/x", **ANY_PORT}
+    done = perdure(command, APP, code=1, env=env)
+
+    assert done.stderr.startswith("Error: The database did not answer: ")
+
+
+ANY_PORT = {"PERDURE_PORT": "0"}
+
+
+@pytest.mark.parametrize("command", ["serve", "worker", "dev"])
+def test_a_target_that_does_not_load(command: str, tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text("x = nothing\n")
+    env = {"DATABASE_URL": "postgresql://a@127.0.0.1:9/x", **ANY_PORT}
+    done = perdure(command, "app.py", code=1, cwd=tmp_path, env=env)
+
+    assert done.stderr == "Error: app.py:1: NameError: name 'nothing' is not defined\n"
