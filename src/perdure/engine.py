@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Self
 from uuid import UUID
 
@@ -190,7 +191,8 @@ class Engine:
         transaction: no commit, no run.
 
         Raises:
-            InvalidRequestError: an unknown agent, or a context that does not fit.
+            InvalidRequestError: an unknown agent, a context that does not fit, a number out of
+                range, or what is no JSON.
             IdempotencyConflictError: the key was used for another start.
         """
         if isinstance(context, BaseModel):
@@ -200,7 +202,7 @@ class Engine:
             agent=agent,
             input=input,
             context=self.registry.check_start(agent, context),
-            max_turns=max_turns or self.registry.default_max_turns,
+            max_turns=self.registry.default_max_turns if max_turns is None else max_turns,
             user_id=user_id,
             metadata=metadata or {},
             priority=priority,
@@ -374,16 +376,20 @@ async def _prepare(url: str, *, migrate_first: bool) -> None:
     (await migration_status(url)).require_current()
 
 
+def _content(new: NewRun) -> dict[str, Any]:
+    return {**asdict(new), "tenant_id": str(new.tenant_id)}
+
+
 async def _start(conn: AsyncConnection[Any], new: NewRun, key: str | None) -> UUID:
     if key is None:
         return await store.start_run(conn, new)
-    content = {"agent": new.agent, "input": new.input, "context": new.context}
-    claimed = IdempotencyKey(new.tenant_id, _START_ROUTE, key, hash_request(content))
-    answer = await claim(conn, claimed)
-    if answer is not None:
-        return UUID(answer.headers["run-id"])
-    run_id = await store.start_run(conn, new)
-    await record(conn, claimed, RecordedAnswer(202, {"run-id": str(run_id)}, b"{}"))
+    claimed = IdempotencyKey(new.tenant_id, _START_ROUTE, key, hash_request(_content(new)))
+    async with store.joining(conn):
+        answer = await claim(conn, claimed)
+        if answer is not None:
+            return UUID(answer.headers["run-id"])
+        run_id = await store.start_run(conn, new)
+        await record(conn, claimed, RecordedAnswer(202, {"run-id": str(run_id)}, b"{}"))
     return run_id
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -12,7 +14,8 @@ from psycopg.pq import TransactionStatus
 
 from perdure import jsonsafe
 from perdure.db import Connection, load_sql, uuid7
-from perdure.errors import InvalidStateError, NotFoundError
+from perdure.errors import InvalidRequestError, InvalidStateError, NotFoundError
+from perdure.notify import SEGMENTS
 from perdure.paging import Page, PageRequest, in_order, page_of
 from perdure.runs.enqueue import enqueue
 from perdure.runs.views import run_object
@@ -23,6 +26,9 @@ _GET = f"{_SQL['select_runs']}\n{_SQL['one_run']}"
 _LIST = f"{_SQL['select_runs']}\n{_SQL['page_of_runs']}"
 _STATUS = _SQL["run_status"]
 _DELETE = _SQL["delete_run"]
+
+MAX_DELAY_SECONDS = 366 * 24 * 3600
+_MAX_INT = 2**31 - 1
 
 UNDER_WAY = frozenset({"queued", "running"})
 """Statuses in which a run needs nobody: it moves on by itself."""
@@ -46,19 +52,48 @@ class NewRun:
     priority: int = 0
     delay_seconds: float | None = None
 
+    def __post_init__(self) -> None:
+        """Check what a program may have got wrong.
 
-async def start_run(conn: AsyncConnection[Any], run: NewRun) -> UUID:
-    """Insert a run with its first segment and enqueue it; return its id.
+        Raises:
+            InvalidRequestError: naming the field.
+        """
+        if not 0 < self.max_turns <= _MAX_INT:
+            raise InvalidRequestError.at("/max_turns", "has to be at least 1.")
+        if not 0 <= self.priority <= _MAX_INT:
+            raise InvalidRequestError.at("/priority", "has to be 0 (first) or more.")
+        if self.delay_seconds is not None and not 0 <= self.delay_seconds <= MAX_DELAY_SECONDS:
+            raise InvalidRequestError.at(
+                "/delay_seconds", f"has to be from 0 to {MAX_DELAY_SECONDS} (a year)."
+            )
+        for name in ("input", "metadata"):
+            try:
+                jsonsafe.dumps(getattr(self, name))
+            except (TypeError, ValueError, RecursionError) as error:
+                raise InvalidRequestError.at(f"/{name}", f"is no JSON: {error}") from error
 
-    Joins the transaction ``conn`` is in, whatever its rows look like; where it is in none, a
-    connection that is not in autocommit begins one that is left to its owner. A delayed run is
-    not enqueued: a worker does when it is due.
+
+@asynccontextmanager
+async def joining(conn: AsyncConnection[Any]) -> AsyncIterator[None]:
+    """Make the block one transaction, or part of the one ``conn`` is in.
+
+    A connection that is not in autocommit begins one that is left to its owner to commit.
     """
-    run_id = uuid7()
     if not conn.autocommit and conn.info.transaction_status == TransactionStatus.IDLE:
         # transaction() would commit what it begins itself; the owner has not committed yet.
         await conn.execute("SELECT 1")
     async with conn.transaction():
+        yield
+
+
+async def start_run(conn: AsyncConnection[Any], run: NewRun) -> UUID:
+    """Insert a run with its first segment and enqueue it; return its id.
+
+    Joins the transaction ``conn`` is in (see ``joining``), whatever its rows look like. A delayed
+    run is not enqueued: a worker does when it is due.
+    """
+    run_id = uuid7()
+    async with joining(conn):
         await conn.execute(
             _START,
             {
@@ -74,7 +109,10 @@ async def start_run(conn: AsyncConnection[Any], run: NewRun) -> UUID:
                 "delay_seconds": run.delay_seconds or None,
             },
         )
-        if not run.delay_seconds:
+        if run.delay_seconds:
+            # Who enqueues what is due sleeps until the next it knows of.
+            await conn.execute("SELECT pg_notify(%s, '')", (SEGMENTS,))
+        else:
             await enqueue(conn, run_id, 1, priority=run.priority)
     return run_id
 

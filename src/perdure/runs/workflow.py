@@ -72,9 +72,35 @@ class SegmentRunner:
     Two of one run at once are no mistake: one that rested already may be recovered beside its
     successor.
     """
+    _under_way: int = 0
+    _quiet: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        self._quiet.set()
 
     async def run(self, run_id: UUID, seq: int) -> str:
-        """Run segment ``seq`` of a run to its rest and return how it ended, as a word for logs."""
+        """Run segment ``seq`` of a run to its rest and return how it ended, as a word for logs.
+
+        Once ``stop`` was called it does not return: it waits to be cancelled.
+        """
+        self._under_way += 1
+        self._quiet.clear()
+        try:
+            ended = await self._run(run_id, seq)
+        finally:
+            self._under_way -= 1
+            if not self._under_way:
+                self._quiet.set()
+        if ended is None:
+            # The workflow stays PENDING, for whoever runs it next; only cancelling ends this.
+            await asyncio.get_running_loop().create_future()
+        return str(ended)
+
+    async def quiet(self) -> None:
+        """Wait until no segment is under way; those that were stopped are not."""
+        await self._quiet.wait()
+
+    async def _run(self, run_id: UUID, seq: int) -> str | None:
         attempt = 0
         while True:
             try:
@@ -83,8 +109,7 @@ class SegmentRunner:
                 _LOG.warning("%s", reason)
                 return "fenced"
             except (Stopping, PoolClosed):
-                # The workflow stays PENDING, for whoever runs it next; only cancelling ends this.
-                await asyncio.get_running_loop().create_future()
+                return None
             except _INFRASTRUCTURE as error:
                 delay = _BACKOFF_SECONDS[min(attempt, len(_BACKOFF_SECONDS) - 1)]
                 attempt += 1

@@ -164,8 +164,9 @@ class Worker:
             await asyncio.to_thread(self._queue.stop, STOP_SECONDS)
         if self._runner is not None:
             self._runner.stop()
-        if self._segments:
-            await asyncio.wait(set(self._segments), timeout=STOP_SECONDS)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(STOP_SECONDS):
+                    await self._runner.quiet()
         for task in self._segments:
             task.cancel()
         if self._segments:
