@@ -1,0 +1,156 @@
+"""What the README and the operations page tell people to type, typed."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import psycopg
+import pytest
+from agents import Agent, function_tool
+
+from perdure import effect, tool_call
+from tests.cli_support import EXAMPLES, SECONDS, environment, going
+from tests.conftest import database_of
+from tests.docs_support import DOCS, ROOT, blocks
+from tests.engine_support import approve, call, rested, running, turns
+
+_TOOLS = [name for name in ("bash", "curl", "jq") if shutil.which(name) is None]
+
+
+def _bash(script: str) -> str:
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", script],
+        capture_output=True,
+        text=True,
+        env=environment(),
+        timeout=SECONDS,
+        check=False,
+    )
+    assert done.returncode == 0, f"{script}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+def _documents(text: str) -> list[object]:
+    decoder, found = json.JSONDecoder(), []
+    while text := text.lstrip():
+        document, end = decoder.raw_decode(text)
+        found.append(document)
+        text = text[end:]
+    return found
+
+
+@pytest.mark.acceptance
+@pytest.mark.slow
+@pytest.mark.skipif(bool(_TOOLS), reason=f"needs {', '.join(_TOOLS)}")
+def test_the_readmes_curl_commands_with_a_kill_where_it_says_so(
+    tmp_path: Path, database_url: str
+) -> None:
+    [block] = [b for b in blocks("sh", pages=[ROOT / "README.md"]) if b.text.startswith("api=")]
+    before, mark, after = block.text.partition("# Here you may kill -9 the server and start it")
+    assert mark
+    env = {"DATABASE_URL": database_url}
+    with going("dev", str(EXAMPLES / "refunds.py"), "--port", "0", cwd=tmp_path, env=env) as server:
+        address = server.address()
+        before = before.replace("http://127.0.0.1:8484", address)
+        said = _bash(f'{before}\nprintf \'"%s" "%s"\' "$api" "$run"')
+        server.kill()
+    waits, api, run = _documents(said)
+    assert waits == {
+        "status": "interrupted",
+        "waits_for": {
+            "name": "refund",
+            "call_id": waits["waits_for"]["call_id"],  # type: ignore[index]
+            "arguments": {"order_id": "1042", "cents": 12900},
+            "schema": waits["waits_for"]["schema"],  # type: ignore[index]
+        },
+    }
+    port = address.rpartition(":")[2]
+    with going("dev", str(EXAMPLES / "refunds.py"), "--port", port, cwd=tmp_path, env=env) as again:
+        again.address()
+        again.wait_for("Ctrl-C stops")
+        said = _bash(f"api={api} run={run}\n# {after}")
+    decided, ended, *calls = _documents(said)
+    assert decided == "approved"
+    assert isinstance(ended, dict)
+    assert ended["status"] == "completed"
+    assert "129.00 euros" in ended["output"]
+    assert [(one["tool"], one["status"], one["attempt"]) for one in calls] == [  # type: ignore[index]
+        ("lookup_order", "succeeded", 1),
+        ("refund", "succeeded", 1),
+    ]
+
+
+def _sql(*, containing: str) -> list[str]:
+    pages = [DOCS / "operations.md"]
+    found = [block.text for block in blocks("sql", pages=pages) if containing in block.text]
+    assert found, f"no SQL with {containing}"
+    return found
+
+
+def test_what_operations_says_to_look_at_can_be_looked_at(database_url: str) -> None:
+    with psycopg.connect(database_url) as conn:
+        for text in _sql(containing="SELECT status") + _sql(containing="FROM perdure."):
+            conn.execute(text.encode())
+
+
+def test_a_lost_machine_is_noticed_within_the_seconds_that_are_set(database_url: str) -> None:
+    [text] = _sql(containing="tcp_keepalives_idle")
+    name = database_of(database_url)
+    with psycopg.connect(database_url, autocommit=True) as conn:
+        conn.execute(text.replace("ALTER DATABASE perdure ", f"ALTER DATABASE {name} ").encode())
+    with psycopg.connect(database_url) as conn:
+        rows = conn.execute(
+            "SELECT setting::int FROM pg_settings"
+            " WHERE name IN ('tcp_keepalives_idle', 'tcp_keepalives_interval')"
+        ).fetchall()
+        [count] = conn.execute(
+            "SELECT setting::int FROM pg_settings WHERE name = 'tcp_keepalives_count'"
+        ).fetchall()
+    # Idle seconds, then one probe after the other; the workers look every two seconds.
+    assert sorted(rows) == [(1,), (3,)]
+    assert 3 + 1 * count[0] + 2 < 10
+
+
+@pytest.fixture
+def serving_role(database_url: str) -> Iterator[str]:
+    """A role with what operations.md grants and nothing else, as the database's URL with it."""
+    name = f"perdure_app_{uuid4().hex[:12]}"
+    [grants] = _sql(containing="GRANT USAGE ON SCHEMA")
+    with psycopg.connect(database_url, autocommit=True) as conn:
+        try:
+            conn.execute(f"CREATE ROLE {name}".encode())
+        except psycopg.errors.InsufficientPrivilege:
+            pytest.skip("the role of DATABASE_URL may not create roles")
+        try:
+            conn.execute(re.sub(r"\bperdure_app\b", name, grants).encode())
+            yield f"{database_url}?options=-c%20role%3D{name}"
+        finally:
+            conn.execute(f"DROP OWNED BY {name}".encode())
+            conn.execute(f"DROP ROLE {name}".encode())
+
+
+async def test_a_role_with_the_grants_of_operations_can_do_all_there_is(serving_role: str) -> None:
+    @effect("transactional")
+    @function_tool(needs_approval=True)
+    async def whoami() -> str:
+        cursor = await tool_call().connection.execute("SELECT current_user AS name")
+        row = await cursor.fetchone()
+        assert row is not None
+        return str(row["name"])
+
+    agent = Agent(name="a", model=turns([call("whoami", "c1")], "done"), tools=[whoami])
+    async with running(serving_role, agent) as engine:
+        run = await approve(engine, await rested(engine, "a", idempotency_key="once"))
+        assert (run.status, run.output) == ("completed", "done")
+        waiting = await rested(engine, "a", delay_seconds=0.01)
+        await engine.cancel(waiting.id)
+        assert (await waiting.refresh()).status == "cancelled"
+        async with engine.pool.connection() as conn:
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                await conn.execute("CREATE TABLE perdure.more ()")
