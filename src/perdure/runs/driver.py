@@ -125,9 +125,10 @@ class Driver:
             if result.interruptions:
                 return await self._interrupted(result)
             state = result.to_state()
-            if not goes_on(state):
+            # Without a stop of ours it ended by itself; a handler's output leaves no trace in it.
+            if self._due is None or not goes_on(state):
                 return await self._completed(result, state)
-            await self._write_checkpoint(self._due or "periodic", result, state)
+            await self._write_checkpoint(self._due, result, state)
             source = state
 
     async def _to_next_stop(

@@ -48,6 +48,12 @@ class DurableModel(Model):
         name = getattr(inner, "model", None)
         self.name = name if isinstance(name, str) else type(inner).__name__
 
+    def __getattr__(self, name: str) -> Any:
+        """What else the inner model has (``model``, a client) is found here too."""
+        if name == "inner":  # not yet there while a copy is made
+            raise AttributeError(name)
+        return getattr(self.inner, name)
+
     async def _cleanup_on_run_end(self, owner: object) -> None:
         await self.inner._cleanup_on_run_end(owner)
 

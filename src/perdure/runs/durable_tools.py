@@ -42,6 +42,8 @@ from perdure.runs.sdk import (
     nested_interruptions,
 )
 
+_WRAPPED = "__perdure_wrapped__"
+
 _handled_error: ContextVar[list[Exception] | None] = ContextVar("perdure_handled", default=None)
 
 
@@ -51,9 +53,19 @@ def wrap_tool(tool: Tool, *, agent: str) -> Tool:
     Raises:
         ConfigurationError: for a computer tool, whose actions cannot be told apart after a crash.
     """
+    if isinstance(tool, FunctionTool):
+        return tool if isinstance(tool.on_invoke_tool, _Invoker) else _function_tool(tool)
+    if getattr(tool, _WRAPPED, False):
+        # Agents that are clones share their list of tools.
+        return tool
+    outer = _wrap_native(tool, agent)
+    if outer is not tool:
+        setattr(outer, _WRAPPED, True)
+    return outer
+
+
+def _wrap_native(tool: Tool, agent: str) -> Tool:
     match tool:
-        case FunctionTool():
-            return tool if isinstance(tool.on_invoke_tool, _Invoker) else _function_tool(tool)
         case CustomTool():
             return _custom_tool(tool)
         case ShellTool(executor=executor) if executor is not None:
