@@ -23,6 +23,8 @@ _SQL = load_sql("perdure.ledger", "writer.sql")
 _LOG = logging.getLogger(__name__)
 
 MAX_BATCH = 256
+LINGER_SECONDS = 0.002
+"""How long an entry nobody waits for may wait for one that somebody does, to share its commit."""
 RETRY_FOR_SECONDS = 60.0
 _BACKOFF_SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0)
 
@@ -38,6 +40,7 @@ class LedgerWriter:
         self._url = url
         self._queue: list[tuple[Entry, str, asyncio.Future[None]]] = []
         self._wake = asyncio.Event()
+        self._urgent = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._conn: psycopg.AsyncConnection[Any] | None = None
 
@@ -58,8 +61,11 @@ class LedgerWriter:
         if self._conn is not None:
             await self._conn.close()
 
-    def submit(self, entry: Entry) -> asyncio.Future[None]:
+    def submit(self, entry: Entry, *, urgent: bool = True) -> asyncio.Future[None]:
         """Queue ``entry``; the future is done when it has committed.
+
+        One that is not ``urgent`` lingers a moment for the next that is: the outcome of a quick
+        tool shares the commit of the reply after it.
 
         The future raises Fenced (another execution owns the segment), LedgerRejected (the
         database refused this entry's content) or LedgerUnavailable (no database for a minute).
@@ -72,12 +78,23 @@ class LedgerWriter:
             return future
         self._queue.append((entry, text, future))
         self._wake.set()
+        if urgent:
+            self._urgent.set()
         return future
+
+    def hurry(self) -> None:
+        """Write now what lingers: somebody waits for it."""
+        self._urgent.set()
 
     async def _run(self) -> None:
         while True:
             await self._wake.wait()
             self._wake.clear()
+            if not self._urgent.is_set():
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(LINGER_SECONDS):
+                        await self._urgent.wait()
+            self._urgent.clear()
             while self._queue:
                 batch, self._queue = self._queue[:MAX_BATCH], self._queue[MAX_BATCH:]
                 try:

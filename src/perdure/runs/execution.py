@@ -114,7 +114,7 @@ class Execution:
 
     def record_later(self, entry: Entry) -> None:
         """Write ``entry`` without waiting: it commits with or before the next reply."""
-        future = self.writer.submit(self.key() | entry)
+        future = self.writer.submit(self.key() | entry, urgent=False)
         self._outcomes.add(future)
         future.add_done_callback(self._recorded)
 
@@ -134,6 +134,7 @@ class Execution:
     async def flush(self) -> None:
         """Wait until all that was recorded later has committed, or the segment is stopped."""
         while self._outcomes:
+            self.writer.hurry()
             await asyncio.wait(set(self._outcomes))
 
     def stop(self, reason: StopSegment) -> None:
