@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from perdure.engine import Engine, Interruption, Run
+    from perdure.engine import Engine
     from perdure.ledger.effects import effect, tool_call
+    from perdure.runs.handle import Interruption, Run
 
 _HOMES = {
     "Engine": "perdure.engine",
-    "Interruption": "perdure.engine",
-    "Run": "perdure.engine",
+    "Interruption": "perdure.runs.handle",
+    "Run": "perdure.runs.handle",
     "effect": "perdure.ledger.effects",
     "tool_call": "perdure.ledger.effects",
 }

@@ -10,7 +10,6 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Self
 from uuid import UUID
 
@@ -23,15 +22,15 @@ from perdure.config import Settings
 from perdure.db import Pool, open_pool
 from perdure.embedded import running as embedded_server
 from perdure.errors import ConfigurationError
-from perdure.idempotency import IdempotencyKey, RecordedAnswer, claim, hash_request, record
 from perdure.interruptions.queries import get_interruption
 from perdure.interruptions.rules import Decision
 from perdure.ledger.effects import EffectName, parse_effect
 from perdure.migrate import migrate
 from perdure.migrate import status as migration_status
 from perdure.notify import RUNS, Listener, Waiters
-from perdure.runs import resume, store
+from perdure.runs import resume
 from perdure.runs.dbos_schema import migrate_dbos
+from perdure.runs.handle import Interruption, Run, start_once
 from perdure.runs.registry import Registry
 from perdure.runs.store import NewRun
 from perdure.worker.worker import Worker
@@ -41,7 +40,6 @@ if TYPE_CHECKING:
     from fastapi import FastAPI, Request
 
 _LOG = logging.getLogger(__name__)
-_START_ROUTE = "engine.start"
 
 Authenticate = Callable[["Request"], Awaitable[Principal]]
 
@@ -209,10 +207,13 @@ class Engine:
             delay_seconds=delay_seconds,
         )
         if connection is not None:
-            return Run(self, await _start(connection, new, idempotency_key))
+            return self._handle(await start_once(connection, new, idempotency_key))
         async with self.pool.connection() as conn, conn.transaction():
-            run_id = await _start(conn, new, idempotency_key)
-        return Run(self, run_id)
+            run_id = await start_once(conn, new, idempotency_key)
+        return self._handle(run_id)
+
+    def _handle(self, run_id: UUID) -> Run:
+        return Run(lambda: self.pool, self._waiters, run_id)
 
     async def get(self, run_id: UUID | str) -> Run:
         """Return a run as it stands.
@@ -220,7 +221,7 @@ class Engine:
         Raises:
             NotFoundError: there is none.
         """
-        return await Run(self, UUID(str(run_id))).refresh()
+        return await self._handle(UUID(str(run_id))).refresh()
 
     async def decide(
         self,
@@ -287,84 +288,6 @@ class Engine:
         )
 
 
-class Run:
-    """A run as it was when last looked at; ``wait`` and ``refresh`` look again."""
-
-    def __init__(self, engine: Engine, run_id: UUID) -> None:
-        self._engine = engine
-        self._id = run_id
-        self._seen: dict[str, Any] = {}
-
-    def __repr__(self) -> str:
-        return f"<Run {self.id} {self._seen.get('status', '')}>"
-
-    @property
-    def id(self) -> str:
-        """Its id."""
-        return str(self._id)
-
-    @property
-    def status(self) -> str:
-        """``queued``, ``running``, ``interrupted``, ``completed``, ``failed`` or ``cancelled``."""
-        return str(self._seen.get("status", "queued"))
-
-    @property
-    def output(self) -> Any:
-        """The final output as JSON; None until it is completed."""
-        return self._seen.get("output")
-
-    @property
-    def error(self) -> dict[str, Any] | None:
-        """``type`` and ``message`` of a failed run."""
-        return self._seen.get("error")
-
-    @property
-    def interruptions(self) -> list[Interruption]:
-        """The questions it waits on."""
-        return [Interruption(one) for one in self._seen.get("interruptions", [])]
-
-    @property
-    def data(self) -> dict[str, Any]:
-        """The whole run, as the HTTP API shows it."""
-        return dict(self._seen)
-
-    async def refresh(self) -> Run:
-        """Look again and return the run itself.
-
-        Raises:
-            NotFoundError: it is gone.
-        """
-        async with self._engine.pool.connection() as conn:
-            self._seen = await store.get_run(conn, tenant_id=DEFAULT_TENANT, run_id=self._id)
-        return self
-
-    async def wait(self, timeout: float | None = None) -> Run:
-        """Wait until the run rests (interrupted or finished) and return it; woken, not polling.
-
-        Raises:
-            TimeoutError: it did not within ``timeout`` seconds.
-        """
-
-        async def rested() -> Run | None:
-            await self.refresh()
-            return None if self.status in ("queued", "running") else self
-
-        run = await self._engine.waiters.until(self.id, rested, seconds=timeout)
-        if run is None:
-            raise TimeoutError(f"Run {self.id} is still {self.status} after {timeout:g} s.")
-        return run
-
-
-class Interruption(dict[str, Any]):
-    """A question a run has stopped on, as the HTTP API shows it; keys are attributes too."""
-
-    def __getattr__(self, name: str) -> Any:
-        try:
-            return self[name]
-        except KeyError:
-            raise AttributeError(name) from None
-
-
 async def _prepare(url: str, *, migrate_first: bool) -> None:
     if migrate_first:
         state = await migration_status(url)
@@ -374,23 +297,6 @@ async def _prepare(url: str, *, migrate_first: bool) -> None:
             await asyncio.to_thread(migrate_dbos, url)
         return
     (await migration_status(url)).require_current()
-
-
-def _content(new: NewRun) -> dict[str, Any]:
-    return {**asdict(new), "tenant_id": str(new.tenant_id)}
-
-
-async def _start(conn: AsyncConnection[Any], new: NewRun, key: str | None) -> UUID:
-    if key is None:
-        return await store.start_run(conn, new)
-    claimed = IdempotencyKey(new.tenant_id, _START_ROUTE, key, hash_request(_content(new)))
-    async with store.joining(conn):
-        answer = await claim(conn, claimed)
-        if answer is not None:
-            return UUID(answer.headers["run-id"])
-        run_id = await store.start_run(conn, new)
-        await record(conn, claimed, RecordedAnswer(202, {"run-id": str(run_id)}, b"{}"))
-    return run_id
 
 
 __all__ = ["Engine", "Interruption", "Run"]

@@ -1,0 +1,122 @@
+"""A run in a program's hands: started, looked at, waited for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+from uuid import UUID
+
+from psycopg import AsyncConnection
+
+from perdure.access.principals import DEFAULT_TENANT
+from perdure.db import Pool
+from perdure.idempotency import IdempotencyKey, RecordedAnswer, claim, hash_request, record
+from perdure.notify import Waiters
+from perdure.runs import store
+from perdure.runs.store import NewRun
+
+_START_ROUTE = "engine.start"
+
+
+class Run:
+    """A run as it was when last looked at; ``wait`` and ``refresh`` look again."""
+
+    def __init__(self, pool: Callable[[], Pool], waiters: Waiters, run_id: UUID) -> None:
+        self._pool = pool
+        self._waiters = waiters
+        self._id = run_id
+        self._seen: dict[str, Any] = {}
+
+    def __repr__(self) -> str:
+        return f"<Run {self.id} {self._seen.get('status', '')}>"
+
+    @property
+    def id(self) -> str:
+        """Its id."""
+        return str(self._id)
+
+    @property
+    def status(self) -> str:
+        """``queued``, ``running``, ``interrupted``, ``completed``, ``failed`` or ``cancelled``."""
+        return str(self._seen.get("status", "queued"))
+
+    @property
+    def output(self) -> Any:
+        """The final output as JSON; None until it is completed."""
+        return self._seen.get("output")
+
+    @property
+    def error(self) -> dict[str, Any] | None:
+        """``type`` and ``message`` of a failed run."""
+        return self._seen.get("error")
+
+    @property
+    def interruptions(self) -> list[Interruption]:
+        """The questions it waits on."""
+        return [Interruption(one) for one in self._seen.get("interruptions", [])]
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """The whole run, as the HTTP API shows it."""
+        return dict(self._seen)
+
+    async def refresh(self) -> Run:
+        """Look again and return the run itself.
+
+        Raises:
+            NotFoundError: it is gone.
+        """
+        async with self._pool().connection() as conn:
+            self._seen = await store.get_run(conn, tenant_id=DEFAULT_TENANT, run_id=self._id)
+        return self
+
+    async def wait(self, timeout: float | None = None) -> Run:
+        """Wait until the run rests (interrupted or finished) and return it; woken, not polling.
+
+        Raises:
+            TimeoutError: it did not within ``timeout`` seconds.
+        """
+
+        async def rested() -> Run | None:
+            await self.refresh()
+            return None if self.status in ("queued", "running") else self
+
+        run = await self._waiters.until(self.id, rested, seconds=timeout)
+        if run is None:
+            raise TimeoutError(f"Run {self.id} is still {self.status} after {timeout:g} s.")
+        return run
+
+
+class Interruption(dict[str, Any]):
+    """A question a run has stopped on, as the HTTP API shows it; keys are attributes too."""
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self[name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+
+def _content(new: NewRun) -> dict[str, Any]:
+    return {**asdict(new), "tenant_id": str(new.tenant_id)}
+
+
+async def start_once(conn: AsyncConnection[Any], new: NewRun, key: str | None) -> UUID:
+    """Accept a run, or return the id of the one ``key`` started within the last 24 hours.
+
+    Joins the caller's transaction or makes one.
+
+    Raises:
+        IdempotencyConflictError: the key was used for another start.
+    """
+    if key is None:
+        return await store.start_run(conn, new)
+    claimed = IdempotencyKey(new.tenant_id, _START_ROUTE, key, hash_request(_content(new)))
+    async with store.joining(conn):
+        answer = await claim(conn, claimed)
+        if answer is not None:
+            return UUID(answer.headers["run-id"])
+        run_id = await store.start_run(conn, new)
+        await record(conn, claimed, RecordedAnswer(202, {"run-id": str(run_id)}, b"{}"))
+    return run_id
