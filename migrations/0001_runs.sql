@@ -1,8 +1,8 @@
 -- Runs, their segments and states, the ledger, interruptions and decisions, keys.
 --
--- Every table that grows leads its keys with a UUIDv7 (`id` or `run_id`), so that it can be
--- partitioned by range of that column later without changing a constraint. Everything a tenant
--- owns carries `tenant_id`. Times are timestamptz on the database's clock. Statuses change by
+-- Every key of a table that grows begins with a UUIDv7 (`runs.id`, elsewhere `run_id`), so that it
+-- can be partitioned by range of that column later without changing a constraint. Everything a
+-- tenant owns carries `tenant_id`. Times are timestamptz on the database's clock. Statuses change by
 -- compare-and-set; CHECKs make wrong ones impossible.
 
 CREATE SCHEMA IF NOT EXISTS perdure;
@@ -112,7 +112,7 @@ COMMENT ON COLUMN perdure.segments.epoch IS 'Raised by every execution. Each led
 COMMENT ON COLUMN perdure.segments.executions IS 'How often the segment was begun: more than once after crashes.';
 
 CREATE TABLE perdure.run_states (
-    id             uuid        PRIMARY KEY,
+    id             uuid        NOT NULL,
     run_id         uuid        NOT NULL REFERENCES perdure.runs ON DELETE CASCADE,
     seq            int         NOT NULL CHECK (seq > 0),
     tenant_id      uuid        NOT NULL REFERENCES perdure.tenants ON DELETE RESTRICT,
@@ -126,6 +126,7 @@ CREATE TABLE perdure.run_states (
     is_active      boolean     NOT NULL DEFAULT true,
     created_at     timestamptz NOT NULL DEFAULT now(),
     resumed_at     timestamptz,
+    PRIMARY KEY (run_id, id),
     UNIQUE (run_id, seq)
 );
 -- A state is large and read whole: compressing it costs more than it saves.
@@ -134,7 +135,7 @@ CREATE UNIQUE INDEX run_states_one_active ON perdure.run_states (run_id) WHERE i
 COMMENT ON TABLE perdure.run_states IS 'Checkpoints: the SDK''s serialized RunState. A run goes on from its one active row.';
 
 CREATE TABLE perdure.run_items (
-    id          uuid        PRIMARY KEY,
+    id          uuid        NOT NULL,
     run_id      uuid        NOT NULL REFERENCES perdure.runs ON DELETE CASCADE,
     seq         int         NOT NULL CHECK (seq > 0),
     tenant_id   uuid        NOT NULL REFERENCES perdure.tenants ON DELETE RESTRICT,
@@ -144,14 +145,17 @@ CREATE TABLE perdure.run_items (
     text        text,
     item        jsonb       NOT NULL,
     created_at  timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (run_id, id),
     UNIQUE (run_id, seq)
 );
 
+-- A sequence and not an identity column, which partitions could not have before PostgreSQL 17.
+CREATE SEQUENCE perdure.model_response_positions;
 CREATE TABLE perdure.model_responses (
-    id                  uuid        PRIMARY KEY,
+    id                  uuid        NOT NULL,
     run_id              uuid        NOT NULL REFERENCES perdure.runs ON DELETE CASCADE,
     tenant_id           uuid        NOT NULL REFERENCES perdure.tenants ON DELETE RESTRICT,
-    position            bigint      GENERATED ALWAYS AS IDENTITY,
+    position            bigint      NOT NULL DEFAULT nextval('perdure.model_response_positions'),
     segment             int         NOT NULL,
     base_seq            int         NOT NULL CHECK (base_seq >= 0),
     scope               text        NOT NULL,
@@ -169,7 +173,8 @@ CREATE TABLE perdure.model_responses (
     total_tokens        bigint      NOT NULL DEFAULT 0 CHECK (total_tokens >= 0),
     latency_ms          int         NOT NULL CHECK (latency_ms >= 0),
     superseded          boolean     NOT NULL DEFAULT false,
-    created_at          timestamptz NOT NULL DEFAULT now()
+    created_at          timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (run_id, id)
 );
 CREATE INDEX model_responses_run ON perdure.model_responses (run_id, base_seq, position);
 COMMENT ON COLUMN perdure.model_responses.base_seq IS 'seq of the run state the reply was given after (0: before the first).';
@@ -177,7 +182,7 @@ COMMENT ON COLUMN perdure.model_responses.scope IS 'Path of the tool calls the r
 COMMENT ON COLUMN perdure.model_responses.input_hash IS 'Hash of the input items answered: with scope and agent what a replay is matched by.';
 
 CREATE TABLE perdure.tool_calls (
-    id               uuid        PRIMARY KEY,
+    id               uuid        NOT NULL,
     run_id           uuid        NOT NULL REFERENCES perdure.runs ON DELETE CASCADE,
     tenant_id        uuid        NOT NULL REFERENCES perdure.tenants ON DELETE RESTRICT,
     segment          int         NOT NULL,
@@ -202,6 +207,7 @@ CREATE TABLE perdure.tool_calls (
     requested_at     timestamptz NOT NULL DEFAULT now(),
     started_at       timestamptz,
     finished_at      timestamptz,
+    PRIMARY KEY (run_id, id),
     CONSTRAINT one_row_per_call UNIQUE (run_id, scope, call_id),
     CONSTRAINT outcomes_have_an_end
         CHECK ((status IN ('succeeded', 'failed', 'rejected')) = (finished_at IS NOT NULL)),
@@ -213,13 +219,13 @@ COMMENT ON COLUMN perdure.tool_calls.context IS 'The run''s context as this call
 COMMENT ON COLUMN perdure.tool_calls.epoch IS 'Epoch of the segment execution that began the effect.';
 
 CREATE TABLE perdure.interruptions (
-    id            uuid        PRIMARY KEY,
+    id            uuid        NOT NULL,
     run_id        uuid        NOT NULL REFERENCES perdure.runs ON DELETE CASCADE,
     tenant_id     uuid        NOT NULL REFERENCES perdure.tenants ON DELETE RESTRICT,
     segment       int         NOT NULL,
     base_seq      int         NOT NULL CHECK (base_seq >= 0),
     ordinal       int         NOT NULL DEFAULT 0 CHECK (ordinal >= 0),
-    tool_call_id  uuid        REFERENCES perdure.tool_calls ON DELETE CASCADE,
+    tool_call_id  uuid,
     type          text        NOT NULL CHECK (type IN ('tool_approval', 'uncertain_effect', 'budget', 'question')),
     status        text        NOT NULL DEFAULT 'pending' CHECK (status IN
                       ('pending', 'approved', 'rejected', 'answered', 'resolved', 'expired', 'cancelled')),
@@ -233,19 +239,21 @@ CREATE TABLE perdure.interruptions (
     requested_at  timestamptz NOT NULL DEFAULT now(),
     expires_at    timestamptz,
     closed_at     timestamptz,
+    PRIMARY KEY (run_id, id),
+    FOREIGN KEY (run_id, tool_call_id) REFERENCES perdure.tool_calls (run_id, id) ON DELETE CASCADE,
     CONSTRAINT closed_interruptions_have_an_end CHECK ((status = 'pending') = (closed_at IS NULL))
 );
 COMMENT ON COLUMN perdure.interruptions.ordinal IS 'Its place among the interruptions of its run state, by which the decision finds it again.';
 CREATE UNIQUE INDEX interruptions_one_pending_per_call
     ON perdure.interruptions (run_id, tool_call_id) WHERE status = 'pending';
-CREATE INDEX interruptions_run ON perdure.interruptions (run_id, id);
+CREATE INDEX interruptions_id ON perdure.interruptions (id);
 CREATE INDEX interruptions_tenant ON perdure.interruptions (tenant_id, status, id DESC);
 CREATE INDEX interruptions_pending ON perdure.interruptions (tenant_id, id DESC) WHERE status = 'pending';
-CREATE INDEX interruptions_tool_call ON perdure.interruptions (tool_call_id);
+CREATE INDEX interruptions_tool_call ON perdure.interruptions (run_id, tool_call_id);
 
 CREATE TABLE perdure.decisions (
-    id               uuid        PRIMARY KEY,
-    interruption_id  uuid        NOT NULL REFERENCES perdure.interruptions ON DELETE CASCADE,
+    id               uuid        NOT NULL,
+    interruption_id  uuid        NOT NULL,
     run_id           uuid        NOT NULL REFERENCES perdure.runs ON DELETE CASCADE,
     tenant_id        uuid        NOT NULL REFERENCES perdure.tenants ON DELETE RESTRICT,
     decision         text        NOT NULL CHECK (decision IN ('approve', 'reject', 'answer', 'resolve')),
@@ -259,10 +267,12 @@ CREATE TABLE perdure.decisions (
     outcome          text        CHECK (outcome IN ('done', 'not_done', 'abandon')),
     result           jsonb,
     decided_at       timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (run_id, id),
+    FOREIGN KEY (run_id, interruption_id)
+        REFERENCES perdure.interruptions (run_id, id) ON DELETE CASCADE,
     CONSTRAINT resolutions_have_an_outcome CHECK ((decision = 'resolve') = (outcome IS NOT NULL))
 );
-CREATE INDEX decisions_interruption ON perdure.decisions (interruption_id, id);
-CREATE INDEX decisions_run ON perdure.decisions (run_id);
+CREATE INDEX decisions_interruption ON perdure.decisions (run_id, interruption_id, id);
 
 CREATE TABLE perdure.executors (
     id          text        PRIMARY KEY,

@@ -2,7 +2,7 @@
 -- name: select_interruptions
 SELECT (to_jsonb(i) || jsonb_build_object('decisions', (
            SELECT coalesce(jsonb_agg(to_jsonb(d) ORDER BY d.id), '[]')
-           FROM perdure.decisions d WHERE d.interruption_id = i.id)))::text AS interruption
+           FROM perdure.decisions d WHERE d.run_id = i.run_id AND d.interruption_id = i.id)))::text AS interruption
 FROM perdure.interruptions i
 JOIN perdure.runs r ON r.id = i.run_id AND r.deleted_at IS NULL
 
@@ -33,7 +33,7 @@ FOR NO KEY UPDATE
 SELECT i.status, i.type, i.digest, i.tool_call_id, i.run_id,
        i.expires_at, coalesce(i.expires_at <= now(), false) AS expired,
        (SELECT to_jsonb(d)::text FROM perdure.decisions d
-        WHERE d.interruption_id = i.id ORDER BY d.id DESC LIMIT 1) AS recorded
+        WHERE d.run_id = i.run_id AND d.interruption_id = i.id ORDER BY d.id DESC LIMIT 1) AS recorded
 FROM perdure.interruptions i
 WHERE i.id = %(id)s
 

@@ -27,7 +27,7 @@ WITH entry AS MATERIALIZED (
       FROM entry e JOIN fence f USING (n)
      WHERE e.kind = 'reply'
      ORDER BY e.n
-        ON CONFLICT (id) DO NOTHING
+        ON CONFLICT (run_id, id) DO NOTHING
 ), proposed AS (
     INSERT INTO perdure.tool_calls (
            id, run_id, tenant_id, segment, base_seq, scope, call_id, tool, kind, agent, arguments,

@@ -59,7 +59,7 @@ SELECT number.seq AS base_seq,
                    'digest', i.digest, 'decision', d.decision, 'message', d.message,
                    'tool_call_id', i.tool_call_id) ORDER BY i.ordinal), '[]')::text
           FROM perdure.interruptions i
-          JOIN perdure.decisions d ON d.interruption_id = i.id
+          JOIN perdure.decisions d ON d.run_id = i.run_id AND d.interruption_id = i.id
          WHERE i.run_id = %(run_id)s AND i.base_seq = number.seq
            AND i.type = 'tool_approval') AS decisions
   FROM number

@@ -30,7 +30,7 @@ SELECT (to_jsonb(r) - 'context' || jsonb_build_object(
            'interruptions', (
                SELECT coalesce(jsonb_agg(to_jsonb(i) || jsonb_build_object('decisions', (
                           SELECT coalesce(jsonb_agg(to_jsonb(d) ORDER BY d.id), '[]')
-                          FROM perdure.decisions d WHERE d.interruption_id = i.id))
+                          FROM perdure.decisions d WHERE d.run_id = i.run_id AND d.interruption_id = i.id))
                       ORDER BY i.id), '[]')
                FROM perdure.interruptions i
                WHERE i.run_id = r.id AND i.status = 'pending')))::text AS run
