@@ -22,7 +22,7 @@ from perdure.db import Pool
 from perdure.errors import StopSegment, Uncertain
 from perdure.ledger.effects import Effect
 from perdure.ledger.hashing import InputHasher
-from perdure.ledger.journal import Journal, RecordedCall
+from perdure.ledger.journal import Journal, RecordedCall, RecordedReply
 from perdure.ledger.writer import Entry, LedgerWriter
 
 current_execution: ContextVar[Execution | None] = ContextVar("perdure_execution", default=None)
@@ -77,6 +77,8 @@ class Execution:
         default_factory=lambda: asyncio.get_running_loop().create_future()
     )
     started: set[tuple[str, str]] = field(default_factory=set)
+    lost_replies: list[RecordedReply] = field(default_factory=list)
+    """Replies with effects that nothing matches, once that has stopped the segment."""
     mcp_tools: dict[str, list[Tool]] = field(default_factory=dict)
     """What the MCP servers of an agent offered, by agent: listed once a segment."""
     model_errors: list[BaseException] = field(default_factory=list)
@@ -107,8 +109,11 @@ class Execution:
 
     async def record(self, entry: Entry) -> None:
         """Write ``entry`` and return when it has committed; parks when it cannot."""
+        written = self.writer.submit(self.key() | entry)
+        # Whoever waits may be cancelled first; then nobody else asks why it was not written.
+        written.add_done_callback(lambda done: done.cancelled() or done.exception())
         try:
-            await asyncio.shield(self.writer.submit(self.key() | entry))
+            await asyncio.shield(written)
         except StopSegment as reason:
             await self.park(reason)
 
@@ -190,6 +195,8 @@ class Execution:
         The conversation was rebuilt differently than it was; asking the model anew would repeat
         those effects under new call ids, so a person has to look first.
         """
-        reply = self.journal.unmatched_with_effects(scope, agent)
-        if reply is not None:
-            await self.park(Uncertain(self.run_id, call_ids=reply.call_ids))
+        lost = self.journal.unmatched_with_effects(scope, agent)
+        if lost:
+            self.lost_replies = self.lost_replies or lost
+            call_ids = [call_id for reply in lost for call_id in reply.call_ids]
+            await self.park(Uncertain(self.run_id, call_ids=call_ids))

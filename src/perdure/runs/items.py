@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from agents import RunItem
-from agents.items import ItemHelpers
 
 from perdure.db import uuid7
 
@@ -47,7 +46,7 @@ def _row(item: RunItem) -> dict[str, Any]:
     raw = item.to_input_item()
     text = None
     if item.type == "message_output_item":
-        text = ItemHelpers.text_message_output(item)
+        text = _content_text(raw.get("content"))
     elif item.type == "tool_call_output_item":
         output = raw.get("output")
         text = output if isinstance(output, str) else None
