@@ -110,30 +110,32 @@ class Journal:
                 return reply
         return None
 
-    def unmatched_with_effects(self, scope: str, agent: str) -> RecordedReply | None:
-        """Return a recorded, unconsumed reply whose calls have started effects, or None.
+    def unmatched_with_effects(self, scope: str, agent: str) -> list[RecordedReply]:
+        """Return the recorded, unconsumed replies whose calls have started effects.
 
         Asking the model anew while there is one would repeat its effects under new call ids.
         """
-        for reply in self._replies.get((scope, agent), ()):
-            for call_id in reply.call_ids:
-                call = self.calls.get((scope, call_id))
-                if call is not None and call.status in STARTED:
-                    return reply
-        return None
-
-    def reply_of(self, call_ids: Iterable[str]) -> RecordedReply | None:
-        """Return the unconsumed reply that asked for ``call_ids``, or None."""
-        wanted = list(call_ids)
-        for queue in self._replies.values():
-            for reply in queue:
-                if reply.call_ids == wanted:
-                    return reply
-        return None
+        return [
+            reply
+            for reply in self._replies.get((scope, agent), ())
+            if any(
+                call.status in STARTED
+                for call_id in reply.call_ids
+                if (call := self.calls.get((scope, call_id))) is not None
+            )
+        ]
 
     def doubts(self) -> list[RecordedCall]:
         """Return the calls whose effect is unknown, which a person has to settle first."""
         return [call for call in self.calls.values() if call.in_doubt]
+
+    def under_way(self) -> list[RecordedCall]:
+        """Return the calls that were begun and have no outcome, whatever may be repeated."""
+        return [
+            call
+            for call in self.calls.values()
+            if call.status == "executing" and call.effect is not Effect.NESTED
+        ]
 
     def settle(self, scope: str, call_id: str, status: str) -> None:
         """Note the status a call has come to in this execution."""

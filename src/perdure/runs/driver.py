@@ -9,26 +9,24 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
 import agents as sdk
 from agents import RunResultStreaming, RunState
-from agents.items import ToolApprovalItem
 from pydantic import TypeAdapter
 
 from perdure import jsonsafe
 from perdure.errors import StopSegment, Uncertain
-from perdure.interruptions.digest import digest_v1
 from perdure.ledger.journal import RecordedCall
-from perdure.runs.execution import CancelRequested, Execution, current_execution, scope_text
+from perdure.runs.execution import CancelRequested, Execution, current_execution
 from perdure.runs.failures import classify, is_unusable_reply
 from perdure.runs.items import input_rows, item_rows
+from perdure.runs.questions import Questions
 from perdure.runs.registry import Registry
-from perdure.runs.sdk import PendingApproval, goes_on, pending_approvals
-from perdure.runs.segment import Begun, Checkpoint, Question, Rest, SegmentRows
+from perdure.runs.sdk import goes_on
+from perdure.runs.segment import Begun, Checkpoint, Rest, SegmentRows
 from perdure.runs.state import apply_decisions, dump_state, load_state, worth_writing
 
 _ANY: TypeAdapter[Any] = TypeAdapter(Any)
@@ -46,6 +44,7 @@ class Driver:
         self._rows = rows
         self._agent = registry.agent(begun.agent)
         self._context = registry.load_context(begun.context)
+        self._questions = Questions(registry, execution, self._context)
         self._stream: RunResultStreaming | None = None
         self._turns_since = 0
         self._due: str | None = None
@@ -59,9 +58,9 @@ class Driver:
         Raises:
             StopSegment: when another execution owns the segment or the database is gone.
         """
-        doubts = self._doubts()
-        if doubts:
-            return self._ask_about(doubts)
+        doubts = self._questions.doubts()
+        if doubts is not None:
+            return doubts
         # Tools, hooks and guardrails run outside the workflow's own context: a DBOS step of
         # theirs would share its step counter and could be given another call's result.
         context = contextvars.Context()
@@ -83,7 +82,7 @@ class Driver:
             doubtful = [call.id for call in self._begun_calls()]
             return Rest("cancelled", doubtful=doubtful, turn=self._turn)
         if isinstance(reason, Uncertain):
-            return self._ask_about_lost_reply(reason)
+            return self._questions.lost(self._execution.lost_replies)
         raise reason
 
     async def _wind_down(self, task: asyncio.Task[Rest]) -> None:
@@ -197,13 +196,7 @@ class Driver:
         await self._execution.flush()
         state = result.to_state()
         checkpoint = self._checkpoint("interrupted", state)
-        questions = []
-        waiting: list[UUID] = []
-        for ordinal, pending in enumerate(pending_approvals(state)):
-            question = await self._approval(ordinal, pending, checkpoint.seq)
-            questions.append(question)
-            if question.tool_call_id is not None:
-                waiting.append(question.tool_call_id)
+        questions, waiting = await self._questions.approvals(state, checkpoint.seq)
         return Rest(
             "interrupted",
             checkpoint=checkpoint,
@@ -213,132 +206,10 @@ class Driver:
             not_begun=[call.id for call in self._never_begun()],
         )
 
-    async def _approval(self, ordinal: int, pending: PendingApproval, base_seq: int) -> Question:
-        item, call_id, scope = pending.item, pending.call_id, scope_text(pending.path)
-        call = self._execution.call(scope, call_id)
-        name = item.qualified_name or item.tool_name or ""
-        arguments: Any = item.arguments if call is None else call.arguments
-        if arguments is None:
-            arguments = (call.arguments_raw if call is not None else None) or ""
-        schema = await self._schema(item)
-        return Question(
-            type="tool_approval",
-            tool_call_id=call.id if call is not None else None,
-            agent=item.agent.name,
-            scope=scope,
-            ordinal=ordinal,
-            tool={"name": name, "call_id": call_id, "arguments": arguments, "schema": schema},
-            digest=self._digest(base_seq, scope, call_id, name, schema, arguments),
-            base_seq=base_seq,
-        )
-
-    async def _schema(self, item: ToolApprovalItem) -> dict[str, Any] | None:
-        agent = item.agent
-        for tool in await agent.get_all_tools(sdk.RunContextWrapper(self._context)):
-            if isinstance(tool, sdk.FunctionTool) and tool.name == item.tool_name:
-                return tool.params_json_schema
-        return None
-
-    def _digest(
-        self,
-        base_seq: int,
-        scope: str,
-        call_id: str,
-        tool: str,
-        schema: dict[str, Any] | None,
-        arguments: Any,
-    ) -> str:
-        return digest_v1(
-            tenant_id=self._execution.tenant_id,
-            run_id=self._execution.run_id,
-            base_seq=base_seq,
-            scope=scope,
-            call_id=call_id,
-            tool=tool,
-            schema=schema,
-            arguments=arguments,
-        )
-
-    def _doubts(self) -> list[RecordedCall]:
-        """Return what a person has to settle before anything runs, all at once."""
-        journal = self._execution.journal
-        doubts = journal.doubts()
-        known = {call.id for call in doubts}
-        doubts += [
-            call
-            for call in journal.calls.values()
-            if call.status == "executing"
-            and call.kind in ("function", "agent")
-            and call.id not in known
-            and self._is_gone(call)
-        ]
-        return doubts
-
-    def _is_gone(self, call: RecordedCall) -> bool:
-        agent = self._registry.agents.get(call.agent)
-        if agent is None:
-            return True
-        names = {getattr(tool, "name", None) for tool in agent.tools}
-        return not agent.mcp_servers and call.tool not in names
-
-    def _ask_about(self, doubts: Sequence[RecordedCall]) -> Rest:
-        return Rest(
-            "interrupted",
-            questions=[self._uncertain(n, call) for n, call in enumerate(doubts)],
-            doubtful=[call.id for call in doubts],
-        )
-
-    def _uncertain(self, ordinal: int, call: RecordedCall, question: str | None = None) -> Question:
-        arguments = call.arguments if call.arguments is not None else call.arguments_raw or ""
-        base_seq = self._execution.journal.base_seq
-        return Question(
-            type="uncertain_effect",
-            tool_call_id=call.id,
-            agent=call.agent,
-            scope=call.scope,
-            ordinal=ordinal,
-            tool={
-                "name": call.tool,
-                "call_id": call.call_id,
-                "arguments": arguments,
-                "schema": None,
-            },
-            digest=self._digest(base_seq, call.scope, call.call_id, call.tool, None, arguments),
-            base_seq=base_seq,
-            question=question
-            or (
-                f"{call.tool} was begun (attempt {call.attempt}) and its process died before the "
-                "outcome was recorded. Did it happen?"
-            ),
-        )
-
-    def _ask_about_lost_reply(self, reason: Uncertain) -> Rest:
-        calls = [
-            call
-            for call in self._execution.journal.calls.values()
-            if call.call_id in reason.call_ids
-        ]
-        reply = self._execution.journal.reply_of(reason.call_ids)
-        question = (
-            "After a restart the conversation came out differently than recorded, so the model "
-            "would be asked again after this call had begun. Go on (done or not_done: the model "
-            "is asked anew), or abandon the run?"
-        )
-        return Rest(
-            "interrupted",
-            questions=[self._uncertain(n, call, question) for n, call in enumerate(calls)],
-            doubtful=[call.id for call in calls if call.status == "executing"],
-            superseded=[reply.id] if reply is not None else [],
-        )
-
     def _begun_calls(self) -> list[RecordedCall]:
-        return [
-            call
-            for key, call in self._execution.journal.calls.items()
-            if call.status == "executing"
-            and key in self._execution.started
-            and call.kind != "agent"
-        ]
+        """Return what was begun, here or by an execution before this one, and has no outcome."""
+        never = {call.id for call in self._never_begun()}
+        return [call for call in self._execution.journal.under_way() if call.id not in never]
 
     def _never_begun(self) -> list[RecordedCall]:
         return [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -105,13 +106,13 @@ class Registry:
         )
 
     def load_context(self, stored: Any) -> Any:
-        """Return the context object tools are given, from what is stored.
+        """Return the context object tools are given, from what is stored; it shares nothing.
 
         Raises:
             ConfigurationError: when this build's context type cannot read it.
         """
         if self.context_type is None or stored is None:
-            return stored
+            return copy.deepcopy(stored)
         try:
             return self.context_type.model_validate(stored)
         except ValidationError as error:

@@ -135,7 +135,8 @@ class SegmentRunner:
     async def _run_begun(self, run_id: UUID, seq: int, begun: Begun) -> str:
         rows = SegmentRows(self.pool, run_id, seq, begun.epoch, begun.items)
         if begun.cancel_requested or self._beginning.pop((run_id, seq)):
-            return await rows.rest(Rest("cancelled"))
+            begun_calls = begun.journal.under_way()
+            return await rows.rest(Rest("cancelled", doubtful=[call.id for call in begun_calls]))
         execution = Execution(
             run_id=run_id,
             tenant_id=begun.tenant_id,

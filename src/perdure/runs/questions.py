@@ -1,0 +1,162 @@
+"""The questions a segment rests on: approvals, effects in doubt, a reply that was lost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+import agents as sdk
+from agents import RunState
+from agents.items import ToolApprovalItem
+
+from perdure.interruptions.digest import digest_v1
+from perdure.ledger.journal import STARTED, RecordedCall, RecordedReply
+from perdure.runs.execution import Execution, scope_text
+from perdure.runs.registry import Registry
+from perdure.runs.sdk import PendingApproval, pending_approvals
+from perdure.runs.segment import Question, Rest
+
+_DID_IT_HAPPEN = (
+    "{tool} was begun (attempt {attempt}) and its process died before the outcome was recorded. "
+    "Did it happen?"
+)
+_LOST_REPLY = (
+    "After a restart the conversation came out differently than recorded, so the model would be "
+    "asked again after {tool} had begun ({status}). Go on (done or not_done: the model is asked "
+    "anew), or abandon the run?"
+)
+
+
+class Questions:
+    """Makes the questions of one execution, each with its digest."""
+
+    def __init__(self, registry: Registry, execution: Execution, context: Any) -> None:
+        self._registry = registry
+        self._execution = execution
+        self._context = context
+
+    async def approvals(
+        self, state: RunState[Any, Any], base_seq: int
+    ) -> tuple[list[Question], list[UUID]]:
+        """Return what a state waits for, and the calls that wait; ``base_seq`` is the state's."""
+        questions = [
+            await self._approval(ordinal, pending, base_seq)
+            for ordinal, pending in enumerate(pending_approvals(state))
+        ]
+        return questions, [one.tool_call_id for one in questions if one.tool_call_id is not None]
+
+    async def _approval(self, ordinal: int, pending: PendingApproval, base_seq: int) -> Question:
+        item, call_id, scope = pending.item, pending.call_id, scope_text(pending.path)
+        call = self._execution.call(scope, call_id)
+        name = item.qualified_name or item.tool_name or ""
+        arguments: Any = item.arguments if call is None else call.arguments
+        if arguments is None:
+            arguments = (call.arguments_raw if call is not None else None) or ""
+        schema = await self._schema(item)
+        return Question(
+            type="tool_approval",
+            tool_call_id=call.id if call is not None else None,
+            agent=item.agent.name,
+            scope=scope,
+            ordinal=ordinal,
+            tool={"name": name, "call_id": call_id, "arguments": arguments, "schema": schema},
+            digest=self._digest(base_seq, scope, call_id, name, schema, arguments),
+            base_seq=base_seq,
+        )
+
+    async def _schema(self, item: ToolApprovalItem) -> dict[str, Any] | None:
+        agent = item.agent
+        for tool in await agent.get_all_tools(sdk.RunContextWrapper(self._context)):
+            if isinstance(tool, sdk.FunctionTool) and tool.name == item.tool_name:
+                return tool.params_json_schema
+        return None
+
+    def doubts(self) -> Rest | None:
+        """Return a rest that asks about every effect in doubt, all at once, or None."""
+        journal = self._execution.journal
+        doubts = journal.doubts()
+        known = {call.id for call in doubts}
+        doubts += [
+            call
+            for call in journal.calls.values()
+            if call.status == "executing"
+            and call.kind in ("function", "agent")
+            and call.id not in known
+            and self._is_gone(call)
+        ]
+        if not doubts:
+            return None
+        return Rest(
+            "interrupted",
+            questions=[self._uncertain(n, call, _DID_IT_HAPPEN) for n, call in enumerate(doubts)],
+            doubtful=[call.id for call in doubts],
+        )
+
+    def _is_gone(self, call: RecordedCall) -> bool:
+        agent = self._registry.agents.get(call.agent)
+        if agent is None:
+            return True
+        names = {getattr(tool, "name", None) for tool in agent.tools}
+        return not agent.mcp_servers and call.tool not in names
+
+    def lost(self, replies: Sequence[RecordedReply]) -> Rest:
+        """Return a rest that asks about the calls of replies nothing matches any more."""
+        calls = [
+            call
+            for reply in replies
+            for call_id in reply.call_ids
+            if (call := self._execution.call(reply.scope, call_id)) is not None
+            and call.status in STARTED
+        ]
+        return Rest(
+            "interrupted",
+            questions=[self._uncertain(n, call, _LOST_REPLY) for n, call in enumerate(calls)],
+            doubtful=[call.id for call in calls if _is_open(call)],
+            superseded=[reply.id for reply in replies],
+        )
+
+    def _uncertain(self, ordinal: int, call: RecordedCall, question: str) -> Question:
+        arguments = call.arguments if call.arguments is not None else call.arguments_raw or ""
+        base_seq = self._execution.journal.base_seq
+        return Question(
+            type="uncertain_effect",
+            # What has an outcome keeps it, however the question is decided.
+            tool_call_id=call.id if _is_open(call) else None,
+            agent=call.agent,
+            scope=call.scope,
+            ordinal=ordinal,
+            tool={
+                "name": call.tool,
+                "call_id": call.call_id,
+                "arguments": arguments,
+                "schema": None,
+            },
+            digest=self._digest(base_seq, call.scope, call.call_id, call.tool, None, arguments),
+            base_seq=base_seq,
+            question=question.format(tool=call.tool, attempt=call.attempt, status=call.status),
+        )
+
+    def _digest(
+        self,
+        base_seq: int,
+        scope: str,
+        call_id: str,
+        tool: str,
+        schema: dict[str, Any] | None,
+        arguments: Any,
+    ) -> str:
+        return digest_v1(
+            tenant_id=self._execution.tenant_id,
+            run_id=self._execution.run_id,
+            base_seq=base_seq,
+            scope=scope,
+            call_id=call_id,
+            tool=tool,
+            schema=schema,
+            arguments=arguments,
+        )
+
+
+def _is_open(call: RecordedCall) -> bool:
+    return call.status in ("executing", "uncertain")
