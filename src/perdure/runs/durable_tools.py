@@ -7,34 +7,21 @@ from __future__ import annotations
 
 import asyncio
 import copy
-import dataclasses
 import functools
-import inspect
-from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any
 
 from agents import (
-    ApplyPatchTool,
-    ComputerTool,
-    CustomTool,
     FunctionTool,
-    LocalShellTool,
-    ShellCallOutcome,
-    ShellCommandOutput,
-    ShellExecutor,
-    ShellResult,
-    ShellTool,
 )
-from agents.editor import ApplyPatchOperation, ApplyPatchResult
 from agents.tool import Tool, _FailureHandlingFunctionToolInvoker
 from agents.tool_context import ToolContext
 
-from perdure.errors import ConfigurationError
 from perdure.ledger.effects import Effect, effect_of
 from perdure.ledger.outputs import decode_output, encode_output
-from perdure.runs.effects import Call, Outcome, perform
-from perdure.runs.execution import Execution, current_execution, current_scope, scope_text
+from perdure.runs.effects import Call, Outcome, cancelled_itself, perform, raised
+from perdure.runs.execution import Execution, current_execution
+from perdure.runs.native_tools import wrap_native_tool
 from perdure.runs.sdk import (
     SYNC_TOOL_MARKER,
     invoke_function_tool,
@@ -58,30 +45,10 @@ def wrap_tool(tool: Tool, *, agent: str) -> Tool:
     if getattr(tool, _WRAPPED, False):
         # Agents that are clones share their list of tools.
         return tool
-    outer = _wrap_native(tool, agent)
+    outer = wrap_native_tool(tool, agent)
     if outer is not tool:
         setattr(outer, _WRAPPED, True)
     return outer
-
-
-def _wrap_native(tool: Tool, agent: str) -> Tool:
-    match tool:
-        case CustomTool():
-            return _custom_tool(tool)
-        case ShellTool(executor=executor) if executor is not None:
-            return _shell_tool(tool, executor)
-        case LocalShellTool():
-            return _local_shell_tool(tool)
-        case ApplyPatchTool():
-            return _apply_patch_tool(tool)
-        case ComputerTool():
-            raise ConfigurationError(
-                f"Agent {agent!r} has a computer tool, which Perdure cannot make durable yet: "
-                "after a crash nobody could say which of its actions happened. Remove it, or put "
-                "what it does into a function tool."
-            )
-        case _:
-            return tool
 
 
 class _Invoker(_FailureHandlingFunctionToolInvoker):
@@ -123,9 +90,9 @@ class _Invoker(_FailureHandlingFunctionToolInvoker):
             try:
                 value, from_sdk = await invoke_function_tool(tool, ctx, input)
             except Exception as error:  # noqa: BLE001 - recorded, then raised again
-                return _raised(error)
+                return raised(error)
             except asyncio.CancelledError as error:
-                return _cancelled_itself(error)
+                return cancelled_itself(error)
             finally:
                 _handled_error.reset(token)
             if nested and nested_interruptions(ctx):
@@ -135,7 +102,7 @@ class _Invoker(_FailureHandlingFunctionToolInvoker):
             try:
                 stored = encode_output(value, None if failed else adapter)
             except Exception as error:  # noqa: BLE001 - it has no words: the SDK finds none either
-                return _raised(error)
+                return raised(error)
             return Outcome(
                 value=value,
                 stored=stored,
@@ -152,18 +119,6 @@ class _Invoker(_FailureHandlingFunctionToolInvoker):
             arguments_raw=input,
         )
         return await perform(execution, call, run, lambda stored: decode_output(stored, adapter))
-
-
-def _raised(error: BaseException) -> Outcome:
-    return Outcome(error=str(error), error_type=type(error).__name__, raised=error)
-
-
-def _cancelled_itself(error: asyncio.CancelledError) -> Outcome:
-    """Return a tool's own CancelledError as its outcome; raise that of somebody who cancels it."""
-    task = asyncio.current_task()
-    if task is not None and task.cancelling():
-        raise error
-    return _raised(error)
 
 
 def _function_tool(tool: FunctionTool) -> FunctionTool:
@@ -203,165 +158,3 @@ def _noticing(
     if getattr(invoker, SYNC_TOOL_MARKER, False):
         setattr(bound, SYNC_TOOL_MARKER, True)
     return bound
-
-
-async def _maybe_await(value: Any) -> Any:
-    return await value if inspect.isawaitable(value) else value
-
-
-async def _native(
-    call: Call,
-    invoke: Callable[[], Any],
-    encode: Callable[[Any], dict[str, Any]],
-    decode: Callable[[dict[str, Any]], Any],
-) -> Any:
-    """Serve a tool that is a plain callable: custom, shell and patch tools."""
-    execution = current_execution.get()
-    if execution is None:
-        return await _maybe_await(invoke())
-
-    async def run() -> Outcome:
-        try:
-            value = await _maybe_await(invoke())
-            return Outcome(value=value, stored=encode(value))
-        except Exception as error:  # noqa: BLE001 - recorded, then raised again
-            return _raised(error)
-        except asyncio.CancelledError as error:
-            return _cancelled_itself(error)
-
-    if call.effect is Effect.NESTED:
-        call = dataclasses.replace(call, effect=execution.default_effect)
-    outcome = await perform(execution, call, run, decode)
-    if outcome.raised is not None:
-        raise outcome.raised
-    return outcome.value
-
-
-_UNMARKED = Effect.NESTED
-"""Stands for "not marked" until the execution's default is known: native tools never nest."""
-
-
-def _custom_tool(tool: CustomTool) -> CustomTool:
-    outer = copy.copy(tool)
-    invoke = tool.on_invoke_tool
-
-    async def on_invoke_tool(ctx: ToolContext[Any], text: str) -> Any:
-        call = Call(
-            ctx.tool_call_id, tool.name, "custom", effect_of(tool, _UNMARKED), arguments_raw=text
-        )
-        return await _native(call, lambda: invoke(ctx, text), encode_output, decode_output)
-
-    outer.on_invoke_tool = on_invoke_tool
-    return outer
-
-
-def _shell_tool(tool: ShellTool, executor: ShellExecutor) -> ShellTool:
-    outer = copy.copy(tool)
-
-    async def execute(request: Any) -> Any:
-        arguments = dataclasses.asdict(request.data.action)
-        call = Call(request.data.call_id, tool.name, "shell", effect_of(tool, _UNMARKED), arguments)
-        return await _native(call, lambda: executor(request), _encode_shell, _decode_shell)
-
-    outer.executor = execute
-    return outer
-
-
-def _encode_shell(value: Any) -> dict[str, Any]:
-    if isinstance(value, ShellResult):
-        return {"type": "json", "value": dataclasses.asdict(value)}
-    return encode_output(value)
-
-
-def _decode_shell(stored: dict[str, Any]) -> Any:
-    if stored.get("type") != "json":
-        return decode_output(stored)
-    value = dict(stored["value"])
-    value["output"] = [
-        ShellCommandOutput(**{**entry, "outcome": ShellCallOutcome(**entry["outcome"])})
-        for entry in value["output"]
-    ]
-    return ShellResult(**value)
-
-
-def _local_shell_tool(tool: LocalShellTool) -> LocalShellTool:
-    outer = copy.copy(tool)
-    executor = tool.executor
-
-    async def execute(request: Any) -> Any:
-        call = Call(
-            request.data.call_id,
-            tool.name,
-            "local_shell",
-            effect_of(tool, _UNMARKED),
-            request.data.action.model_dump(mode="json", exclude_unset=True),
-        )
-        return await _native(call, lambda: executor(request), encode_output, decode_output)
-
-    outer.executor = execute
-    return outer
-
-
-def _apply_patch_tool(tool: ApplyPatchTool) -> ApplyPatchTool:
-    outer = copy.copy(tool)
-    outer.editor = _Editor(tool)
-    return outer
-
-
-class _Editor:
-    """An editor whose operations are tool calls.
-
-    The SDK does not tell an editor which call it serves: the call is the first one of this scope
-    not yet served that asked for this very operation.
-    """
-
-    def __init__(self, tool: ApplyPatchTool) -> None:
-        self._tool = tool
-
-    async def create_file(self, operation: ApplyPatchOperation) -> Any:
-        """Create a file, once."""
-        return await self._edit("create_file", operation)
-
-    async def update_file(self, operation: ApplyPatchOperation) -> Any:
-        """Change a file, once."""
-        return await self._edit("update_file", operation)
-
-    async def delete_file(self, operation: ApplyPatchOperation) -> Any:
-        """Delete a file, once."""
-        return await self._edit("delete_file", operation)
-
-    async def _edit(self, method: str, operation: ApplyPatchOperation) -> Any:
-        arguments = {"type": operation.type, "path": operation.path}
-        if operation.diff is not None:
-            arguments["diff"] = operation.diff
-        execution = current_execution.get()
-        call_id = "" if execution is None else _patch_call_id(execution, arguments)
-        tool = self._tool
-        call = Call(call_id, tool.name, "apply_patch", effect_of(tool, _UNMARKED), dict(arguments))
-        edit = getattr(tool.editor, method)
-        return await _native(call, lambda: edit(operation), _encode_patch, _decode_patch)
-
-
-def _patch_call_id(execution: Execution, arguments: dict[str, str]) -> str:
-    scope = scope_text(current_scope.get())
-    for (call_scope, call_id), call in execution.journal.calls.items():
-        if call_scope == scope and call.kind == "apply_patch" and not call.served:
-            asked = call.arguments or {}
-            if all(asked.get(key) == value for key, value in arguments.items()):
-                call.served = True
-                return call_id
-    # A patch that came as a function or custom call may hold several operations.
-    return f"{arguments['type']}:{arguments['path']}:{len(execution.started)}"
-
-
-def _encode_patch(value: Any) -> dict[str, Any]:
-    if isinstance(value, ApplyPatchResult):
-        return {"type": "json", "value": {"status": value.status, "output": value.output}}
-    return {"type": "json", "value": None} if value is None else encode_output(value)
-
-
-def _decode_patch(stored: dict[str, Any]) -> Any:
-    if stored.get("type") == "json":
-        value = stored["value"]
-        return None if value is None else ApplyPatchResult(**value)
-    return decode_output(stored)

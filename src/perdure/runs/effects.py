@@ -67,6 +67,19 @@ class Outcome:
         }
 
 
+def raised(error: BaseException) -> Outcome:
+    """Return the outcome of a tool that raised ``error``, which goes on through the SDK."""
+    return Outcome(error=str(error), error_type=type(error).__name__, raised=error)
+
+
+def cancelled_itself(error: asyncio.CancelledError) -> Outcome:
+    """Return a tool's own CancelledError as its outcome; raise that of somebody who cancels it."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise error
+    return raised(error)
+
+
 @dataclass(frozen=True, slots=True)
 class Call:
     """A tool call about to be served: what its row is found by and made of."""

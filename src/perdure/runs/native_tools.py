@@ -1,0 +1,221 @@
+"""The tools that are plain callables, wrapped once: custom, shell and patch tools.
+
+Hosted tools run at the provider and are left as they are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import dataclasses
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from agents import (
+    ApplyPatchTool,
+    ComputerTool,
+    CustomTool,
+    LocalShellTool,
+    ShellCallOutcome,
+    ShellCommandOutput,
+    ShellExecutor,
+    ShellResult,
+    ShellTool,
+)
+from agents.editor import ApplyPatchOperation, ApplyPatchResult
+from agents.tool import Tool
+from agents.tool_context import ToolContext
+
+from perdure.errors import ConfigurationError
+from perdure.ledger.effects import Effect, effect_of
+from perdure.ledger.outputs import decode_output, encode_output
+from perdure.runs.effects import Call, Outcome, cancelled_itself, perform, raised
+from perdure.runs.execution import Execution, current_execution, current_scope, scope_text
+
+
+def wrap_native_tool(tool: Tool, agent: str) -> Tool:
+    """Return the durable form of ``tool``, or ``tool`` itself when nothing of it runs here.
+
+    Raises:
+        ConfigurationError: for a computer tool of ``agent``.
+    """
+    match tool:
+        case CustomTool():
+            return _custom_tool(tool)
+        case ShellTool(executor=executor) if executor is not None:
+            return _shell_tool(tool, executor)
+        case LocalShellTool():
+            return _local_shell_tool(tool)
+        case ApplyPatchTool():
+            return _apply_patch_tool(tool)
+        case ComputerTool():
+            raise ConfigurationError(
+                f"Agent {agent!r} has a computer tool, which Perdure cannot make durable yet: "
+                "after a crash nobody could say which of its actions happened. Remove it, or put "
+                "what it does into a function tool."
+            )
+        case _:
+            return tool
+
+
+async def _maybe_await(value: Any) -> Any:
+    return await value if inspect.isawaitable(value) else value
+
+
+async def _native(
+    call: Call,
+    invoke: Callable[[], Any],
+    encode: Callable[[Any], dict[str, Any]],
+    decode: Callable[[dict[str, Any]], Any],
+) -> Any:
+    """Serve a tool that is a plain callable: custom, shell and patch tools."""
+    execution = current_execution.get()
+    if execution is None:
+        return await _maybe_await(invoke())
+
+    async def run() -> Outcome:
+        try:
+            value = await _maybe_await(invoke())
+            return Outcome(value=value, stored=encode(value))
+        except Exception as error:  # noqa: BLE001 - recorded, then raised again
+            return raised(error)
+        except asyncio.CancelledError as error:
+            return cancelled_itself(error)
+
+    if call.effect is Effect.NESTED:
+        call = dataclasses.replace(call, effect=execution.default_effect)
+    outcome = await perform(execution, call, run, decode)
+    if outcome.raised is not None:
+        raise outcome.raised
+    return outcome.value
+
+
+_UNMARKED = Effect.NESTED
+"""Stands for "not marked" until the execution's default is known: native tools never nest."""
+
+
+def _custom_tool(tool: CustomTool) -> CustomTool:
+    outer = copy.copy(tool)
+    invoke = tool.on_invoke_tool
+
+    async def on_invoke_tool(ctx: ToolContext[Any], text: str) -> Any:
+        call = Call(
+            ctx.tool_call_id, tool.name, "custom", effect_of(tool, _UNMARKED), arguments_raw=text
+        )
+        return await _native(call, lambda: invoke(ctx, text), encode_output, decode_output)
+
+    outer.on_invoke_tool = on_invoke_tool
+    return outer
+
+
+def _shell_tool(tool: ShellTool, executor: ShellExecutor) -> ShellTool:
+    outer = copy.copy(tool)
+
+    async def execute(request: Any) -> Any:
+        arguments = dataclasses.asdict(request.data.action)
+        call = Call(request.data.call_id, tool.name, "shell", effect_of(tool, _UNMARKED), arguments)
+        return await _native(call, lambda: executor(request), _encode_shell, _decode_shell)
+
+    outer.executor = execute
+    return outer
+
+
+def _encode_shell(value: Any) -> dict[str, Any]:
+    if isinstance(value, ShellResult):
+        return {"type": "json", "value": dataclasses.asdict(value)}
+    return encode_output(value)
+
+
+def _decode_shell(stored: dict[str, Any]) -> Any:
+    if stored.get("type") != "json":
+        return decode_output(stored)
+    value = dict(stored["value"])
+    value["output"] = [
+        ShellCommandOutput(**{**entry, "outcome": ShellCallOutcome(**entry["outcome"])})
+        for entry in value["output"]
+    ]
+    return ShellResult(**value)
+
+
+def _local_shell_tool(tool: LocalShellTool) -> LocalShellTool:
+    outer = copy.copy(tool)
+    executor = tool.executor
+
+    async def execute(request: Any) -> Any:
+        call = Call(
+            request.data.call_id,
+            tool.name,
+            "local_shell",
+            effect_of(tool, _UNMARKED),
+            request.data.action.model_dump(mode="json", exclude_unset=True),
+        )
+        return await _native(call, lambda: executor(request), encode_output, decode_output)
+
+    outer.executor = execute
+    return outer
+
+
+def _apply_patch_tool(tool: ApplyPatchTool) -> ApplyPatchTool:
+    outer = copy.copy(tool)
+    outer.editor = _Editor(tool)
+    return outer
+
+
+class _Editor:
+    """An editor whose operations are tool calls.
+
+    The SDK does not tell an editor which call it serves: the call is the first one of this scope
+    not yet served that asked for this very operation.
+    """
+
+    def __init__(self, tool: ApplyPatchTool) -> None:
+        self._tool = tool
+
+    async def create_file(self, operation: ApplyPatchOperation) -> Any:
+        """Create a file, once."""
+        return await self._edit("create_file", operation)
+
+    async def update_file(self, operation: ApplyPatchOperation) -> Any:
+        """Change a file, once."""
+        return await self._edit("update_file", operation)
+
+    async def delete_file(self, operation: ApplyPatchOperation) -> Any:
+        """Delete a file, once."""
+        return await self._edit("delete_file", operation)
+
+    async def _edit(self, method: str, operation: ApplyPatchOperation) -> Any:
+        arguments = {"type": operation.type, "path": operation.path}
+        if operation.diff is not None:
+            arguments["diff"] = operation.diff
+        execution = current_execution.get()
+        call_id = "" if execution is None else _patch_call_id(execution, arguments)
+        tool = self._tool
+        call = Call(call_id, tool.name, "apply_patch", effect_of(tool, _UNMARKED), dict(arguments))
+        edit = getattr(tool.editor, method)
+        return await _native(call, lambda: edit(operation), _encode_patch, _decode_patch)
+
+
+def _patch_call_id(execution: Execution, arguments: dict[str, str]) -> str:
+    scope = scope_text(current_scope.get())
+    for (call_scope, call_id), call in execution.journal.calls.items():
+        if call_scope == scope and call.kind == "apply_patch" and not call.served:
+            asked = call.arguments or {}
+            if all(asked.get(key) == value for key, value in arguments.items()):
+                call.served = True
+                return call_id
+    # A patch that came as a function or custom call may hold several operations.
+    return f"{arguments['type']}:{arguments['path']}:{len(execution.started)}"
+
+
+def _encode_patch(value: Any) -> dict[str, Any]:
+    if isinstance(value, ApplyPatchResult):
+        return {"type": "json", "value": {"status": value.status, "output": value.output}}
+    return {"type": "json", "value": None} if value is None else encode_output(value)
+
+
+def _decode_patch(stored: dict[str, Any]) -> Any:
+    if stored.get("type") == "json":
+        value = stored["value"]
+        return None if value is None else ApplyPatchResult(**value)
+    return decode_output(stored)
