@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -22,34 +21,18 @@ from tests.engine_support import (
     other_worker,
     query,
     rested,
-    running,
 )
-from tests.loopback.replies import Asked, Item, Rule, call, in_turn, reasoning, text
-from tests.loopback.server import Loopback, loopback, provider_of
+from tests.loopback.replies import Asked, Item, call, in_turn, reasoning, text
+from tests.loopback.served import MODEL, served
+from tests.loopback.server import Loopback
 
 APIS = ["responses", "chat"]
-MODEL = "gpt-5.6-luna"
 
 
 @function_tool
 async def price(item: str) -> str:
     """The price of an item."""
     return f"{item} costs {len(item)} euros"
-
-
-@asynccontextmanager
-async def served(
-    url: str, rule: Rule, *agents: Agent[Any], api: str = "responses"
-) -> AsyncIterator[tuple[Engine, Loopback]]:
-    """An engine whose models are behind HTTP, and the server of them."""
-    for agent in agents:
-        agent.model = MODEL
-    async with (
-        loopback(rule) as server,
-        provider_of(server, use_responses=api == "responses") as provider,
-        running(url, *agents, model_provider=provider) as engine,
-    ):
-        yield engine, server
 
 
 async def replies_of(engine: Engine, run: Run) -> list[dict[str, Any]]:

@@ -12,7 +12,8 @@ from openai.types.responses import Response, ResponseStreamEvent
 from pydantic import TypeAdapter
 
 from tests.loopback.replies import Asked, call, in_turn, reasoning, text
-from tests.loopback.server import KEY, Cut, Loopback, Refused, loopback
+from tests.loopback.server import KEY, Loopback, loopback
+from tests.loopback.troubles import Cut, Refused
 from tests.loopback.wire import Reply, Tokens
 
 EVENT: TypeAdapter[Any] = TypeAdapter(ResponseStreamEvent)

@@ -9,63 +9,21 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 import h11
-from agents import OpenAIProvider
-from openai import AsyncOpenAI
 
 from tests.loopback.replies import Asked, Rule
+from tests.loopback.troubles import Cut, Refused, Said, Silence, Trouble
 from tests.loopback.wire import Reply, Tokens, error_body
 
 KEY = "test"
 _PATHS = ("/v1/responses", "/v1/chat/completions")
 _PACKET = 331
 """Bytes a packet: events and characters are split, as they are on a real network."""
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """An answer that is an error."""
-
-    status: int
-    code: str | None
-    message: str
-    kind: str = "server_error"
-    headers: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Cut:
-    """The connection ends after so many events and half of the next.
-
-    ``how``: ``reset`` by the network, ``closed`` without the body's end, or ``ended`` as if the
-    body were whole.
-    """
-
-    after: int
-    how: str = "reset"
-
-
-@dataclass(frozen=True, slots=True)
-class Said:
-    """After so many events comes this one, and the stream ends properly."""
-
-    event: Callable[[Reply], bytes]
-    after: int = 4
-
-
-@dataclass(frozen=True, slots=True)
-class Silence:
-    """After so many events nothing more; with None not even the head of the answer."""
-
-    after: int | None = None
-
-
-Trouble = Refused | Cut | Said | Silence
 
 
 @dataclass(eq=False)
@@ -310,10 +268,3 @@ async def loopback(rule: Rule) -> AsyncIterator[Loopback]:
         server.close()
         await serving.stop()
         await server.wait_closed()
-
-
-@asynccontextmanager
-async def provider_of(server: Loopback, *, use_responses: bool = True) -> AsyncIterator[Any]:
-    """The Agents SDK's own provider, with a real client of ``server``, as a program makes it."""
-    async with AsyncOpenAI(base_url=server.url, api_key=KEY) as client:
-        yield OpenAIProvider(openai_client=client, use_responses=use_responses)

@@ -55,9 +55,12 @@ class Reply:
 
     def failed(self, code: str, message: str) -> bytes:
         """The last event of a stream of a reply that went wrong."""
-        response = self._response("failed", [], None)
-        response["error"] = {"code": code, "message": message}
+        response = self._failed(code, message)
         return _sse({"type": "response.failed", "response": response, "sequence_number": 99})
+
+    def failed_whole(self, code: str, message: str) -> bytes:
+        """The answer, where no stream was asked for, of a reply that went wrong."""
+        return json.dumps(self._failed(code, message)).encode()
 
     def cut_off(self, reason: str) -> bytes:
         """The last event of a stream of a reply that was not finished."""
@@ -109,6 +112,10 @@ class Reply:
             "user": None,
             "metadata": {},
         }
+
+    def _failed(self, code: str, message: str) -> Event:
+        error = {"code": code, "message": message}
+        return self._response("failed", [], None) | {"error": error}
 
     def _usage(self) -> Event:
         tokens = self.tokens
@@ -194,7 +201,7 @@ def error_event(code: str | None, message: str, kind: str, *, nested: bool) -> b
     return _sse({"type": "error", "sequence_number": 2, **shape})
 
 
-def chat_error(code: str | None, message: str, kind: str) -> bytes:
+def chat_error(code: str | int | None, message: str, kind: str) -> bytes:
     """An error in the middle of a stream of chat completions, which has no named events."""
     inside = {"type": kind, "code": code, "message": message, "param": None}
     return f"data: {json.dumps({'error': inside})}\n\n".encode()

@@ -32,8 +32,8 @@ def classify(error: BaseException, model_errors: Sequence[BaseException]) -> tup
         return "guardrail", _guardrail_text(error)
     for cause in _chain(error):
         if cause in model_errors:
-            return "model_error", _named(cause)
-    if isinstance(error, _MODEL):
+            return "model_error", _with_cause(cause)
+    if isinstance(error, (*_MODEL, sdk.ModelTimeoutError)):
         return "model_error", str(error)
     if isinstance(error, PerdureError):
         return "programming_error", str(error)
@@ -64,6 +64,12 @@ def _own(error: BaseException) -> BaseException:
 def _named(error: BaseException) -> str:
     text = str(error)
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _with_cause(error: BaseException) -> str:
+    """Return what went wrong; of a connection the cause says it, the error itself does not."""
+    cause = error.__cause__
+    return _named(error) if cause is None else f"{_named(error)} ({_named(cause)})"
 
 
 def _with_place(error: BaseException) -> str:

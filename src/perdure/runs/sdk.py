@@ -130,8 +130,9 @@ def retryable(error: Exception) -> tuple[bool, float | None]:
 def _within_an_answer(error: Exception) -> bool:
     """Whether an answer that had begun well says that the provider has passing trouble."""
     if isinstance(error, APIError):
-        said: set[Any] = {error.code, error.type}
-        return not said.isdisjoint(PASSING_CODES | _RETRIED_STATUSES)
+        # Gateways put the status of the one behind them where the API puts a word.
+        passing = PASSING_CODES.union(map(str, _RETRIED_STATUSES))
+        return str(error.code) in passing or error.type in passing
     # A reply that is not streamed and failed: the SDK keeps nothing of it but this text.
     text = str(error) if isinstance(error, ModelBehaviorError) else ""
     return "`response.failed`" in text and any(f"code='{code}'" in text for code in PASSING_CODES)
