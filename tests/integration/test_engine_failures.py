@@ -101,17 +101,21 @@ PASSING: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("trouble", sorted(PASSING))
 async def test_passing_trouble_with_the_model_is_retried(
-    database_url: str, monkeypatch: pytest.MonkeyPatch, trouble: str
+    database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model = ScriptedModel([PASSING[trouble], PASSING[trouble], [assistant_message("there")]])
+    models = {
+        name: ScriptedModel([trouble, trouble, [assistant_message("there")]])
+        for name, trouble in PASSING.items()
+    }
+    agents = [Agent(name=name, model=model) for name, model in models.items()]
     with quick_retries(monkeypatch):
-        async with running(database_url, Agent(name="a", model=model)) as engine:
-            run = await rested(engine, "a")
-            assert (run.status, run.error, run.output) == ("completed", None, "there")
-    assert len(model.calls) == 3
-    assert run.data["usage"]["requests"] == 1
+        async with running(database_url, *agents) as engine:
+            for name, model in models.items():
+                run = await rested(engine, name)
+                assert (name, run.data["error"], run.output) == (name, None, "there")
+                assert len(model.calls) == 3, name
+                assert run.data["usage"]["requests"] == 1, name
 
 
 async def test_lasting_trouble_with_the_model_fails_with_its_words(
@@ -408,35 +412,34 @@ async def test_a_call_the_sdk_cuts_short_is_not_left_running(
     assert outputs_in(model.inputs[-1]) == {"c1": "slow", "c2": "mended"}
 
 
-@pytest.mark.parametrize("plain", [True, False])
-@pytest.mark.parametrize("raised", [asyncio.CancelledError, SystemExit, SystemError])
-async def test_no_exception_of_a_tool_leaves_a_run_without_a_rest(
-    database_url: str, raised: type[BaseException], plain: bool
-) -> None:
-    async def odd() -> str:
-        raise raised("odd")
+async def test_no_exception_of_a_tool_leaves_a_run_without_a_rest(database_url: str) -> None:
+    def tool(raised: type[BaseException], *, plain: bool) -> Any:
+        async def odd() -> str:
+            raise raised("odd")
 
-    def plainly_odd() -> str:
-        raise raised("odd")
+        def plainly_odd() -> str:
+            raise raised("odd")
 
-    tool = function_tool(
-        plainly_odd if plain else odd, name_override="odd", failure_error_function=None
-    )
+        return function_tool(
+            plainly_odd if plain else odd, name_override="odd", failure_error_function=None
+        )
 
-    def rule(items: list[Any]) -> Any:
-        if items[0]["content"] == "be fine":
-            return [assistant_message("fine")]
-        return [call("odd", "c1")] if len(items) == 1 else [assistant_message("done")]
-
-    model = RuleModel(rule)
-    async with running(database_url, Agent(name="a", model=model, tools=[tool])) as engine:
-        run = await rested(engine, "a")
-        assert error_of(run)["type"] == "programming_error"
-        if raised is not asyncio.CancelledError:  # its words the SDK drops
-            assert "odd" in error_of(run)["message"]
-        assert (await calls_of(engine, run))["c1"]["status"] == "failed"
-        # The worker is none the worse for it.
-        assert (await rested(engine, "a", "be fine")).output == "fine"
+    agents = {
+        f"{raised.__name__} {plain}": Agent(
+            name=f"{raised.__name__} {plain}",
+            model=turns([call("odd", "c1")], "done"),
+            tools=[tool(raised, plain=plain)],
+        )
+        for raised in (asyncio.CancelledError, SystemExit, SystemError)
+        for plain in (True, False)
+    }
+    async with running(database_url, *agents.values()) as engine:
+        for name in agents:
+            run = await rested(engine, name)
+            assert error_of(run)["type"] == "programming_error"
+            if "Cancelled" not in name:  # its words the SDK drops
+                assert "odd" in error_of(run)["message"]
+            assert (await calls_of(engine, run))["c1"]["status"] == "failed", name
 
 
 async def test_a_build_that_cannot_read_a_runs_context_says_so(database_url: str) -> None:

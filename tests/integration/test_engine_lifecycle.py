@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import threading
 import time
-from typing import Any
+from typing import Any, cast
 
-import psycopg
 import pytest
 from agents import Agent, function_tool
 from agents.testing import assistant_message
-from psycopg.rows import dict_row
+from psycopg import AsyncConnection
+from psycopg.rows import dict_row, tuple_row
 
+from perdure.engine import Engine, Run
 from perdure.errors import (
     ConfigurationError,
     IdempotencyConflictError,
@@ -41,45 +43,47 @@ def _echo() -> RuleModel:
     return RuleModel(lambda items: [assistant_message(f"you said {items[0]['content']}")])
 
 
-@pytest.mark.parametrize("autocommit", [True, False])
-@pytest.mark.parametrize("factory", ["tuples", "dicts"])
 @pytest.mark.parametrize("key", [None, "k1"])
-async def test_a_start_joins_the_callers_transaction(
-    database_url: str, factory: str, autocommit: bool, key: str | None
-) -> None:
-    rows: Any = {"row_factory": dict_row} if factory == "dicts" else {}
-    async with (
-        running(database_url, Agent(name="a", model=_echo())) as engine,
-        await psycopg.AsyncConnection.connect(database_url, autocommit=autocommit, **rows) as conn,
-    ):
+async def test_a_start_joins_the_callers_transaction(database_url: str, key: str | None) -> None:
+    async with running(database_url, Agent(name="a", model=_echo())) as engine:
         await query(engine, "CREATE TABLE orders (id int PRIMARY KEY)")
+        for n, (factory, autocommit) in enumerate(
+            itertools.product((tuple_row, dict_row), (True, False))
+        ):
+            conn: AsyncConnection[Any] = await AsyncConnection.connect(
+                database_url, autocommit=autocommit, row_factory=cast(Any, factory)
+            )
+            async with conn:
+                await _order_twice(engine, conn, n, key and f"{key}-{n}")
+        assert len(await query(engine, "SELECT id FROM perdure.runs")) == 4
+        assert len(await query(engine, "SELECT id FROM orders")) == 4
+        assert len(await query(engine, "SELECT workflow_uuid FROM dbos.workflow_status")) == 4
 
-        async def order(id_: int) -> Any:
-            await conn.execute("INSERT INTO orders VALUES (%s)", (id_,))
-            return await engine.start("a", f"order {id_}", connection=conn, idempotency_key=key)
 
-        async with conn.transaction(force_rollback=True):
-            undone = await order(1)
-        with pytest.raises(NotFoundError):
-            await undone.refresh()
+async def _order_twice(engine: Engine, conn: AsyncConnection[Any], n: int, key: str | None) -> None:
+    """Start a run in a transaction that is undone, and again in one that commits."""
 
-        if autocommit:
-            async with conn.transaction():
-                run = await order(2)
-                # Nobody sees it before it is committed.
-                with pytest.raises(NotFoundError):
-                    await run.refresh()
-        else:
-            run = await order(2)
+    async def order() -> Run:
+        await conn.execute("INSERT INTO orders VALUES (%s)", (n,))
+        return await engine.start("a", f"order {n}", connection=conn, idempotency_key=key)
+
+    async with conn.transaction(force_rollback=True):
+        undone = await order()
+    with pytest.raises(NotFoundError):
+        await undone.refresh()
+    if conn.autocommit:
+        async with conn.transaction():
+            run = await order()
+            # Nobody sees it before it is committed.
             with pytest.raises(NotFoundError):
                 await run.refresh()
-            await conn.commit()
-        await run.wait(SECONDS)
-        assert run.output == "you said order 2"
-        assert await query(engine, "SELECT id FROM orders") == [{"id": 2}]
-        assert len(await query(engine, "SELECT id FROM perdure.runs")) == 1
-        [workflow] = await query(engine, "SELECT workflow_uuid FROM dbos.workflow_status")
-    assert workflow["workflow_uuid"] == f"{run.id}:1"
+    else:
+        run = await order()
+        with pytest.raises(NotFoundError):
+            await run.refresh()
+        await conn.commit()
+    await run.wait(SECONDS)
+    assert run.output == f"you said order {n}"
 
 
 async def test_an_idempotency_key_starts_one_run(database_url: str) -> None:
@@ -201,7 +205,7 @@ async def test_a_delayed_run_starts_when_it_is_due(database_url: str) -> None:
 async def test_a_delayed_start_wakes_who_watches_the_clock(database_url: str) -> None:
     async with (
         running(database_url, Agent(name="a", model=_echo())) as engine,
-        await psycopg.AsyncConnection.connect(database_url, autocommit=True) as conn,
+        await AsyncConnection.connect(database_url, autocommit=True) as conn,
     ):
         await conn.execute("LISTEN perdure_segments")
         await engine.start("a", "later", delay_seconds=3600)
@@ -425,8 +429,6 @@ async def test_an_engine_without_a_worker_starts_what_another_runs(database_url:
 
     def agent() -> Agent[Any]:
         return Agent(name="a", model=turns([call("pay", "c1")], "done"), tools=[pay])
-
-    from perdure import Engine
 
     gate.open()
     async with running(database_url, agent()) as worker:

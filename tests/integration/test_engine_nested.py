@@ -158,35 +158,33 @@ async def test_equal_calls_of_two_nested_runs_are_never_mixed_up(database_url: s
 
 
 @pytest.mark.parametrize("decision", ["approve", "reject"])
-@pytest.mark.parametrize("depth", [1, 2, 3])
-async def test_a_gated_tool_deep_inside(database_url: str, depth: int, decision: str) -> None:
-    sender = Sender()
-    outer, model = _chain(sender, depth)
-    async with running(database_url, outer) as engine:
-        run = await rested(engine, "outer")
-        assert run.status == "interrupted"
-        [one] = run.interruptions
-        assert (one.agent, one.tool["arguments"]) == ("level0", {"text": "it"})
-        more = {"digest": one.digest} if decision == "approve" else {"message": "never"}
-        await engine.decide(one.id, decision, **more)
-        await run.wait(SECONDS)
-        assert (run.status, run.error, run.output) == ("completed", None, "done")
-        calls = await calls_of(engine, run)
-        usage = await records(engine, run, "usage")
-    innermost = "/".join(["same"] * (depth + 1))
-    brackets = "(" * (depth - 1), ")" * (depth - 1)
-    if decision == "approve":
-        assert sender.texts == ["it"]
-        assert calls[innermost]["status"] == "succeeded"
-        expected = "[sent it]"
-    else:
-        assert sender.texts == []
-        assert calls[innermost]["status"] == "rejected"
-        expected = "[never]"
-    assert outputs_in(model.inputs[-1]) == {"same": expected.join(brackets)}
-    for level in range(1, depth + 1):
-        assert calls["/".join(["same"] * level)]["status"] == "succeeded"
-    assert len(usage) == run.data["usage"]["requests"] == 2 * (depth + 1)
+async def test_a_gated_tool_deep_inside(database_url: str, decision: str) -> None:
+    for depth in (1, 2, 3):
+        sender = Sender()
+        outer, model = _chain(sender, depth)
+        async with running(database_url, outer) as engine:
+            run = await rested(engine, "outer")
+            assert run.status == "interrupted"
+            [one] = run.interruptions
+            assert (one.agent, one.tool["arguments"]) == ("level0", {"text": "it"})
+            more = {"digest": one.digest} if decision == "approve" else {"message": "never"}
+            await engine.decide(one.id, decision, **more)
+            await run.wait(SECONDS)
+            assert (run.status, run.error, run.output) == ("completed", None, "done")
+            calls = await calls_of(engine, run)
+            usage = await records(engine, run, "usage")
+        innermost = calls["/".join(["same"] * (depth + 1))]
+        brackets = "(" * (depth - 1), ")" * (depth - 1)
+        if decision == "approve":
+            assert (sender.texts, innermost["status"]) == (["it"], "succeeded")
+            expected = "[sent it]"
+        else:
+            assert (sender.texts, innermost["status"]) == ([], "rejected")
+            expected = "[never]"
+        assert outputs_in(model.inputs[-1]) == {"same": expected.join(brackets)}
+        for level in range(1, depth + 1):
+            assert calls["/".join(["same"] * level)]["status"] == "succeeded"
+        assert len(usage) == run.data["usage"]["requests"] == 2 * (depth + 1)
 
 
 async def test_a_gated_agent_tool_runs_nothing_until_it_is_approved(database_url: str) -> None:

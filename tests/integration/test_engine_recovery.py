@@ -7,9 +7,11 @@ model call, and must change nothing when it wakes.
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import Any, Literal
 from uuid import UUID
 
+import psycopg
 import pytest
 from agents import (
     Agent,
@@ -813,7 +815,12 @@ async def test_lost_connections_delay_a_run_and_nothing_else(database_url: str) 
     model = turns([call("cut", "c1", name="a")], [call("cut", "c2", name="b")], "done")
     agent = Agent(name="a", model=model, tools=[cut])
     async with running(database_url, agent) as engine:
-        run = await rested(engine, "a")
+        run = await engine.start("a", "hi")
+        async with asyncio.timeout(SECONDS):
+            while run.status != "completed":
+                # Who waits loses connections too, and looks again.
+                with suppress(psycopg.OperationalError):
+                    await run.wait()
         assert (run.status, run.error, run.output) == ("completed", None, "done")
         calls = await calls_of(engine, run)
     assert ran == ["a", "b"]
