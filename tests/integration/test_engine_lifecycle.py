@@ -6,14 +6,16 @@ import asyncio
 import itertools
 import threading
 import time
+from contextlib import AsyncExitStack
 from typing import Any, cast
 
 import pytest
-from agents import Agent, function_tool
+from agents import Agent, RunContextWrapper, function_tool
 from agents.testing import assistant_message
 from psycopg import AsyncConnection
 from psycopg.rows import dict_row, tuple_row
 
+from perdure import tool_call
 from perdure.engine import Engine, Run
 from perdure.errors import (
     ConfigurationError,
@@ -30,6 +32,7 @@ from tests.engine_support import (
     call,
     calls_of,
     items_of,
+    outputs_in,
     query,
     records,
     replies_in,
@@ -473,3 +476,68 @@ async def test_a_worker_that_stops_hands_its_runs_over(database_url: str) -> Non
     assert segment == {"seq": 1, "executions": 2}
     assert asked == [0, 1, 1]
     assert sent == ["it"]
+
+
+async def test_a_worker_that_stops_lets_an_effect_finish(database_url: str) -> None:
+    gate = Gate()
+    sent: list[str] = []
+
+    @function_tool
+    async def send() -> str:
+        await gate.stop()
+        sent.append("it")
+        return "sent"
+
+    model = turns([call("send", "c1")], "done")
+    agent = Agent(name="a", model=model, tools=[send])
+    engine = Engine([agent])
+    stack = AsyncExitStack()
+    await stack.enter_async_context(engine.running(url=database_url))
+    run = await engine.start("a", "hi")
+    await gate.reached()
+    stopping = asyncio.create_task(stack.aclose())
+    worker = engine._worker
+    assert worker is not None
+    async with asyncio.timeout(SECONDS):
+        while not worker._stopping:  # noqa: ASYNC110 - nothing announces it
+            await asyncio.sleep(0)
+    gate.open()
+    await stopping
+    async with running(database_url, agent) as engine:
+        run = await (await engine.get(run.id)).wait(SECONDS)
+        assert (run.status, run.output) == ("completed", "done")
+        assert (await calls_of(engine, run))["c1"]["attempt"] == 1
+    assert sent == ["it"]
+    assert model.asked == 2
+
+
+async def test_many_runs_at_once_keep_to_themselves(database_url: str) -> None:
+    @function_tool
+    async def echo(context: RunContextWrapper[Any], text: str) -> str:
+        context.context["heard"].append(text)
+        return f"{context.context['name']} heard {text} in {tool_call().run_id}"
+
+    def rule(items: list[Any]) -> Any:
+        name, n = items[0]["content"], replies_in(items)
+        if n < 3:
+            return [call("echo", f"c{n}", text=f"{name}{n}"), call("echo", f"d{n}", text=name)]
+        return [assistant_message(" | ".join(outputs_in(items).values()))]
+
+    agent = Agent(name="a", model=RuleModel(rule), tools=[echo])
+    async with running(database_url, agent) as engine:
+        names = [f"run-{n}-" for n in range(40)]
+        runs = await asyncio.gather(
+            *(
+                engine.start("a", name, context={"name": name, "heard": []}, priority=n)
+                for n, name in enumerate(names)
+            )
+        )
+        await asyncio.gather(*(run.wait(SECONDS * 2) for run in runs))
+        contexts = await query(engine, "SELECT id, context FROM perdure.runs")
+        heard = {str(row["id"]): row["context"]["heard"] for row in contexts}
+    for name, run in zip(names, runs, strict=True):
+        assert run.status == "completed"
+        expected = [text for n in range(3) for text in (f"{name}{n}", name)]
+        assert run.output == " | ".join(f"{name} heard {text} in {run.id}" for text in expected)
+        assert heard[run.id] == expected
+        assert run.data["usage"]["requests"] == 4

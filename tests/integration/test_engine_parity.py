@@ -25,6 +25,7 @@ from agents import (
 )
 from agents.models.interface import Model
 from agents.run_config import CallModelData, ModelInputData
+from agents.testing import assistant_message
 from pydantic import BaseModel
 
 from tests.engine_support import (
@@ -222,8 +223,6 @@ async def test_a_handoff_with_an_input_filter_and_a_callback(database_url: str) 
 
 
 def _said(text: str) -> list[Any]:
-    from agents.testing import assistant_message
-
     return [assistant_message(text)]
 
 
@@ -262,6 +261,33 @@ def _by_last(then: dict[str, str]) -> Callable[[list[Any]], Any]:
         return [call(then[said], "h1")]
 
     return rule
+
+
+async def test_a_handoff_beside_calls_and_another_handoff(database_url: str) -> None:
+    def make() -> Scene:
+        log = Log()
+
+        @function_tool
+        async def look(what: str) -> str:
+            log("look", what)
+            return f"saw {what}"
+
+        back_model, side_model = turns([], "done"), turns([], "never asked")
+        back = Agent(name="back", model=back_model)
+        side = Agent(name="side", model=side_model)
+        front_model = turns(
+            [
+                call("look", "c1", what="a"),
+                call("transfer_to_back", "h1"),
+                call("transfer_to_side", "h2"),
+            ]
+        )
+        front = Agent(name="front", model=front_model, tools=[look], handoffs=[back, side])
+        return Scene(front, [front_model, back_model, side_model], log)
+
+    _, _, run, durable = await side_by_side(database_url, make)
+    assert run.output == "done"
+    assert durable.log.lines == ["look a"]
 
 
 async def test_structured_output(database_url: str) -> None:

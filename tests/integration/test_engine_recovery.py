@@ -35,6 +35,8 @@ from openai.types.responses import (
     ResponseApplyPatchToolCall,
     ResponseCustomToolCall,
     ResponseFunctionShellToolCall,
+    ResponseFunctionWebSearch,
+    ResponseReasoningItem,
 )
 from openai.types.responses.response_output_item import LocalShellCall
 from pydantic import BaseModel, Field
@@ -522,6 +524,30 @@ def _all_calls(tools: list[Any]) -> list[Any]:
     ]
 
 
+def _thoughts() -> list[Any]:
+    """What a reply may hold besides calls of ours."""
+    return [
+        ResponseReasoningItem.model_validate(
+            {
+                "type": "reasoning",
+                "id": "rs_1",
+                "summary": [{"type": "summary_text", "text": "think"}],
+                "encrypted_content": "opaque",
+                "later_field": {"kept": True},
+            }
+        ),
+        ResponseFunctionWebSearch.model_validate(
+            {
+                "type": "web_search_call",
+                "id": "ws_1",
+                "status": "completed",
+                "action": {"type": "search", "query": "perdure"},
+            }
+        ),
+        assistant_message("let me see"),
+    ]
+
+
 async def test_a_replay_shows_the_model_what_it_was_shown(database_url: str) -> None:
     """Every kind of output comes back from its row as it went in, and no tool runs twice."""
     log: list[str] = []
@@ -530,7 +556,7 @@ async def test_a_replay_shows_the_model_what_it_was_shown(database_url: str) -> 
 
     async def rule(items: list[Any]) -> Any:
         if replies_in(items) == 0:
-            return _all_calls(tools)
+            return [*_thoughts(), *_all_calls(tools)]
         if model.asked == 2:
             await gate.stop()
         return [assistant_message("done")]
@@ -552,7 +578,7 @@ async def test_a_replay_shows_the_model_what_it_was_shown(database_url: str) -> 
     first, second, third = model.inputs
     assert len(first) == 1
     assert third == second
-    assert len(items) == 2 + 2 * len(_all_calls(tools))
+    assert len(items) == 2 + len(_thoughts()) + 2 * len(_all_calls(tools))
     assert {one["attempt"] for one in calls.values()} == {1}
     assert calls["f-typed"]["output"] == {"cents": 5}
 
@@ -602,6 +628,58 @@ async def test_replies_of_nested_agents_are_matched_by_what_they_answered(
     assert sorted(sent) == ["one", "three", "two", "two"]
     assert run.data["usage"]["requests"] == 8
     assert calls["a1/same"]["attempt"] == 2
+
+
+async def test_a_question_of_a_nested_run_is_asked_by_whoever_takes_over(
+    database_url: str,
+) -> None:
+    """Its replies are recorded, its question is not yet: a replay comes to the same one."""
+    paused = Paused("idempotent")
+    paid: list[str] = []
+
+    @function_tool(needs_approval=True)
+    async def pay(text: str) -> str:
+        paid.append(text)
+        return f"paid {text}"
+
+    def rule(items: list[Any]) -> Any:
+        if replies_in(items) == 0:
+            return [call("pay", "same", text=items[0]["content"])]
+        return [assistant_message(f"[{outputs_in(items)['same']}]")]
+
+    inner_model = RuleModel(rule)
+    inner = Agent(name="inner", model=inner_model, tools=[pay])
+    model = turns(
+        [
+            call("ask", "a", input="one"),
+            call("send", "same", text="it"),
+            call("ask", "b", input="two"),
+        ],
+        "done",
+    )
+    agent = Agent(name="a", model=model, tools=[inner.as_tool("ask", "asks"), paused.tool])
+    async with running(database_url, agent) as engine:
+        run = await engine.start("a", "hi")
+        await paused.gate.reached()
+        async with asyncio.timeout(SECONDS):
+            while len(await records(engine, run, "usage")) < 3:  # noqa: ASYNC110
+                await asyncio.sleep(0)
+        assert await take_over(engine, database_url, run) == "interrupted"
+        assert (model.asked, inner_model.asked) == (1, 2)
+        one = waiting_for(run, arguments={"text": "one"})
+        two = waiting_for(run, arguments={"text": "two"})
+        await _first_is_fenced(engine, paused.gate)
+        await engine.decide(one.id, "approve", digest=one.digest)
+        await engine.decide(two.id, "reject", message="no")
+        await run.wait(SECONDS)
+        assert (run.status, run.error) == ("completed", None)
+    assert paid == ["one"]
+    assert outputs_in(model.inputs[-1]) == {
+        "a": "[paid one]",
+        "same": "sent it at attempt 2",
+        "b": "[no]",
+    }
+    assert run.data["usage"]["requests"] == 6
 
 
 async def test_a_takeover_begins_at_the_latest_state(database_url: str) -> None:

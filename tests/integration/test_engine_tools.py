@@ -6,12 +6,13 @@ import asyncio
 import sys
 import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from agents import (
     Agent,
     ApplyPatchTool,
+    ComputerTool,
     CustomTool,
     LocalShellTool,
     ShellCallOutcome,
@@ -27,6 +28,7 @@ from agents import (
 )
 from agents.editor import ApplyPatchOperation, ApplyPatchResult
 from agents.mcp import MCPServerStdio
+from dbos import DBOS
 from openai.types.responses import (
     ResponseApplyPatchToolCall,
     ResponseCustomToolCall,
@@ -34,7 +36,8 @@ from openai.types.responses import (
 )
 from openai.types.responses.response_output_item import LocalShellCall
 
-from perdure import effect, tool_call
+from perdure import Engine, effect, tool_call
+from perdure.errors import ConfigurationError
 from perdure.ledger.effects import ToolCall
 from tests.engine_support import (
     approve,
@@ -469,3 +472,81 @@ async def test_stopping_on_the_first_tool_makes_its_output_the_runs(database_url
             "tool_call_output",
         ]
     assert model.asked == 1
+
+
+async def test_how_tools_are_marked(database_url: str) -> None:
+    async def look(_: Any, text: str) -> str:
+        return "saw"
+
+    @effect("read")
+    @function_tool
+    async def above() -> str:
+        return "above"
+
+    @function_tool
+    @effect("idempotent")
+    async def beneath() -> str:
+        return "beneath"
+
+    @function_tool
+    async def unmarked() -> str:
+        return "unmarked"
+
+    custom = effect("read")(CustomTool(name="look", description="Looks.", on_invoke_tool=look))
+    custom_call = ResponseCustomToolCall(
+        type="custom_tool_call", call_id="look", name="look", input="x", id="ctc"
+    )
+
+    def agent(name: str) -> Agent[Any]:
+        asked = [call(tool, tool) for tool in ("above", "beneath", "unmarked")]
+        model = turns([*asked, custom_call], "done")
+        return Agent(name=name, model=model, tools=[above, beneath, unmarked, custom])
+
+    for default in (None, "transactional"):
+        options: dict[str, Any] = {} if default is None else {"default_effect": default}
+        async with running(database_url, agent("a"), **options) as engine:
+            run = await rested(engine, "a")
+            assert run.error is None
+            effects = {key: one["effect"] for key, one in (await calls_of(engine, run)).items()}
+        assert effects == {
+            "above": "read",
+            "beneath": "idempotent",
+            "unmarked": default or "at_most_once",
+            "look": "read",
+        }
+
+
+async def test_tools_run_outside_the_workflow_of_their_segment(database_url: str) -> None:
+    """A DBOS step of a tool's own would share the segment's step counter."""
+    seen: list[Any] = []
+
+    @function_tool
+    async def look() -> str:
+        seen.append(DBOS.workflow_id)
+        return "saw"
+
+    @function_tool
+    def look_plainly() -> str:
+        seen.append(DBOS.workflow_id)
+        return "saw"
+
+    model = turns([call("look", "c1"), call("look_plainly", "c2")], "done")
+    agent = Agent(name="a", model=model, tools=[look, look_plainly])
+    async with running(database_url, agent) as engine:
+        assert (await rested(engine, "a")).status == "completed"
+    assert seen == [None, None]
+
+
+async def test_graphs_that_cannot_be_made_durable_are_refused() -> None:
+    one, other = Agent(name="a", model=turns("x")), Agent(name="a", model=turns("x"))
+    with pytest.raises(ConfigurationError, match="Two agents are called 'a'"):
+        Engine([one, other])
+    with pytest.raises(ConfigurationError, match="Two agents are called 'a'"):
+        Engine([Agent(name="b", handoffs=[one], tools=[other.as_tool("ask", "asks")])])
+    with pytest.raises(ConfigurationError, match="no agents"):
+        Engine([])
+    computer = ComputerTool(computer=cast(Any, object()))
+    with pytest.raises(ConfigurationError, match="computer tool"):
+        Engine([Agent(name="c", tools=[computer])])
+    with pytest.raises(ConfigurationError, match="effect"):
+        Engine([one], default_effect=cast(Any, "sometimes"))
