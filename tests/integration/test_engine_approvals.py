@@ -8,18 +8,24 @@ from typing import Any
 import pytest
 from agents import (
     Agent,
+    ApplyPatchTool,
+    HostedMCPTool,
     RunContextWrapper,
     ToolGuardrailFunctionOutput,
     function_tool,
     tool_input_guardrail,
 )
-from agents.testing import function_call
+from agents.editor import ApplyPatchOperation
+from agents.testing import assistant_message, function_call
 from agents.tool import DEFAULT_APPROVAL_REJECTION_MESSAGE
+from openai.types.responses import ResponseApplyPatchToolCall
+from openai.types.responses.response_output_item import McpApprovalRequest
 
 from perdure import tool_call
 from perdure.errors import AlreadyDecidedError, DigestMismatchError
 from tests.engine_support import (
     SECONDS,
+    RuleModel,
     approve,
     call,
     calls_of,
@@ -295,3 +301,74 @@ async def test_who_decided_and_what_they_said_stays_with_the_interruption(
         assert run.status == "completed"
         assert run.interruptions == []
     assert outputs_in(model.inputs[-1]) == {"g": "nul \x00, lone \ud800"}
+
+
+@pytest.mark.parametrize("decision", ["approve", "reject"])
+async def test_a_call_of_a_hosted_mcp_server(database_url: str, decision: str) -> None:
+    """The provider makes the call; what a person said goes back to it."""
+    asked = McpApprovalRequest(
+        type="mcp_approval_request",
+        id="r1",
+        name="send",
+        server_label="mail",
+        arguments='{"to": "ada"}',
+    )
+
+    def rule(items: list[Any]) -> Any:
+        answered = any(item.get("type") == "mcp_approval_response" for item in items)
+        return [assistant_message("done")] if answered else [asked]
+
+    model = RuleModel(rule)
+    config: Any = {"type": "mcp", "server_label": "mail", "server_url": "https://mail.example/mcp"}
+    agent = Agent(name="a", model=model, tools=[HostedMCPTool(tool_config=config)])
+    async with running(database_url, agent) as engine:
+        run = await rested(engine, "a")
+        [one] = run.interruptions
+        assert (one.tool["name"], one.tool["arguments"]) == ("send", {"to": "ada"})
+        more = {"digest": one.digest} if decision == "approve" else {"message": "not her"}
+        await engine.decide(one.id, decision, **more)
+        await run.wait(SECONDS)
+        assert (run.status, run.error) == ("completed", None)
+        assert (await calls_of(engine, run))["r1"]["kind"] == "hosted_mcp"
+    answer = model.inputs[-1][-1]
+    assert answer["approval_request_id"] == "r1"
+    assert answer["approve"] is (decision == "approve")
+    assert answer.get("reason") == (None if decision == "approve" else "not her")
+
+
+async def test_equal_patches_are_decided_apart(database_url: str) -> None:
+    """An editor is not told which call it serves: a refused one must not stand in for another."""
+    done: list[str] = []
+
+    class Editor:
+        async def create_file(self, operation: ApplyPatchOperation) -> None:
+            done.append(tool_call().call_id)
+
+        update_file = delete_file = create_file
+
+    def patch(call_id: str) -> ResponseApplyPatchToolCall:
+        return ResponseApplyPatchToolCall.model_validate(
+            {
+                "type": "apply_patch_call",
+                "id": f"ap_{call_id}",
+                "call_id": call_id,
+                "status": "completed",
+                "operation": {"type": "create_file", "path": "a", "diff": "+1"},
+            }
+        )
+
+    model = turns([patch("p1"), patch("p2"), patch("p3")], "done")
+    tool = ApplyPatchTool(editor=Editor(), needs_approval=True)
+    async with running(database_url, Agent(name="a", model=model, tools=[tool])) as engine:
+        run = await rested(engine, "a")
+        shown = {one.tool["call_id"]: one for one in run.interruptions}
+        assert shown["p1"].tool["arguments"] == {"type": "create_file", "path": "a", "diff": "+1"}
+        await engine.decide(shown["p1"].id, "reject", message="no")
+        for call_id in ("p3", "p2"):
+            one = shown[call_id]
+            await engine.decide(one.id, "approve", digest=one.digest)
+        await run.wait(SECONDS)
+        assert (run.status, run.data["error"]) == ("completed", None)
+        statuses = {key: one["status"] for key, one in (await calls_of(engine, run)).items()}
+    assert sorted(done) == ["p2", "p3"]
+    assert statuses == {"p1": "rejected", "p2": "succeeded", "p3": "succeeded"}
