@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 __all__ = ["unless_key"]
 
-_REAL = ("OPENAI_API_KEY", "OPENAI_BASE_URL")
+_KEY = "OPENAI_API_KEY"
+_REAL = (_KEY, "OPENAI_BASE_URL")
 
 
 def unless_key(rules: str) -> OfflineProvider | None:
@@ -25,12 +26,16 @@ def unless_key(rules: str) -> OfflineProvider | None:
     None where ``OPENAI_API_KEY`` or ``OPENAI_BASE_URL`` is set: then the SDK's own provider, the
     default of an ``Engine``, asks the real model.
     """
-    if any(os.environ.get(name) for name in _REAL):
-        return None
-    from agents import set_tracing_disabled
+    from agents import set_default_openai_key, set_tracing_disabled
 
+    if not os.environ.get(_KEY):
+        # Traces go to OpenAI; at the end the SDK would say that it has no key for them.
+        set_tracing_disabled(True)
+    if any(os.environ.get(name) for name in _REAL):
+        if not os.environ.get(_KEY):
+            # A server of one's own mostly wants no key; the client does.
+            set_default_openai_key("none", use_for_tracing=False)
+        return None
     from perdure.offline.model import OfflineProvider
 
-    # Traces go to the same service; at the end the SDK would say that it has no key for them.
-    set_tracing_disabled(True)
     return OfflineProvider(import_module(f"perdure.offline.{rules}").answer)
