@@ -199,7 +199,8 @@ class _Editor:
 def _patch_call_id(execution: Execution, arguments: dict[str, str]) -> str:
     scope = scope_text(current_scope.get())
     for (call_scope, call_id), call in execution.journal.calls.items():
-        if call_scope == scope and call.kind == "apply_patch" and not call.served:
+        is_open = not call.served and call.status not in ("rejected", "awaiting_approval")
+        if call_scope == scope and call.kind == "apply_patch" and is_open:
             asked = call.arguments or {}
             if all(asked.get(key) == value for key, value in arguments.items()):
                 call.served = True
