@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from agents import ModelRetrySettings, ModelSettings, retry_policies
+from agents import Agent, ModelRetrySettings, ModelSettings, retry_policies
 
 from perdure.runs import asking
 from tests.engine_support import SECONDS, quick_retries, records, rested
-from tests.loopback.replies import in_turn
-from tests.loopback.served import assert_failed, served
+from tests.loopback.replies import call, in_turn
+from tests.loopback.served import MODEL, assert_failed, served
 from tests.loopback.troubles import DOWN, Refused, Silence
 
 NO_END = 10**6
@@ -81,6 +81,29 @@ async def test_a_run_is_cancelled_while_its_model_is_silent(database_url: str, n
         assert time.monotonic() - began < 1.0
         assert len(server.requests) == 1
         assert await records(engine, run, "usage") == []
+
+
+async def test_a_run_is_cancelled_while_the_model_of_a_nested_agent_is_silent(
+    database_url: str,
+) -> None:
+    inner = Agent(name="inner", model=MODEL)
+    tools = [inner.as_tool("ask", "Asks.")]
+    rule = in_turn([call("ask", "call_1", input="hi"), call("ask", "call_2", input="hi")], "never")
+    async with served(database_url, rule, tools=tools) as (engine, server):
+        server.trouble(None, Silence(), Silence(0))
+        run = await engine.start("a", "hi")
+        requests = [await server.request(2), await server.request(3)]
+        for request in requests:
+            await request.silent.wait()
+        began = time.monotonic()
+        await engine.cancel(run.id)
+        await run.wait(SECONDS)
+        assert run.status == "cancelled"
+        async with asyncio.timeout(SECONDS):
+            for request in requests:
+                await request.gone.wait()
+        assert time.monotonic() - began < 1.0
+        assert len(server.requests) == 3
 
 
 async def test_a_run_is_cancelled_while_it_waits_to_ask_again(database_url: str) -> None:

@@ -133,9 +133,10 @@ def _within_an_answer(error: Exception) -> bool:
         # Gateways put the status of the one behind them where the API puts a word.
         passing = PASSING_CODES.union(map(str, _RETRIED_STATUSES))
         return str(error.code) in passing or error.type in passing
-    # A reply that is not streamed and failed: the SDK keeps nothing of it but this text.
+    # A chat that was cut, a reply that failed unstreamed: the SDK keeps nothing but this text.
     text = str(error) if isinstance(error, ModelBehaviorError) else ""
-    return "`response.failed`" in text and any(f"code='{code}'" in text for code in PASSING_CODES)
+    failed = "`response.failed`" in text and any(f"code='{code}'" in text for code in PASSING_CODES)
+    return failed or "ended before receiving a finish_reason" in text
 
 
 def usage_of(usage: ResponseUsage | None) -> Usage:
