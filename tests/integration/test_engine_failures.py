@@ -19,6 +19,7 @@ from agents import (
     ModelSettings,
     RunContextWrapper,
     RunHooks,
+    Runner,
     function_tool,
     input_guardrail,
     output_guardrail,
@@ -175,6 +176,36 @@ async def test_a_model_that_calls_what_is_not_there(database_url: str) -> None:
         calls = await calls_of(engine, run)
     assert ran == []
     assert (calls["c1"]["status"], calls["c1"]["attempt"]) == ("proposed", 0)
+
+
+async def test_a_guardrail_may_ask_an_agent_of_the_graph(database_url: str) -> None:
+    judge_model = turns("fine")
+    judge = Agent(name="judge", model=judge_model)
+
+    @output_guardrail
+    async def judged(context: Any, agent: Any, output: Any) -> GuardrailFunctionOutput:
+        verdict = await Runner.run(judge, str(output), context=context.context)
+        return GuardrailFunctionOutput(None, tripwire_triggered=verdict.final_output != "fine")
+
+    @input_guardrail
+    async def judged_before(context: Any, agent: Any, given: Any) -> GuardrailFunctionOutput:
+        verdict = await Runner.run(judge, str(given), context=context.context)
+        return GuardrailFunctionOutput(None, tripwire_triggered=verdict.final_output != "fine")
+
+    model = turns([call("ask", "c1", input="x")], "done")
+    agent = Agent(
+        name="a",
+        model=model,
+        tools=[judge.as_tool("ask", "asks")],
+        input_guardrails=[judged_before],
+        output_guardrails=[judged],
+    )
+    async with running(database_url, agent) as engine:
+        run = await rested(engine, "a")
+        assert (run.data["error"], run.output) == (None, "done")
+        assert run.data["turn"] == 2
+    assert (model.asked, judge_model.asked) == (2, 3)
+    assert run.data["usage"]["requests"] == 5
 
 
 async def test_an_output_that_does_not_fit_its_type(database_url: str) -> None:

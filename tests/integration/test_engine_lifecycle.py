@@ -307,7 +307,7 @@ async def test_cancelling_a_running_model_call(database_url: str) -> None:
     assert gate.passed == 0
 
 
-@pytest.mark.parametrize("kind", ["async", "plain", "nested"])
+@pytest.mark.parametrize("kind", ["async", "plain", "nested", "approved"])
 async def test_cancelling_a_running_tool_leaves_it_uncertain(database_url: str, kind: str) -> None:
     gate = Gate()
     reached, leave = threading.Event(), threading.Event()
@@ -323,8 +323,14 @@ async def test_cancelling_a_running_tool_leaves_it_uncertain(database_url: str, 
         assert leave.wait(SECONDS)
         return "sent"
 
+    @function_tool(name_override="send", needs_approval=True)
+    async def send_if_approved() -> str:
+        await gate.stop()
+        return "sent"
+
     inner = Agent(name="inner", model=turns([call("send", "c1")], "done"), tools=[send])
     tools: dict[str, tuple[Any, Any]] = {
+        "approved": (send_if_approved, call("send", "c1")),
         "async": (send, call("send", "c1")),
         "plain": (send_plainly, call("send", "c1")),
         "nested": (inner.as_tool("ask", "asks"), call("ask", "c0", input="x")),
@@ -333,6 +339,9 @@ async def test_cancelling_a_running_tool_leaves_it_uncertain(database_url: str, 
     model = turns([asked], "done")
     async with running(database_url, Agent(name="a", model=model, tools=[tool])) as engine:
         run = await engine.start("a", "hi")
+        if kind == "approved":
+            [one] = (await run.wait(SECONDS)).interruptions
+            await engine.decide(one.id, "approve", digest=one.digest)
         if kind == "plain":
             assert await asyncio.to_thread(reached.wait, SECONDS)
         else:
@@ -509,6 +518,36 @@ async def test_a_worker_that_stops_lets_an_effect_finish(database_url: str) -> N
         assert (await calls_of(engine, run))["c1"]["attempt"] == 1
     assert sent == ["it"]
     assert model.asked == 2
+
+
+async def test_stopping_at_any_moment_loses_and_doubles_nothing(database_url: str) -> None:
+    sent: list[tuple[str, str]] = []
+
+    @function_tool
+    async def send(name: str) -> str:
+        sent.append((tool_call().run_id, tool_call().call_id))
+        await asyncio.sleep(0)
+        return name
+
+    async def rule(items: list[Any]) -> Any:
+        await asyncio.sleep(0)
+        n = replies_in(items)
+        return [call("send", f"c{n}", name=f"n{n}")] if n < 4 else [assistant_message("done")]
+
+    agent = Agent(name="a", model=RuleModel(rule), tools=[send])
+    ids: list[str] = []
+    for round_ in range(6):
+        async with running(database_url, agent) as engine:
+            ids += [(await engine.start("a", "hi")).id for _ in range(3)]
+            # Each round stops a little later in the life of its runs.
+            for _ in range(round_ * 4):
+                await query(engine, "SELECT 1")
+    async with running(database_url, agent) as engine:
+        for id_ in ids:
+            run = await (await engine.get(id_)).wait(SECONDS)
+            assert (run.status, run.data["error"]) == ("completed", None)
+            assert {one["attempt"] for one in (await calls_of(engine, run)).values()} == {1}
+    assert sorted(sent) == sorted((id_, f"c{n}") for id_ in ids for n in range(4))
 
 
 async def test_many_runs_at_once_keep_to_themselves(database_url: str) -> None:

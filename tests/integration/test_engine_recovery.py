@@ -20,6 +20,7 @@ from agents import (
     LocalShellTool,
     RunConfig,
     RunContextWrapper,
+    RunHooks,
     ShellCallOutcome,
     ShellCommandOutput,
     ShellResult,
@@ -45,6 +46,7 @@ from perdure import effect, tool_call
 from perdure.access.principals import DEFAULT_TENANT
 from perdure.engine import Engine, Run
 from perdure.ledger.effects import EffectName
+from perdure.runs.execution import current_execution
 from perdure.runs.registry import Registry
 from perdure.runs.resume import retry
 from perdure.runs.workflow import SegmentRunner
@@ -905,6 +907,49 @@ async def test_lost_connections_delay_a_run_and_nothing_else(database_url: str) 
     assert model.asked == 3
     assert outputs_in(model.inputs[-1]) == {"c1": "cut a", "c2": "cut b"}
     assert {one["attempt"] for one in calls.values()} == {1}
+
+
+async def test_what_was_never_begun_is_not_asked_about(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The database is away too long; this process knows which calls it had not begun yet."""
+    monkeypatch.setattr("perdure.ledger.writer.RETRY_FOR_SECONDS", 0.0)
+    attempts: list[tuple[str, int]] = []
+
+    @effect("idempotent")
+    @function_tool
+    async def cut() -> str:
+        attempts.append(("cut", tool_call().attempt))
+        if tool_call().attempt == 1:
+            await query(
+                engine,
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND application_name = 'perdure-ledger'",
+            )
+        return "cut"
+
+    @function_tool
+    async def send() -> str:
+        attempts.append(("send", tool_call().attempt))
+        return "sent"
+
+    class Hooks(RunHooks[Any]):
+        async def on_tool_start(self, context: Any, agent: Any, tool: Any) -> None:
+            execution = current_execution.get()
+            if tool.name == "send" and execution is not None and execution.epoch == 1:
+                await execution.stopped
+
+    model = turns([call("cut", "c1"), call("send", "c2")], "done")
+    agent = Agent(name="a", model=model, tools=[cut, send])
+    async with running(database_url, agent, hooks=Hooks()) as engine:
+        run = await rested(engine, "a")
+        assert (run.status, run.data["error"]) == ("completed", None)
+        calls = await calls_of(engine, run)
+        [segment] = await query(engine, "SELECT executions FROM perdure.segments")
+    assert segment == {"executions": 2}
+    assert attempts == [("cut", 1), ("cut", 2), ("send", 1)]
+    assert (calls["c1"]["attempt"], calls["c2"]["attempt"]) == (2, 1)
+    assert model.asked == 2
 
 
 async def test_cancelling_a_run_nobody_executes_any_more(database_url: str) -> None:

@@ -7,7 +7,7 @@ recorded. A tool call is matched by scope and call id. Pure: rows in, answers ou
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field
 from typing import Any, Self
 from uuid import UUID
@@ -54,6 +54,8 @@ class RecordedCall:
     error: dict[str, Any] | None = None
     arguments: Any = None
     arguments_raw: str | None = None
+    epoch: int = 0
+    """Epoch of the execution that began it, as its row says."""
     begun_here: bool = False
     """Whether this very execution's reply marked it as begun: it needs no intent of its own."""
     served: bool = False
@@ -136,6 +138,21 @@ class Journal:
             for call in self.calls.values()
             if call.status == "executing" and call.effect is not Effect.NESTED
         ]
+
+    def withdraw(self, epoch: int, started: Set[tuple[str, str]]) -> list[UUID]:
+        """Take back what the execution of ``epoch`` marked as begun and never ``started``.
+
+        Returns the ids of those calls: that execution was this process's, which knows.
+        """
+        withdrawn = [
+            call
+            for key, call in self.calls.items()
+            if call.status == "executing" and call.epoch == epoch and key not in started
+        ]
+        for call in withdrawn:
+            call.status = "proposed"
+            call.attempt -= 1
+        return [call.id for call in withdrawn]
 
     def settle(self, scope: str, call_id: str, status: str) -> None:
         """Note the status a call has come to in this execution."""

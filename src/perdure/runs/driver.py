@@ -18,7 +18,7 @@ from agents import RunResultStreaming, RunState
 from pydantic import TypeAdapter
 
 from perdure import jsonsafe
-from perdure.errors import StopSegment, Uncertain
+from perdure.errors import Fenced, LedgerRejected, LedgerUnavailable, StopSegment, Uncertain
 from perdure.ledger.journal import RecordedCall
 from perdure.runs.execution import CancelRequested, Execution, current_execution
 from perdure.runs.failures import classify, is_unusable_reply
@@ -76,13 +76,25 @@ class Driver:
                     return rest
         finally:
             await self._wind_down(task)
-        reason = stopped.result()
-        if isinstance(reason, CancelRequested):
-            await self._execution.flush()
-            doubtful = [call.id for call in self._begun_calls()]
-            return Rest("cancelled", doubtful=doubtful, turn=self._turn)
-        if isinstance(reason, Uncertain):
-            return self._questions.lost(self._execution.lost_replies)
+        return await self._stopped_by(stopped.result())
+
+    async def _stopped_by(self, reason: StopSegment) -> Rest:
+        if isinstance(reason, Fenced | LedgerUnavailable):
+            raise reason
+        await self._execution.flush()
+        never = [call.id for call in self._never_begun()]
+        match reason:
+            case CancelRequested():
+                doubtful = [call.id for call in self._begun_calls()]
+                return Rest("cancelled", doubtful=doubtful, not_begun=never, turn=self._turn)
+            case Uncertain():
+                return replace(self._questions.lost(self._execution.lost_replies), not_begun=never)
+            case LedgerRejected():
+                return self._leaving_nothing_under_way(
+                    Rest("failed", error_type="infrastructure", error_message=str(reason))
+                )
+        # The worker stops: whoever goes on need not ask about what was never begun.
+        await self._rows.withdraw(never, epoch=self._execution.epoch)
         raise reason
 
     async def _wind_down(self, task: asyncio.Task[Rest]) -> None:

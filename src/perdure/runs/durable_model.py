@@ -208,6 +208,11 @@ class _Place:
         id = uuid7()
         output = [dump_item(item) for item in response.output]
         calls = proposed_calls(self.execution, self.scope, output, tools)
+        # Noted first: if the segment stops before the commit is known, none of them has begun.
+        for call in calls:
+            self.execution.journal.calls.setdefault(
+                (self.scope, call.call_id), call.as_recorded(self.scope, self.agent)
+            )
         await self.execution.record(
             {
                 "kind": "reply",
@@ -224,8 +229,4 @@ class _Place:
                 **usage_columns(response.usage),
             }
         )
-        for call in calls:
-            self.execution.journal.calls.setdefault(
-                (self.scope, call.call_id), call.as_recorded(self.scope, self.agent)
-            )
         self._note(id, output, handoffs)

@@ -23,6 +23,7 @@ from perdure import jsonsafe
 from perdure.db import load_sql, uuid7
 from perdure.errors import Fenced, LedgerUnavailable
 from perdure.ledger.effects import Effect, ToolCall, current_tool_call, idempotency_key
+from perdure.ledger.journal import RecordedCall
 from perdure.runs.execution import Execution, current_agent, current_scope, scope_text
 
 _SQL = load_sql("perdure.runs", "effects.sql")
@@ -110,10 +111,9 @@ async def perform(
         return _replayed(recorded.output, recorded.error, decode)
     await execution.check()
     nested = call.effect is Effect.NESTED
-    attempt = 1 if recorded is None else recorded.attempt
     if not nested and (recorded is None or not recorded.begun_here):
-        attempt = 1 if recorded is None else recorded.attempt + 1
-        await execution.record(_intent(execution, scope, call, known=recorded is not None))
+        recorded = await _begin(execution, scope, call, recorded)
+    attempt = 1 if recorded is None else recorded.attempt
     execution.started.add((scope, call.call_id))
 
     scope_token = current_scope.set((*current_scope.get(), call.call_id))
@@ -149,11 +149,33 @@ def _tool_call(
     )
 
 
-def _intent(execution: Execution, scope: str, call: Call, *, known: bool) -> dict[str, Any]:
-    if known:
-        return {"kind": "intent", "scope": scope, "call_id": call.call_id}
+async def _begin(
+    execution: Execution, scope: str, call: Call, recorded: RecordedCall | None
+) -> RecordedCall:
+    """Record that ``call`` begins, in its row or a new one; returns it as it stands then."""
+    if recorded is not None:
+        # Noted first: if the segment stops before the commit is known, it has not begun.
+        recorded.status, recorded.begun_here = "executing", True
+        recorded.attempt += 1
+        await execution.record({"kind": "intent", "scope": scope, "call_id": call.call_id})
+        return recorded
+    recorded = RecordedCall(
+        id=uuid7(),
+        scope=scope,
+        call_id=call.call_id,
+        tool=call.tool,
+        kind=call.kind,
+        agent=current_agent.get(),
+        effect=call.effect,
+        status="executing",
+        attempt=1,
+        arguments=call.arguments,
+        arguments_raw=call.arguments_raw,
+        begun_here=True,
+    )
+    execution.journal.calls[scope, call.call_id] = recorded
     row = {
-        "id": str(uuid7()),
+        "id": str(recorded.id),
         "call_id": call.call_id,
         "tool": call.tool,
         "kind": call.kind,
@@ -163,7 +185,10 @@ def _intent(execution: Execution, scope: str, call: Call, *, known: bool) -> dic
         "status": "executing",
         "idempotency_key": idempotency_key(execution.run_id, scope, call.call_id),
     }
-    return {"kind": "call", "scope": scope, "agent": current_agent.get(), "calls": [row]}
+    await execution.record(
+        {"kind": "call", "scope": scope, "agent": recorded.agent, "calls": [row]}
+    )
+    return recorded
 
 
 def _record(execution: Execution, scope: str, call: Call, outcome: Outcome) -> None:

@@ -83,7 +83,7 @@ class Execution:
     """What the MCP servers of an agent offered, by agent: listed once a segment."""
     model_errors: list[BaseException] = field(default_factory=list)
     _hashers: dict[tuple[str, str], InputHasher] = field(default_factory=dict)
-    _outcomes: set[asyncio.Future[None]] = field(default_factory=set)
+    _writes: set[asyncio.Future[None]] = field(default_factory=set)
     _under_way: set[object] = field(default_factory=set)
     _idle: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -109,22 +109,23 @@ class Execution:
 
     async def record(self, entry: Entry) -> None:
         """Write ``entry`` and return when it has committed; parks when it cannot."""
-        written = self.writer.submit(self.key() | entry)
-        # Whoever waits may be cancelled first; then nobody else asks why it was not written.
-        written.add_done_callback(lambda done: done.cancelled() or done.exception())
         try:
-            await asyncio.shield(written)
+            await asyncio.shield(self._write(entry, urgent=True))
         except StopSegment as reason:
             await self.park(reason)
 
     def record_later(self, entry: Entry) -> None:
         """Write ``entry`` without waiting: it commits with or before the next reply."""
-        future = self.writer.submit(self.key() | entry, urgent=False)
-        self._outcomes.add(future)
-        future.add_done_callback(self._recorded)
+        self._write(entry, urgent=False)
 
-    def _recorded(self, future: asyncio.Future[None]) -> None:
-        self._outcomes.discard(future)
+    def _write(self, entry: Entry, *, urgent: bool) -> asyncio.Future[None]:
+        future = self.writer.submit(self.key() | entry, urgent=urgent)
+        self._writes.add(future)
+        future.add_done_callback(self._written)
+        return future
+
+    def _written(self, future: asyncio.Future[None]) -> None:
+        self._writes.discard(future)
         if not future.cancelled() and isinstance(error := future.exception(), StopSegment):
             self.stop(error)
 
@@ -137,10 +138,10 @@ class Execution:
         return context
 
     async def flush(self) -> None:
-        """Wait until all that was recorded later has committed, or the segment is stopped."""
-        while self._outcomes:
+        """Wait until all that was to be recorded has committed, or the segment is stopped."""
+        while self._writes:
             self.writer.hurry()
-            await asyncio.wait(set(self._outcomes))
+            await asyncio.wait(set(self._writes))
 
     def stop(self, reason: StopSegment) -> None:
         """Ask the driver to end this segment; the first reason counts."""

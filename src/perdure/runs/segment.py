@@ -179,7 +179,7 @@ class SegmentRows:
         Raises:
             Fenced: when another execution owns the segment.
         """
-        key = {"run_id": self.run_id, "seq": self.seq}
+        key = {"run_id": self.run_id, "seq": self.seq, "epoch": self.epoch}
         async with self.pool.connection() as conn, conn.transaction():
             cancelled = await self._fence(conn) and rest.outcome == "interrupted"
             outcome = "cancelled" if cancelled else rest.outcome
@@ -214,6 +214,20 @@ class SegmentRows:
                 )
         self.items += len(rest.items)
         return outcome
+
+    async def withdraw(self, calls: Sequence[UUID], *, epoch: int) -> None:
+        """Take back that ``calls`` were begun by the execution of ``epoch``: none of them was.
+
+        Raises:
+            Fenced: when another execution owns the segment.
+        """
+        if not calls:
+            return
+        async with self.pool.connection() as conn, conn.transaction():
+            await self._fence(conn)
+            await conn.execute(
+                _SQL["not_begun"], {"run_id": self.run_id, "ids": list(calls), "epoch": epoch}
+            )
 
     async def _fence(self, conn: Connection) -> bool:
         cursor = await conn.execute(

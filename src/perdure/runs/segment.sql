@@ -46,7 +46,7 @@ SELECT number.seq AS base_seq,
        (SELECT COALESCE(jsonb_agg(jsonb_build_object(
                    'id', t.id, 'scope', t.scope, 'call_id', t.call_id, 'tool', t.tool,
                    'kind', t.kind, 'agent', t.agent, 'effect', t.effect, 'status', t.status,
-                   'attempt', t.attempt, 'output', t.output, 'error', t.error,
+                   'attempt', t.attempt, 'epoch', t.epoch, 'output', t.output, 'error', t.error,
                    'arguments', t.arguments, 'arguments_raw', t.arguments_raw)
                    ORDER BY t.id), '[]')::text
           FROM perdure.tool_calls t
@@ -106,8 +106,11 @@ UPDATE perdure.tool_calls SET status = 'awaiting_approval'
 
 -- Calls a reply's commit marked as begun and that never were.
 -- name: not_begun
-UPDATE perdure.tool_calls SET status = 'proposed', attempt = 0, started_at = NULL
+UPDATE perdure.tool_calls
+   SET status = 'proposed', attempt = attempt - 1,
+       started_at = CASE WHEN attempt > 1 THEN started_at END
  WHERE run_id = %(run_id)s AND id = ANY(%(ids)s) AND status = 'executing'
+   AND epoch = %(epoch)s
 
 -- name: doubt
 UPDATE perdure.tool_calls SET status = 'uncertain', started_at = COALESCE(started_at, now())

@@ -38,7 +38,7 @@ import psycopg
 from psycopg_pool import PoolClosed, PoolTimeout
 
 from perdure.db import Pool, load_sql
-from perdure.errors import Fenced, LedgerRejected, LedgerUnavailable, PerdureError, UnavailableError
+from perdure.errors import Fenced, LedgerUnavailable, PerdureError, UnavailableError
 from perdure.ledger.writer import LedgerWriter
 from perdure.runs.driver import Driver
 from perdure.runs.execution import CancelRequested, Execution, Stopping
@@ -72,6 +72,9 @@ class SegmentRunner:
     Two of one run at once are no mistake: one that rested already may be recovered beside its
     successor.
     """
+    _previous: dict[tuple[UUID, int], Execution] = field(default_factory=dict)
+    """By segment under way here: its last execution, which knows what it never began."""
+    _stopping: bool = False
     _under_way: int = 0
     _quiet: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -88,6 +91,7 @@ class SegmentRunner:
         try:
             ended = await self._run(run_id, seq)
         finally:
+            self._previous.pop((run_id, seq), None)
             self._under_way -= 1
             if not self._under_way:
                 self._quiet.set()
@@ -102,7 +106,7 @@ class SegmentRunner:
 
     async def _run(self, run_id: UUID, seq: int) -> str | None:
         attempt = 0
-        while True:
+        while not self._stopping:
             try:
                 return await self._execute(run_id, seq)
             except Fenced as reason:
@@ -121,6 +125,7 @@ class SegmentRunner:
                 # A mistake of ours, most likely; a run without a rest would be worse than a loop.
                 _LOG.exception("Run %s, segment %d: %s", run_id, seq, error)
                 await asyncio.sleep(_BACKOFF_SECONDS[-1])
+        return None
 
     async def _execute(self, run_id: UUID, seq: int) -> str:
         self._beginning[run_id, seq] = False
@@ -134,6 +139,10 @@ class SegmentRunner:
 
     async def _run_begun(self, run_id: UUID, seq: int, begun: Begun) -> str:
         rows = SegmentRows(self.pool, run_id, seq, begun.epoch, begun.items)
+        previous = self._previous.get((run_id, seq))
+        if previous is not None and previous.epoch == begun.epoch - 1:
+            never = begun.journal.withdraw(previous.epoch, previous.started)
+            await rows.withdraw(never, epoch=previous.epoch)
         if begun.cancel_requested or self._beginning.pop((run_id, seq)):
             begun_calls = begun.journal.under_way()
             return await rows.rest(Rest("cancelled", doubtful=[call.id for call in begun_calls]))
@@ -147,7 +156,9 @@ class SegmentRunner:
             default_effect=self.registry.default_effect,
             journal=begun.journal,
         )
-        self._running[run_id] = execution
+        self._running[run_id] = self._previous[run_id, seq] = execution
+        if self._stopping:
+            execution.stop(Stopping(run_id))
         try:
             rest = await self._drive(begun, execution, rows)
             return await self._rest(rest, rows)
@@ -158,8 +169,6 @@ class SegmentRunner:
     async def _drive(self, begun: Begun, execution: Execution, rows: SegmentRows) -> Rest:
         try:
             return await Driver(self.registry, begun, execution, rows).run()
-        except LedgerRejected as reason:
-            return Rest("failed", error_type="infrastructure", error_message=str(reason))
         except PerdureError as error:
             if isinstance(error, UnavailableError):
                 raise
@@ -189,6 +198,7 @@ class SegmentRunner:
 
     def stop(self) -> None:
         """Let every execution end at its next step; effects under way finish and are recorded."""
+        self._stopping = True
         for run_id, execution in self._running.items():
             execution.stop(Stopping(run_id))
 
