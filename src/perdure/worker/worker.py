@@ -25,6 +25,7 @@ from perdure.runs.registry import Registry
 from perdure.runs.workflow import SegmentRunner
 from perdure.worker.due import keep_enqueuing
 from perdure.worker.lease import Lease
+from perdure.worker.purge import keep_purging
 from perdure.worker.recovery import hand_over, keep_recovering
 from perdure.worker.wake import QueueLoop
 
@@ -77,6 +78,7 @@ class Worker:
             for loop in (
                 keep_recovering(self._pool, self.executor_id),
                 keep_enqueuing(self._pool, self._due),
+                keep_purging(self._pool),
             ):
                 stack.push_async_callback(_cancelled, asyncio.create_task(loop))
             stack.push_async_callback(self._stop_segments)

@@ -1,0 +1,30 @@
+"""What workers do beside running segments."""
+
+from __future__ import annotations
+
+import asyncio
+
+from perdure.access.principals import DEFAULT_TENANT
+from perdure.db import open_pool
+from perdure.worker.purge import keep_purging
+
+
+async def test_expired_idempotency_keys_are_deleted_and_no_others(database_url: str) -> None:
+    async with await open_pool(database_url) as pool, pool.connection() as conn:
+        for key, age in (("old", "25 hours"), ("new", "23 hours")):
+            await conn.execute(
+                "INSERT INTO perdure.idempotency_keys"
+                " (tenant_id, route, key, request_hash, created_at, expires_at)"
+                " VALUES (%(tenant)s, '/', %(key)s, '', now() - %(age)s::interval,"
+                " now() - %(age)s::interval + interval '24 hours')",
+                {"tenant": DEFAULT_TENANT, "key": key, "age": age},
+            )
+        purging = asyncio.create_task(keep_purging(pool))
+        async with asyncio.timeout(10):
+            while True:
+                cursor = await conn.execute("SELECT key FROM perdure.idempotency_keys")
+                left = [row["key"] for row in await cursor.fetchall()]
+                if left != ["old", "new"]:
+                    break
+        purging.cancel()
+        assert left == ["new"]
