@@ -230,6 +230,11 @@ class Gate:
             await self._open.wait()
         self.passed += 1
 
+    @property
+    def was_reached(self) -> bool:
+        """Whether somebody has come to it."""
+        return self._reached.is_set()
+
     async def reached(self) -> None:
         """Wait until somebody stopped."""
         async with asyncio.timeout(SECONDS):

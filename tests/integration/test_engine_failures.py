@@ -578,6 +578,58 @@ async def test_a_failed_run_resumes_from_what_it_has(database_url: str) -> None:
     ]
 
 
+async def test_what_was_approved_and_done_stays_done_when_a_failed_run_resumes(
+    database_url: str,
+) -> None:
+    paid: list[str] = []
+
+    @function_tool(needs_approval=True)
+    async def pay(to: str) -> str:
+        paid.append(to)
+        return f"paid {to}"
+
+    inner = Agent(
+        name="inner",
+        model=RuleModel(
+            lambda items: (
+                [call("pay", "c1", to="bob")]
+                if replies_in(items) == 0
+                else [assistant_message(outputs_in(items)["c1"])]
+            )
+        ),
+        tools=[pay],
+    )
+    troubles: list[Exception] = [refused()]
+
+    def rule(items: list[Any]) -> Any:
+        if replies_in(items) == 0:
+            return [
+                call("pay", "c1", to="ada"),
+                call("pay", "c2", to="eve"),
+                call("ask", "c3", input="x"),
+            ]
+        return troubles.pop() if troubles else [assistant_message("done")]
+
+    model = RuleModel(rule)
+    agent = Agent(name="a", model=model, tools=[pay, inner.as_tool("ask", "asks")])
+    async with running(database_url, agent) as engine:
+        run = await rested(engine, "a")
+        for one in run.interruptions:
+            if one.tool["arguments"] == {"to": "eve"}:
+                await engine.decide(one.id, "reject", message="not eve")
+            else:
+                await engine.decide(one.id, "approve", digest=one.digest)
+        await run.wait(SECONDS)
+        assert error_of(run)["type"] == "model_error"
+        assert sorted(paid) == ["ada", "bob"]
+        await _resume(engine, run.id)
+        await run.wait(SECONDS)
+        assert (run.data["error"], run.output) == (None, "done")
+    assert sorted(paid) == ["ada", "bob"]
+    assert outputs_in(model.inputs[-1]) == {"c1": "paid ada", "c2": "not eve", "c3": "paid bob"}
+    assert run.data["usage"]["requests"] == 4
+
+
 async def test_a_run_whose_model_failed_asks_again_when_resumed(database_url: str) -> None:
     replies: list[Any] = [refused(), [call("dance", "c1")], [assistant_message("done")]]
     model = RuleModel(lambda _: replies.pop(0))

@@ -684,6 +684,54 @@ async def test_a_question_of_a_nested_run_is_asked_by_whoever_takes_over(
     assert run.data["usage"]["requests"] == 6
 
 
+@pytest.mark.parametrize("stands_at", ["outer", "middle"])
+async def test_a_nested_run_that_was_approved_and_ended_waits_no_more(
+    database_url: str, stands_at: str
+) -> None:
+    """The state the segment began at has it waiting; its outcome is in its row since."""
+    gate = Gate()
+    paid: list[str] = []
+
+    @function_tool(needs_approval=True)
+    async def pay() -> str:
+        paid.append(tool_call().idempotency_key)
+        return "paid"
+
+    def asks(name: str, who: str) -> RuleModel:
+        async def rule(items: list[Any]) -> Any:
+            if replies_in(items) == 0:
+                return [call(who, "c1", input="x")]
+            if name == stands_at and not gate.was_reached:
+                await gate.stop()
+            return [assistant_message(f"{name}({outputs_in(items)['c1']})")]
+
+        return RuleModel(rule)
+
+    inner_model = RuleModel(
+        lambda items: (
+            [call("pay", "c1")]
+            if replies_in(items) == 0
+            else [assistant_message(f"inner({outputs_in(items)['c1']})")]
+        )
+    )
+    inner = Agent(name="inner", model=inner_model, tools=[pay])
+    middle_model, outer_model = asks("middle", "ask_inner"), asks("outer", "ask_middle")
+    middle = Agent(name="middle", model=middle_model, tools=[inner.as_tool("ask_inner", "asks")])
+    outer = Agent(name="outer", model=outer_model, tools=[middle.as_tool("ask_middle", "asks")])
+    async with running(database_url, outer) as engine:
+        run = await rested(engine, "outer")
+        [one] = run.interruptions
+        await engine.decide(one.id, "approve", digest=one.digest)
+        await gate.reached()
+        await _recorded(engine, "c1")
+        assert await take_over(engine, database_url, run, 2) == "completed"
+        assert run.output == "outer(middle(inner(paid)))"
+        await _first_is_fenced(engine, gate)
+    assert len(paid) == 1
+    assert inner_model.asked == 2
+    assert run.data["usage"]["requests"] == 6
+
+
 async def test_a_takeover_begins_at_the_latest_state(database_url: str) -> None:
     """Past a handoff and a state in between; what is before them is not even read."""
     gate = Gate()

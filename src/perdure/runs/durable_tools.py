@@ -24,6 +24,7 @@ from perdure.runs.execution import Execution, current_execution
 from perdure.runs.native_tools import wrap_native_tool
 from perdure.runs.sdk import (
     SYNC_TOOL_MARKER,
+    forget_nested_run,
     invoke_function_tool,
     mark_default_failure,
     nested_interruptions,
@@ -118,7 +119,11 @@ class _Invoker(_FailureHandlingFunctionToolInvoker):
             effect=Effect.NESTED if nested else effect_of(tool, execution.default_effect),
             arguments_raw=input,
         )
-        return await perform(execution, call, run, lambda stored: decode_output(stored, adapter))
+        outcome = await perform(execution, call, run, lambda stored: decode_output(stored, adapter))
+        if nested and outcome.replayed:
+            # The state the segment began at may still have it waiting for people.
+            forget_nested_run(ctx)
+        return outcome
 
 
 def _function_tool(tool: FunctionTool) -> FunctionTool:

@@ -49,6 +49,8 @@ class Outcome:
     raised: BaseException | None = None
     final: bool = True
     from_sdk: bool = False
+    replayed: bool = False
+    """Whether it comes from the call's row: nothing was run for it now."""
 
     def as_entry(self) -> dict[str, Any]:
         """Return the columns of its ledger entry."""
@@ -210,7 +212,7 @@ def _replayed(
 ) -> Outcome:
     value = decode(stored) if stored is not None else None
     if error is None:
-        return Outcome(value=value, stored=stored)
+        return Outcome(value=value, stored=stored, replayed=True)
     message = str(error.get("message", ""))
     raised: BaseException | None = None
     if error.get("raised"):
@@ -224,6 +226,7 @@ def _replayed(
         error_type=error.get("type"),
         raised=raised,
         from_sdk=bool(error.get("from_sdk")),
+        replayed=True,
     )
 
 

@@ -20,7 +20,11 @@ from agents import (
     Usage,
 )
 from agents._tool_identity import get_tool_approval_item_call_id
-from agents.agent_tool_state import get_agent_tool_state_scope, peek_agent_tool_run_result
+from agents.agent_tool_state import (
+    drop_agent_tool_run_result,
+    get_agent_tool_state_scope,
+    peek_agent_tool_run_result,
+)
 from agents.items import ToolApprovalItem
 from agents.models._retry_runtime import (
     get_error_header,
@@ -42,6 +46,7 @@ __all__ = [
     "PendingApproval",
     "current_agent_name",
     "current_turn",
+    "forget_nested_run",
     "goes_on",
     "invoke_function_tool",
     "leaves_retries_to_us",
@@ -93,6 +98,12 @@ def nested_interruptions(context: ToolContext[Any]) -> bool:
         context.tool_call, scope_id=get_agent_tool_state_scope(context)
     )
     return bool(result is not None and getattr(result, "interruptions", None))
+
+
+def forget_nested_run(context: ToolContext[Any]) -> None:
+    """Let the SDK go by what this call returns, not by a nested run its state has waiting."""
+    if context.tool_call is not None:
+        drop_agent_tool_run_result(context.tool_call, scope_id=get_agent_tool_state_scope(context))
 
 
 @contextmanager
