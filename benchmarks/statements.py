@@ -25,7 +25,8 @@ NAME = "statements"
 TITLE = "Statements and commits, counted"
 
 _EXECUTED = re.compile(
-    r"^[^\[\n]*\[(?P<pid>\d+)\] LOG:  (?:statement|execute [^:]*): *(?P<first>\w*)", re.MULTILINE
+    r"^\d{4}-[^\[\n]*\[(?P<pid>\d+)\] LOG:  (?:statement|execute [^:]*): *(?P<first>\w*)",
+    re.MULTILINE,
 )
 _BEGIN = frozenset({"begin", "start"})
 _END = frozenset({"commit", "rollback"})
