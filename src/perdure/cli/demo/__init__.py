@@ -40,7 +40,10 @@ def demo(
     from perdure.cli.demo.story import Story
 
     say = print_note if as_json else print_text
-    ending = asyncio.run(Story(say, ask=can_ask() and not yes and not as_json).tell())
+    try:
+        ending = asyncio.run(Story(say, ask=can_ask() and not yes and not as_json).tell())
+    except asyncio.CancelledError:
+        raise KeyboardInterrupt from None
     if as_json:
         print_json(as_document(ending))
     else:

@@ -86,7 +86,7 @@ class Story:
         """
         async with AsyncExitStack() as stack:
             stack.push_async_callback(self._end_workers)
-            _end_on_sigterm()
+            _end_on_signals()
             self._tell("Starting a Postgres in a folder of its own, and workers for the agents.")
             # All at once: while one works the next ones load, so that nobody waits for them.
             for number in range(1, _WORKERS + 1):
@@ -215,10 +215,13 @@ def _wait_until_stopped(home: Path) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX)
 
 
-def _end_on_sigterm() -> None:
-    """Take SIGTERM as Ctrl-C: tidy up, then end."""
+def _end_on_signals() -> None:
+    """Tidy up, then end, at Ctrl-C and SIGTERM alike, also where the parent ignores Ctrl-C."""
+    task = asyncio.current_task()
+    assert task is not None  # noqa: S101 - a coroutine runs in one
     loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGTERM, signal.raise_signal, signal.SIGINT)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, task.cancel)
 
 
 async def _enter() -> None:
