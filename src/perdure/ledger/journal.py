@@ -91,13 +91,13 @@ class Journal:
         replies: Iterable[Mapping[str, Any]],
         calls: Iterable[Mapping[str, Any]],
     ) -> Self:
-        """Build the journal from rows: replies in the order recorded, calls in any."""
+        """Build the journal from rows (JSON): replies in the order recorded, calls in any."""
         journal = cls(base_seq=base_seq)
         for row in replies:
-            reply = RecordedReply(**row)
+            reply = RecordedReply(**{**row, "id": UUID(row["id"])})
             journal._replies[reply.scope, reply.agent].append(reply)
         for row in calls:
-            call = RecordedCall(**{**row, "effect": Effect(row["effect"])})
+            call = RecordedCall(**{**row, "id": UUID(row["id"]), "effect": Effect(row["effect"])})
             journal.calls[call.scope, call.call_id] = call
         return journal
 
