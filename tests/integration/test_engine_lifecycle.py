@@ -355,6 +355,9 @@ async def test_cancelling_a_running_tool_leaves_it_uncertain(database_url: str, 
         gate.open()
         calls = await calls_of(engine, run)
     assert calls["c0/c1" if kind == "nested" else "c1"]["status"] == "uncertain"
+    if kind == "nested":
+        assert calls["c0"]["status"] == "failed"
+        assert calls["c0"]["error"]["type"] == "CancelledError"
     assert gate.passed == 0
     assert model.asked == 1
 

@@ -133,11 +133,7 @@ class Journal:
 
     def under_way(self) -> list[RecordedCall]:
         """Return the calls that were begun and have no outcome, whatever may be repeated."""
-        return [
-            call
-            for call in self.calls.values()
-            if call.status == "executing" and call.effect is not Effect.NESTED
-        ]
+        return [call for call in self.calls.values() if call.status == "executing"]
 
     def withdraw(self, epoch: int, started: Set[tuple[str, str]]) -> list[UUID]:
         """Take back what the execution of ``epoch`` marked as begun and never ``started``.

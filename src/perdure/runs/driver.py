@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 from uuid import UUID
@@ -19,6 +20,7 @@ from pydantic import TypeAdapter
 
 from perdure import jsonsafe
 from perdure.errors import Fenced, LedgerRejected, LedgerUnavailable, StopSegment, Uncertain
+from perdure.ledger.effects import Effect
 from perdure.ledger.journal import RecordedCall
 from perdure.runs.execution import CancelRequested, Execution, current_execution
 from perdure.runs.failures import classify, is_unusable_reply
@@ -85,8 +87,7 @@ class Driver:
         never = [call.id for call in self._never_begun()]
         match reason:
             case CancelRequested():
-                doubtful = [call.id for call in self._begun_calls()]
-                return Rest("cancelled", doubtful=doubtful, not_begun=never, turn=self._turn)
+                return replace(cancelled(self._begun_calls()), not_begun=never, turn=self._turn)
             case Uncertain():
                 return replace(self._questions.lost(self._execution.lost_replies), not_begun=never)
             case LedgerRejected():
@@ -271,6 +272,15 @@ class Driver:
     @property
     def _turn(self) -> int:
         return self._begun.turn + self._turns_since
+
+
+def cancelled(under_way: Sequence[RecordedCall]) -> Rest:
+    """Return the rest of a run that is cancelled while these calls are under way."""
+    return Rest(
+        "cancelled",
+        doubtful=[call.id for call in under_way if call.effect is not Effect.NESTED],
+        cut_short=[call.id for call in under_way if call.effect is Effect.NESTED],
+    )
 
 
 def _as_json(value: Any) -> Any:

@@ -40,7 +40,7 @@ from psycopg_pool import PoolClosed, PoolTimeout
 from perdure.db import Pool, load_sql
 from perdure.errors import Fenced, LedgerUnavailable, PerdureError, UnavailableError
 from perdure.ledger.writer import LedgerWriter
-from perdure.runs.driver import Driver
+from perdure.runs.driver import Driver, cancelled
 from perdure.runs.execution import CancelRequested, Execution, Stopping
 from perdure.runs.registry import Registry
 from perdure.runs.segment import Begun, Rest, SegmentRows, begin
@@ -144,8 +144,7 @@ class SegmentRunner:
             never = begun.journal.withdraw(previous.epoch, previous.started)
             await rows.withdraw(never, epoch=previous.epoch)
         if begun.cancel_requested or self._beginning.pop((run_id, seq)):
-            begun_calls = begun.journal.under_way()
-            return await rows.rest(Rest("cancelled", doubtful=[call.id for call in begun_calls]))
+            return await rows.rest(cancelled(begun.journal.under_way()))
         execution = Execution(
             run_id=run_id,
             tenant_id=begun.tenant_id,
