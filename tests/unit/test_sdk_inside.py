@@ -10,10 +10,11 @@ from typing import Any
 from agents import Agent, FunctionTool, RunState, function_tool
 from agents.agent import AgentBase
 from agents.run_context import RunContextWrapper
-from agents.tool import _FailureHandlingFunctionToolInvoker
+from agents.tool import _FailureHandlingFunctionToolInvoker, _get_function_tool_invoke_context
 from agents.tool_context import ToolContext
 
 from perdure.runs import sdk
+from perdure.runs.durable_tools import wrap_tool
 
 
 def _context(tool: FunctionTool) -> ToolContext[Any]:
@@ -57,6 +58,17 @@ def test_a_copied_tool_keeps_our_invoker_and_a_plain_one_its_mark() -> None:
     assert isinstance(plain.on_invoke_tool, _FailureHandlingFunctionToolInvoker)
     assert getattr(plain.on_invoke_tool, sdk.SYNC_TOOL_MARKER)
     assert isinstance(copy.copy(plain).on_invoke_tool, _FailureHandlingFunctionToolInvoker)
+
+
+def test_the_sdk_hands_its_own_invoker_and_ours_the_context_as_it_is() -> None:
+    @function_tool
+    async def works() -> str:
+        return "yes"
+
+    for tool in (works, wrap_tool(works, agent="a")):
+        assert isinstance(tool, FunctionTool)
+        context = _context(tool)
+        assert _get_function_tool_invoke_context(tool, context) is context
 
 
 async def test_tools_are_listed_through_the_methods_we_stand_in_for() -> None:

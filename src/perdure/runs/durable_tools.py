@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import functools
+import inspect
 from contextvars import ContextVar
 from typing import Any
 
@@ -52,6 +53,14 @@ def wrap_tool(tool: Tool, *, agent: str) -> Tool:
     return outer
 
 
+_SIGNATURE = inspect.Signature(
+    [
+        inspect.Parameter("ctx", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=ToolContext),
+        inspect.Parameter("input", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=str),
+    ]
+)
+
+
 class _Invoker(_FailureHandlingFunctionToolInvoker):
     """Stands in a wrapped tool's ``on_invoke_tool``; ``inner`` is the tool as it was."""
 
@@ -60,6 +69,9 @@ class _Invoker(_FailureHandlingFunctionToolInvoker):
         invoker = inner.on_invoke_tool
         impl = getattr(invoker, "_invoke_tool_impl", invoker)
         super().__init__(impl, lambda *_: None)
+        # The SDK looks at the signature at each call; finding it on a callable object is slow.
+        self.__signature__ = _SIGNATURE
+        self.__annotations__: dict[str, Any] = {}
         if getattr(invoker, SYNC_TOOL_MARKER, False):
             setattr(self, SYNC_TOOL_MARKER, True)
 

@@ -33,7 +33,12 @@ from agents.models._retry_runtime import (
 )
 from agents.run_internal.model_retry import _normalize_retry_error
 from agents.run_internal.run_steps import NextStepInterruption, NextStepRunAgain
-from agents.tool import _DEFAULT_FAILURE_HANDLED_ATTR, _invoke_function_tool_with_metadata
+from agents.tool import (
+    _DEFAULT_FAILURE_HANDLED_ATTR,
+    _consume_function_tool_default_failure,
+    _invoke_function_tool_with_metadata,
+)
+from agents.tool import _FailureHandlingFunctionToolInvoker as _SdkInvoker
 from agents.tool_context import ToolContext
 from agents.usage import _response_usage_to_usage
 from agents.version import __version__ as sdk_version
@@ -79,6 +84,11 @@ async def invoke_function_tool(
 
     Returns its output, and whether that is a message the SDK made of an error.
     """
+    if tool.timeout_seconds is None and type(tool.on_invoke_tool) is _SdkInvoker:
+        # What the SDK would do, less its look at the invoker's signature, which is known here.
+        _consume_function_tool_default_failure(context)
+        output = await tool.on_invoke_tool(context, arguments)
+        return output, _consume_function_tool_default_failure(context)
     result = await _invoke_function_tool_with_metadata(
         function_tool=tool, context=context, arguments=arguments
     )
