@@ -194,7 +194,7 @@ class _Place:
             self.execution.on_reply(hands_off(output, handoffs))
 
     async def before_asking(self) -> None:
-        await self.execution.check()
+        await self.execution.committed()
         await self.execution.refuse_unmatched(self.scope, self.agent)
 
     async def record(
@@ -208,25 +208,28 @@ class _Place:
         id = uuid7()
         output = [dump_item(item) for item in response.output]
         calls = proposed_calls(self.execution, self.scope, output, tools)
+        entry = {
+            "kind": "reply",
+            "id": str(id),
+            "scope": self.scope,
+            "agent": self.agent,
+            "input_hash": self.input_hash,
+            "model": model,
+            "response_id": response.response_id,
+            "request_id": response.request_id,
+            "output": output,
+            "latency_ms": latency_ms,
+            "calls": [call.as_row() for call in calls],
+            **usage_columns(response.usage),
+        }
         # Noted first: if the segment stops before the commit is known, none of them has begun.
         for call in calls:
             self.execution.journal.calls.setdefault(
                 (self.scope, call.call_id), call.as_recorded(self.scope, self.agent)
             )
-        await self.execution.record(
-            {
-                "kind": "reply",
-                "id": str(id),
-                "scope": self.scope,
-                "agent": self.agent,
-                "input_hash": self.input_hash,
-                "model": model,
-                "response_id": response.response_id,
-                "request_id": response.request_id,
-                "output": output,
-                "latency_ms": latency_ms,
-                "calls": [call.as_row() for call in calls],
-                **usage_columns(response.usage),
-            }
-        )
+        if hands_off(output, handoffs):
+            await self.execution.record(entry)
+        else:
+            # What comes of it, a call or the run's end, waits for this commit itself.
+            self.execution.record_reply(entry)
         self._note(id, output, handoffs)

@@ -111,7 +111,8 @@ async def perform(
     recorded = execution.call(scope, call.call_id)
     if recorded is not None and recorded.finished:
         return _replayed(recorded.output, recorded.error, decode)
-    await execution.check()
+    # The reply that asks for this call has to be recorded before anything comes of it.
+    await execution.committed()
     nested = call.effect is Effect.NESTED
     if not nested and (recorded is None or not recorded.begun_here):
         recorded = await _begin(execution, scope, call, recorded)

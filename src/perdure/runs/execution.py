@@ -82,6 +82,7 @@ class Execution:
     mcp_tools: dict[str, list[Tool]] = field(default_factory=dict)
     """What the MCP servers of an agent offered, by agent: listed once a segment."""
     model_errors: list[BaseException] = field(default_factory=list)
+    _reply: asyncio.Future[None] | None = None
     _hashers: dict[tuple[str, str], InputHasher] = field(default_factory=dict)
     _writes: set[asyncio.Future[None]] = field(default_factory=set)
     _under_way: set[object] = field(default_factory=set)
@@ -117,6 +118,16 @@ class Execution:
     def record_later(self, entry: Entry) -> None:
         """Write ``entry`` without waiting: it commits with or before the next reply."""
         self._write(entry, urgent=False)
+
+    def record_reply(self, entry: Entry) -> None:
+        """Write a reply; while it commits, the SDK prepares what ``committed`` holds back."""
+        self._reply = self._write(entry, urgent=True)
+
+    async def committed(self) -> None:
+        """Wait until each reply recorded so far has committed; parks when one cannot."""
+        if self._reply is not None and not self._reply.done():
+            await asyncio.wait({self._reply})
+        await self.check()
 
     def _write(self, entry: Entry, *, urgent: bool) -> asyncio.Future[None]:
         future = self.writer.submit(self.key() | entry, urgent=urgent)

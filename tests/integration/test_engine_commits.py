@@ -1,0 +1,73 @@
+"""What waits for a commit, and what goes on beside it."""
+
+from __future__ import annotations
+
+import asyncio
+
+from agents import Agent, RunHooks, function_tool
+from psycopg import AsyncConnection
+
+from tests.engine_support import (
+    SECONDS,
+    Gate,
+    call,
+    calls_of,
+    eventually,
+    query,
+    running,
+    turns,
+)
+
+_WRITER_WAITS = """
+SELECT 1 AS waits FROM pg_stat_activity
+ WHERE application_name = 'perdure-ledger' AND datname = current_database()
+   AND wait_event_type = 'Lock'"""
+
+
+class _Seen(RunHooks[None]):
+    """Notes when the SDK is about to run a tool."""
+
+    def __init__(self) -> None:
+        self.tool = Gate()
+        self.tool.open()
+
+    async def on_tool_start(self, *_: object) -> None:
+        await self.tool.stop()
+
+
+async def test_no_effect_begins_before_its_reply_has_committed(database_url: str) -> None:
+    ran = asyncio.Event()
+
+    @function_tool
+    async def pay() -> str:
+        ran.set()
+        return "paid"
+
+    hooks = _Seen()
+    agent = Agent(name="a", model=turns([call("pay", "c1")], "done"), tools=[pay])
+    async with running(database_url, agent, hooks=hooks) as engine:
+        async with await AsyncConnection.connect(database_url) as conn:
+            # Nobody can record a reply until this transaction ends.
+            await conn.execute("LOCK TABLE perdure.model_responses IN SHARE MODE")
+            run = await engine.start("a", "hi")
+            await eventually(lambda: query(engine, _WRITER_WAITS))
+            # The SDK has gone on with the reply, as far as the call it asks for.
+            await hooks.tool.reached()
+            assert not ran.is_set()
+            assert await calls_of(engine, run) == {}
+            assert not ran.is_set()
+        await run.wait(SECONDS)
+        assert (run.status, run.output) == ("completed", "done")
+        assert (await calls_of(engine, run))["c1"]["status"] == "succeeded"
+
+
+async def test_the_last_reply_has_committed_when_its_run_is_over(database_url: str) -> None:
+    agent = Agent(name="a", model=turns("done"))
+    async with running(database_url, agent) as engine:
+        async with await AsyncConnection.connect(database_url) as conn:
+            await conn.execute("LOCK TABLE perdure.model_responses IN SHARE MODE")
+            run = await engine.start("a", "hi")
+            await eventually(lambda: query(engine, _WRITER_WAITS))
+            assert (await run.refresh()).status == "running"
+        await run.wait(SECONDS)
+        assert run.data["usage"]["requests"] == 1
