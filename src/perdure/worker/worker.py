@@ -143,7 +143,8 @@ class Worker:
         full = len(self._segments) >= self._concurrency
         try:
             if self._stopping:
-                await asyncio.get_running_loop().create_future()
+                # Claimed at the last moment: it stays PENDING and is handed over.
+                raise asyncio.CancelledError
             return await self._runner.run(run_id, seq)
         finally:
             self._segments.discard(task)
@@ -174,14 +175,25 @@ class Worker:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(STOP_SECONDS):
                     await self._runner.quiet()
+        # DBOS's own part of a workflow before and after ours is let run to its end.
+        workflows = _workflow_tasks()
         for task in self._segments:
             task.cancel()
-        if self._segments:
-            await asyncio.wait(set(self._segments))
+        if workflows:
+            await asyncio.wait(workflows, timeout=STOP_SECONDS)
 
     async def _hand_over(self) -> None:
         with contextlib.suppress(Exception):
             await hand_over(self._pool, self.executor_id)
+
+
+def _workflow_tasks() -> set[asyncio.Task[Any]]:
+    """Return DBOS's tasks of this loop, those that have not come to our part of them too."""
+    return {
+        task
+        for task in asyncio.all_tasks()
+        if getattr(task.get_coro(), "__name__", "") == "_execute_workflow_async"
+    }
 
 
 async def _cancelled(task: asyncio.Task[Any]) -> None:
