@@ -144,7 +144,7 @@ class Perdure:
 
 
 def _output(run: Run) -> str:
-    return str(run.output if run.error is None else run.error)
+    return str(run.output) if run.status == "completed" else f"{run.status}: {run.error}"
 
 
 class DbosAgents:

@@ -36,7 +36,7 @@ class People:
     async def output(self, run_id: str) -> str:
         """Wait for a run's end and return its output."""
         run = await (await self._engine.get(run_id)).wait(60)
-        return str(run.output if run.error is None else run.error)
+        return str(run.output) if run.status == "completed" else f"{run.status}: {run.error}"
 
     async def question(self, run_id: str) -> dict[str, Any]:
         """Wait until a run asks for an approval and return the interruption."""

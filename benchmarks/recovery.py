@@ -8,6 +8,7 @@ killed on, so that after it only the last reply follows.
 
 from __future__ import annotations
 
+import asyncio
 from statistics import median
 
 from benchmarks import workload
@@ -19,6 +20,9 @@ from benchmarks.server import Server
 
 NAME = "recovery"
 TITLE = "Killed with SIGKILL, gone on with by a fresh worker"
+
+_ANSWERING_SECONDS = 0.1
+"""How long the model has been answering when the process is killed."""
 
 _PLACES = (81, 84, 87, 90, 93, 96)
 """Turns to be killed on, for what it takes wherever it happens."""
@@ -60,6 +64,7 @@ async def _recovery(url: str, name: str, turns: int, plan: Plan) -> float:
     try:
         begun = await doomed.ask(op="start", turns=turns, bytes=plan.tool_bytes)
         await doomed.heard()
+        await asyncio.sleep(_ANSWERING_SECONDS)
     finally:
         await doomed.kill()
     async with spawned(name, url) as fresh:
