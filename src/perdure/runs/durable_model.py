@@ -3,7 +3,7 @@
 Outside a durable run every call goes straight through. Inside, a call is placed by its scope,
 its agent and the hash of its input; a recorded reply to it always wins. Otherwise the model is
 asked, by this one layer with retries, and the reply commits, with the tool calls it asks for,
-before the SDK sees it.
+before anything comes of it.
 """
 
 from __future__ import annotations
