@@ -29,6 +29,7 @@ from tests.engine_support import (
     outputs_in,
     records,
     replies_in,
+    turns,
 )
 
 
@@ -218,3 +219,49 @@ async def test_wherever_an_execution_dies_the_run_ends_the_same(database_url: st
     assert deaths > 12
     # What was under way when it died ran again, with the same key; nothing ran a third time.
     assert max(conversation.effects.values()) == 2
+
+
+class StopsAt(LedgerWriter):
+    """A ledger writer that has its runner stopped while the first intent is being written."""
+
+    runner: SegmentRunner | None = None
+
+    def submit(self, entry: Entry, *, urgent: bool = True) -> asyncio.Future[None]:
+        written = super().submit(entry, urgent=urgent)
+        if entry["kind"] == "intent" and self.runner is not None:
+            self.runner.stop()
+        return written
+
+
+async def test_an_effect_does_not_begin_once_its_worker_stops(database_url: str) -> None:
+    """Its intent commits all the same; it is taken back, so that nobody has to be asked."""
+    sent: list[int] = []
+
+    @function_tool(needs_approval=True)
+    async def send() -> str:
+        sent.append(tool_call().attempt)
+        await asyncio.sleep(0)
+        return "sent"
+
+    agent = Agent(name="a", model=turns([call("send", "c1")], "done"), tools=[send])
+    engine = Engine([agent])
+    async with engine.running(url=database_url, worker=False):
+        run = await engine.start("a", "hi")
+        assert not await _execute(engine, database_url, run, 1, None)
+        [one] = (await run.refresh()).interruptions
+        await engine.decide(one.id, "approve", digest=one.digest)
+        async with StopsAt(database_url) as writer:
+            writer.runner = SegmentRunner(engine.registry, engine.pool, writer, "stopping")
+            life = asyncio.create_task(writer.runner.run(UUID(run.id), 2))
+            async with asyncio.timeout(SECONDS):
+                while not writer.runner._stopping:  # noqa: ASYNC110 - nothing announces it
+                    await asyncio.sleep(0)
+                await writer.runner.quiet()
+            life.cancel()
+            await asyncio.wait({life})
+        assert sent == []
+        assert (await calls_of(engine, run))["c1"]["attempt"] == 0
+        assert not await _execute(engine, database_url, run, 2, None)
+        await run.refresh()
+        assert (run.status, run.output) == ("completed", "done")
+    assert sent == [1]
