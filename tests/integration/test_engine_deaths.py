@@ -222,14 +222,14 @@ async def test_wherever_an_execution_dies_the_run_ends_the_same(database_url: st
 
 
 class StopsAt(LedgerWriter):
-    """A ledger writer that has its runner stopped while the first intent is being written."""
+    """A ledger writer that has its runner stopped the moment an intent has committed."""
 
     runner: SegmentRunner | None = None
 
     def submit(self, entry: Entry, *, urgent: bool = True) -> asyncio.Future[None]:
         written = super().submit(entry, urgent=urgent)
-        if entry["kind"] == "intent" and self.runner is not None:
-            self.runner.stop()
+        if entry["kind"] == "intent" and (runner := self.runner) is not None:
+            written.add_done_callback(lambda _: runner.stop())
         return written
 
 
