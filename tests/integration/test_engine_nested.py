@@ -187,6 +187,22 @@ async def test_a_gated_tool_deep_inside(database_url: str, decision: str) -> Non
         assert len(usage) == run.data["usage"]["requests"] == 2 * (depth + 1)
 
 
+async def test_a_nested_run_that_waits_ends_with_its_cancelled_run(database_url: str) -> None:
+    sender = Sender()
+    outer, _ = _chain(sender, 2)
+    async with running(database_url, outer) as engine:
+        run = await rested(engine, "outer")
+        assert (await calls_of(engine, run))["same"]["status"] == "executing"
+        await engine.cancel(run.id)
+        statuses = {key: one["status"] for key, one in (await calls_of(engine, run)).items()}
+    assert statuses == {
+        "same": "failed",
+        "same/same": "failed",
+        "same/same/same": "awaiting_approval",
+    }
+    assert sender.sent == []
+
+
 async def test_a_gated_agent_tool_runs_nothing_until_it_is_approved(database_url: str) -> None:
     sender = Sender(gated=False)
     inner_model = _worker_model("send")

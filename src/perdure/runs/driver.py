@@ -217,6 +217,8 @@ class Driver:
             questions=questions,
             awaiting=waiting,
             not_begun=[call.id for call in self._never_begun()],
+            # Agents used as tools that wait: only if the run is cancelled do they end.
+            cut_short=[call.id for call in self._begun_calls()],
         )
 
     def _begun_calls(self) -> list[RecordedCall]:

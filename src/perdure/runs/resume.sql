@@ -64,6 +64,12 @@ WITH cancelled AS (
     SET status = 'cancelled', closed_at = now()
     FROM cancelled c
     WHERE i.run_id = c.id AND i.status = 'pending'
+), ended AS (
+    UPDATE perdure.tool_calls t
+    SET status = 'failed', finished_at = now(),
+        error = '{"type": "CancelledError", "message": "It was cancelled before it finished.", "raised": true}'
+    FROM cancelled c
+    WHERE t.run_id = c.id AND t.status = 'executing'
 )
 SELECT pg_notify('perdure_runs', id::text) FROM cancelled
 

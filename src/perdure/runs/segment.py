@@ -101,7 +101,7 @@ class Rest:
     not_begun: Sequence[UUID] = ()
     """Tool calls marked as begun that never were."""
     cut_short: Sequence[UUID] = ()
-    """Tool calls that were cancelled in mid-effect and may be made again."""
+    """Tool calls that end with the run, if it does, and may be made again."""
     superseded: Sequence[UUID] = ()
     """Replies that will not be matched again."""
     output: Any = None
@@ -190,7 +190,7 @@ class SegmentRows:
                 for name, calls in (
                     ("not_begun", rest.not_begun),
                     ("doubt", rest.doubtful),
-                    ("cut_short", rest.cut_short),
+                    ("cut_short", () if outcome == "interrupted" else rest.cut_short),
                     ("await_approval", () if cancelled else rest.awaiting),
                     ("supersede", rest.superseded),
                 ):
