@@ -79,11 +79,13 @@ class Run:
         """
 
         async def rested() -> Run | None:
-            await self.refresh()
-            return None if self.status in ("queued", "running") else self
+            async with self._pool().connection() as conn:
+                status = await store.run_status(conn, tenant_id=DEFAULT_TENANT, run_id=self._id)
+            return None if status in store.UNDER_WAY else await self.refresh()
 
         run = await self._waiters.until(self.id, rested, seconds=timeout)
         if run is None:
+            await self.refresh()
             raise TimeoutError(f"Run {self.id} is still {self.status} after {timeout:g} s.")
         return run
 

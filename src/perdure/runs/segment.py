@@ -199,7 +199,6 @@ class SegmentRows:
                 if rest.questions and not cancelled:
                     rows = jsonsafe.dumps([question.as_row() for question in rest.questions])
                     await conn.execute(_SQL["insert_interruptions"], {**key, "interruptions": rows})
-                await conn.execute(_SQL["rest_segment"], {**key, "outcome": outcome})
                 output = None if rest.output is None else jsonsafe.dumps(rest.output)
                 await conn.execute(
                     _SQL["rest_run"],

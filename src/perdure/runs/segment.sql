@@ -145,11 +145,11 @@ UPDATE perdure.runs
        updated_at = now()
  WHERE id = %(run_id)s
 
--- name: rest_segment
-UPDATE perdure.segments SET status = 'rested', outcome = %(outcome)s, rested_at = now()
- WHERE run_id = %(run_id)s AND seq = %(seq)s
-
 -- name: rest_run
+WITH rested AS (
+    UPDATE perdure.segments SET status = 'rested', outcome = %(outcome)s, rested_at = now()
+     WHERE run_id = %(run_id)s AND seq = %(seq)s
+)
 UPDATE perdure.runs
    SET status = %(outcome)s, updated_at = now(), turn = GREATEST(turn, %(turn)s),
        finished_at = CASE WHEN %(outcome)s IN ('completed', 'failed', 'cancelled') THEN now() END,
