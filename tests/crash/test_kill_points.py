@@ -110,7 +110,6 @@ async def test_a_worker_killed_at_any_of_its_statements_loses_and_repeats_nothin
         "insert_items": 3,
         "await_approval": 1,
         "insert_interruptions": 1,
-        "rest_segment": 2,
         "rest_run": 2,
     }
     # Seven replies and the outcomes and intents of nine calls, some of them in one statement.
