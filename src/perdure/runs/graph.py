@@ -18,6 +18,7 @@ from perdure.errors import ConfigurationError
 from perdure.runs.durable_model import DurableModelProvider, durable_model
 from perdure.runs.durable_tools import wrap_tool
 from perdure.runs.execution import current_agent, current_execution
+from perdure.runs.mcp_lists import wrap_server
 from perdure.runs.stand_ins import stand_ins
 
 _WRAPPED = "__perdure_wrapped__"
@@ -98,6 +99,8 @@ def _wrap_agent(agent: Agent[Any], wrapped_tools: dict[int, Tool]) -> None:
         wrapped_tools.setdefault(id(tool), wrap_tool(tool, agent=agent.name))
         for tool in agent.tools
     ]
+    for server in agent.mcp_servers:
+        wrap_server(server)
     _wrap_listings(agent)
 
 
@@ -109,7 +112,6 @@ def _wrap_listings(agent: Agent[Any]) -> None:
         execution = current_execution.get()
         if execution is None or not agent.mcp_servers:
             return await list_mcp(run_context)
-        # One list for the whole segment: a server that changes its mind shows in the next one.
         tools = execution.mcp_tools.get(agent.name)
         if tools is None:
             tools = [wrap_tool(tool, agent=agent.name) for tool in await list_mcp(run_context)]

@@ -154,6 +154,7 @@ class SegmentRunner:
             pool=self.pool,
             default_effect=self.registry.default_effect,
             journal=begun.journal,
+            mcp_lists=begun.mcp_lists,
         )
         self._running[run_id] = self._previous[run_id, seq] = execution
         if self._stopping:

@@ -1,0 +1,76 @@
+"""What MCP servers offer, listed once a segment and recorded.
+
+A server may change its mind, or be away, while a segment is begun again after a crash; replayed
+replies and the model are to see the tools they saw. The next segment lists anew.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import psycopg
+from agents.mcp import MCPServer
+from mcp.types import Tool as MCPTool
+
+from perdure import jsonsafe
+from perdure.db import load_sql
+from perdure.errors import Fenced, LedgerUnavailable
+from perdure.runs.execution import Execution, current_execution
+
+_RECORD = load_sql("perdure.runs", "mcp_lists.sql")["record_list"]
+_WRAPPED = "__perdure_wrapped__"
+
+
+def wrap_server(server: MCPServer) -> None:
+    """Let ``server`` answer from the segment's record, on the instance and once.
+
+    Outside a durable run it lists as before.
+    """
+    if getattr(server, _WRAPPED, False):
+        return
+    setattr(server, _WRAPPED, True)
+    list_now = server.list_tools
+
+    async def list_tools(run_context: Any = None, agent: Any = None) -> list[MCPTool]:
+        execution = current_execution.get()
+        if execution is None or agent is None:
+            return await list_now(run_context, agent)
+        key = _key(server, agent)
+        if key not in execution.mcp_lists:
+            offered = [
+                tool.model_dump(mode="json", by_alias=True, exclude_none=True)
+                for tool in await list_now(run_context, agent)
+            ]
+            # Of two runs of the agent side by side the first to have listed counts.
+            if execution.mcp_lists.setdefault(key, offered) is offered:
+                await _record(execution, key, offered)
+        return [MCPTool.model_validate(tool) for tool in execution.mcp_lists[key]]
+
+    server.list_tools = list_tools  # type: ignore[method-assign]
+
+
+def _key(server: MCPServer, agent: Any) -> str:
+    """Return what tells the servers of all agents apart, also where two have one name."""
+    place = next((n for n, one in enumerate(agent.mcp_servers) if one is server), -1)
+    return f"{agent.name} {place} {server.name}"
+
+
+async def _record(execution: Execution, key: str, tools: list[dict[str, Any]]) -> None:
+    try:
+        async with execution.pool.connection() as conn:
+            cursor = await conn.execute(
+                _RECORD,
+                {
+                    "run_id": execution.run_id,
+                    "seq": execution.segment,
+                    "epoch": execution.epoch,
+                    "key": jsonsafe.protect_text(key),
+                    "tools": jsonsafe.dumps(tools),
+                },
+            )
+    except psycopg.OperationalError:
+        await execution.park(
+            LedgerUnavailable(execution.run_id, doing="recording the tools of an MCP server")
+        )
+    if cursor.rowcount != 1:
+        await execution.park(Fenced(execution.run_id, epoch=execution.epoch))
