@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-import secrets
+import select
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -90,7 +90,7 @@ async def open_pool(
     """Open a pool of autocommit connections whose rows are dictionaries.
 
     It is the caller's to close (``async with await open_pool(…) as pool``). With ``check`` a
-    connection is tried before it is handed out, one round trip, so that a restarted server is not
+    connection whose server has ended it is not handed out, so that a restarted server is not
     noticed by its users. ``timeout`` (seconds) bounds the wait for the first ``min_size``
     connections and every later wait for a free one.
 
@@ -102,11 +102,13 @@ async def open_pool(
     pool: Pool = AsyncConnectionPool(
         url,
         connection_class=Connection,
-        kwargs={"autocommit": True, "row_factory": dict_row, **options},
+        # Prepared at once: a pool hands its connections out in turn, and each one would see a
+        # statement five times before its plan is kept.
+        kwargs={"autocommit": True, "row_factory": dict_row, "prepare_threshold": 0, **options},
         min_size=min_size,
         max_size=max_size,
         timeout=timeout,
-        check=AsyncConnectionPool.check_connection if check else None,
+        check=_check if check else None,
         name=application_name,
         open=False,
     )
@@ -130,12 +132,28 @@ async def open_pool(
     return pool
 
 
+async def _check(conn: Connection) -> None:
+    """Raise when the server has ended ``conn``; no round trip while it has not.
+
+    A server that restarts or ends a session says so or hangs up, which makes the idle connection
+    readable. Only then is it asked.
+    """
+    poll = select.poll()
+    poll.register(conn.fileno(), select.POLLIN)
+    if poll.poll(0):
+        await AsyncConnectionPool.check_connection(conn)
+
+
 def unreachable(error: psycopg.OperationalError) -> UnavailableError:
     """Return what to raise when the database could not be connected to: it says what libpq said."""
     reason = " ".join(str(error).split()).rstrip(".")
     return UnavailableError(
         f"The database did not answer: {reason}. Check DATABASE_URL and that Postgres is running."
     )
+
+
+_BYTES = 6
+"""Random bytes taken at a time: as many as the longest random part of an id needs."""
 
 
 class _Uuid7:
@@ -150,23 +168,31 @@ class _Uuid7:
         self._lock = threading.Lock()
         self._millis = 0
         self._counter = 0
+        self._random = b""
 
     def __call__(self) -> UUID:
         now = time.time_ns() // 1_000_000
         with self._lock:
             if now > self._millis:
                 self._millis = now
-                self._counter = secrets.randbits(41)
+                self._counter = self._bits(41)
             else:
                 self._counter += 1
                 if self._counter >> 42:
                     self._millis += 1
-                    self._counter = secrets.randbits(41)
-            millis, counter = self._millis, self._counter
+                    self._counter = self._bits(41)
+            millis, counter, tail = self._millis, self._counter, self._bits(32)
         value = (millis & (1 << 48) - 1) << 80
         value |= 0x7 << 76 | (counter >> 30) << 64
-        value |= 0b10 << 62 | (counter & (1 << 30) - 1) << 32 | secrets.randbits(32)
+        value |= 0b10 << 62 | (counter & (1 << 30) - 1) << 32 | tail
         return UUID(int=value)
+
+    def _bits(self, count: int) -> int:
+        # Asked of the system a thousand bytes at a time: each asking is a system call.
+        if len(self._random) < _BYTES:
+            self._random = os.urandom(1024)
+        taken, self._random = self._random[:_BYTES], self._random[_BYTES:]
+        return int.from_bytes(taken) >> (8 * _BYTES - count)
 
 
 _next_uuid7 = _Uuid7()

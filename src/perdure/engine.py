@@ -208,7 +208,7 @@ class Engine:
         )
         if connection is not None:
             return self._handle(await start_once(connection, new, idempotency_key))
-        async with self.pool.connection() as conn, conn.transaction():
+        async with self.pool.connection() as conn:
             run_id = await start_once(conn, new, idempotency_key)
         return self._handle(run_id)
 

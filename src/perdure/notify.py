@@ -24,6 +24,8 @@ logger = logging.getLogger(__name__)
 
 SEGMENTS = "perdure_segments"
 """A segment was enqueued; the payload is empty. Wakes workers."""
+DUE = "perdure_due"
+"""A delayed start was accepted; the payload is empty. Wakes who enqueues what is due."""
 RUNS = "perdure_runs"
 """A run's status changed; the payload is the run's id."""
 CANCEL = "perdure_cancel"

@@ -144,18 +144,18 @@ async def test_the_limit_of_turns_holds_across_states(database_url: str, handled
     handlers: Any = {"max_turns": lambda _: "enough"} if handled else None
     agent = Agent(name="a", model=model, tools=[step])
     async with running(database_url, agent, error_handlers=handlers) as engine:
-        run = await rested(engine, "a", max_turns=40)
+        run = await rested(engine, "a", max_turns=60)
         if handled:
             assert (run.status, run.output) == ("completed", "enough")
         else:
             assert error_of(run)["type"] == "max_turns"
-            assert run.data["turn"] == 40
+            assert run.data["turn"] == 60
         states = await _states(engine, run)
         items = await items_of(engine, run)
-    assert model.asked == 40
+    assert model.asked == 60
     assert [s["kind"] for s in states] == ["periodic", "final"][: 1 + handled]
     kinds = [item["type"] for item in items]
-    assert kinds[:81] == ["message", *["tool_call", "tool_call_output"] * 40]
+    assert kinds[:121] == ["message", *["tool_call", "tool_call_output"] * 60]
 
 
 def test_when_a_state_is_worth_its_price() -> None:
@@ -165,8 +165,11 @@ def test_when_a_state_is_worth_its_price() -> None:
         if worth_writing(since, turn):
             written.append(turn)
             since = 0
-    # None for a short run; then replaying never takes more than 16 turns.
-    assert written == [32, 48, 64, 80, 96]
+    # None for a short run; the further on, the more often: turns cost more to replay.
+    assert written == [55, 87]
     # A state for another reason, a handoff say, counts as well.
-    assert not worth_writing(15, 40)
-    assert worth_writing(16, 41)
+    assert not worth_writing(30, 90)
+    assert worth_writing(31, 90)
+    # Never more often than a state is worth.
+    assert not worth_writing(7, 5000)
+    assert worth_writing(8, 5000)

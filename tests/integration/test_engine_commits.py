@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
 from agents import Agent, RunHooks, function_tool
 from psycopg import AsyncConnection
 
@@ -13,6 +14,7 @@ from tests.engine_support import (
     call,
     calls_of,
     eventually,
+    items_of,
     query,
     running,
     turns,
@@ -22,6 +24,11 @@ _WRITER_WAITS = """
 SELECT 1 AS waits FROM pg_stat_activity
  WHERE application_name = 'perdure-ledger' AND datname = current_database()
    AND wait_event_type = 'Lock'"""
+
+_STATE_WAITS = """
+SELECT pid FROM pg_stat_activity
+ WHERE datname = current_database() AND wait_event_type = 'Lock'
+   AND query LIKE '%%perdure.run_states%%'"""
 
 
 class _Seen(RunHooks[None]):
@@ -71,3 +78,31 @@ async def test_the_last_reply_has_committed_when_its_run_is_over(database_url: s
             assert (await run.refresh()).status == "running"
         await run.wait(SECONDS)
         assert run.data["usage"]["requests"] == 1
+
+
+@pytest.mark.parametrize("lost", [False, True])
+async def test_nothing_is_asked_before_a_state_has_committed(database_url: str, lost: bool) -> None:
+    """A lost connection costs the segment's execution, not the run."""
+    front_model, back_model = turns([call("transfer_to_back", "h1")]), turns("done")
+    back = Agent(name="back", model=back_model)
+    front = Agent(name="front", model=front_model, handoffs=[back])
+    async with running(database_url, front) as engine:
+        async with await AsyncConnection.connect(database_url) as conn:
+            await conn.execute("LOCK TABLE perdure.run_states IN SHARE MODE")
+            run = await engine.start("front", "hi")
+            [waiting] = await eventually(lambda: query(engine, _STATE_WAITS))
+            assert (front_model.asked, back_model.asked) == (1, 0)
+            if lost:
+                await query(engine, "SELECT pg_terminate_backend(%s)", waiting["pid"])
+        await run.wait(SECONDS)
+        assert (run.status, run.output, run.error) == ("completed", "done", None)
+        [segment] = await query(engine, "SELECT executions FROM perdure.segments")
+        items = await items_of(engine, run)
+    assert segment == {"executions": 2 if lost else 1}
+    assert (front_model.asked, back_model.asked) == (1, 1)
+    assert [item["type"] for item in items] == [
+        "message",
+        "handoff_call",
+        "handoff_output",
+        "message_output",
+    ]

@@ -23,8 +23,10 @@ _SQL = load_sql("perdure.ledger", "writer.sql")
 _LOG = logging.getLogger(__name__)
 
 MAX_BATCH = 256
-LINGER_SECONDS = 0.002
+LINGER_SECONDS = 0.02
 """How long an entry nobody waits for may wait for one that somebody does, to share its commit."""
+_LINGER_WHILE_ASKING_SECONDS = 0.002
+"""How long it may from when a model is asked, which may take its time to answer."""
 RETRY_FOR_SECONDS = 60.0
 _BACKOFF_SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0)
 
@@ -41,6 +43,7 @@ class LedgerWriter:
         self._queue: list[tuple[Entry, str, asyncio.Future[None]]] = []
         self._wake = asyncio.Event()
         self._urgent = asyncio.Event()
+        self._soon: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
         self._conn: psycopg.AsyncConnection[Any] | None = None
 
@@ -86,6 +89,12 @@ class LedgerWriter:
         """Write now what lingers: somebody waits for it."""
         self._urgent.set()
 
+    def asking(self) -> None:
+        """Write soon what lingers: a model is asked, and its reply may be long in coming."""
+        if self._queue and self._soon is None:
+            loop = asyncio.get_running_loop()
+            self._soon = loop.call_later(_LINGER_WHILE_ASKING_SECONDS, self._urgent.set)
+
     async def _run(self) -> None:
         while True:
             await self._wake.wait()
@@ -95,6 +104,9 @@ class LedgerWriter:
                     async with asyncio.timeout(LINGER_SECONDS):
                         await self._urgent.wait()
             self._urgent.clear()
+            if self._soon is not None:
+                self._soon.cancel()
+                self._soon = None
             while self._queue:
                 batch, self._queue = self._queue[:MAX_BATCH], self._queue[MAX_BATCH:]
                 try:

@@ -15,6 +15,7 @@ from typing import Any
 from uuid import UUID
 
 import agents as sdk
+import psycopg
 from agents import RunResultStreaming, RunState
 from pydantic import TypeAdapter
 
@@ -182,24 +183,37 @@ class Driver:
     async def _write_checkpoint(
         self, kind: str, result: RunResultStreaming, state: RunState[Any, Any]
     ) -> None:
+        # Serialized while the last outcomes still commit.
+        checkpoint = self._checkpoint(kind, state)
         await self._execution.flush()
         await self._execution.check()
-        checkpoint = self._checkpoint(kind, state)
-        await self._rows.checkpoint(checkpoint, self._new_items(result))
+        self._execution.write_beside(self._store(checkpoint, self._new_items(result)))
         self._execution.rebase(checkpoint.seq)
         self._begun = self._begun.moved_on(checkpoint.state.turn)
         self._turns_since = 0
 
+    async def _store(self, checkpoint: Checkpoint, items: list[dict[str, Any]]) -> None:
+        doing = f"storing its state after turn {checkpoint.state.turn}"
+        try:
+            await self._rows.checkpoint(checkpoint, items)
+        except psycopg.OperationalError as error:
+            raise LedgerUnavailable(self._rows.run_id, doing=doing) from error
+        except Exception as error:
+            # The run must not go on as if it were stored, whatever stood in the way.
+            raise LedgerRejected(self._rows.run_id, doing=doing, reason=str(error)) from error
+
     def _new_items(self, result: RunResultStreaming) -> list[dict[str, Any]]:
-        rows = input_rows(self._begun.input) + item_rows(result.new_items)
-        return rows[self._rows.items :]
+        stored, given = self._rows.items, input_rows(self._begun.input)
+        return given[stored:] + item_rows(result.new_items, max(0, stored - len(given)))
 
     async def _completed(self, result: RunResultStreaming, state: RunState[Any, Any]) -> Rest:
+        # Serialized while the last reply still commits.
+        checkpoint = self._checkpoint("final", state)
         await self._execution.flush()
         return self._leaving_nothing_under_way(
             Rest(
                 "completed",
-                checkpoint=self._checkpoint("final", state),
+                checkpoint=checkpoint,
                 items=self._new_items(result),
                 output=_as_json(result.final_output),
             )

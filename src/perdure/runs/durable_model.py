@@ -8,6 +8,7 @@ before anything comes of it.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 from uuid import UUID
@@ -196,6 +197,7 @@ class _Place:
     async def before_asking(self) -> None:
         await self.execution.committed()
         await self.execution.refuse_unmatched(self.scope, self.agent)
+        self.execution.writer.asking()
 
     async def record(
         self,
@@ -232,4 +234,6 @@ class _Place:
         else:
             # What comes of it, a call or the run's end, waits for this commit itself.
             self.execution.record_reply(entry)
+            # One turn of the loop sends it, before the SDK holds the loop with what comes next.
+            await asyncio.sleep(0)
         self._note(id, output, handoffs)

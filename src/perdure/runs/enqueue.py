@@ -10,6 +10,9 @@ from psycopg import AsyncConnection
 from perdure.db import load_sql
 
 _SQL = load_sql("perdure.runs", "enqueue.sql")
+ENQUEUE_QUEUED = _SQL["enqueue_queued"]
+"""Ends a statement: each row of its CTE ``queued`` (run_id, seq, priority) enters the queue."""
+_ENQUEUE_ONE = f"{_SQL['one_segment']}\n{ENQUEUE_QUEUED}"
 
 QUEUE = "perdure"
 WORKFLOW = "perdure_segment"
@@ -22,6 +25,4 @@ async def enqueue(conn: AsyncConnection[Any], run_id: UUID, seq: int, *, priorit
 
     ``priority`` is DBOS's: lower runs first. The same segment enqueued twice is one workflow.
     """
-    await conn.execute(
-        _SQL["enqueue_segment"], {"run_id": str(run_id), "seq": seq, "priority": priority}
-    )
+    await conn.execute(_ENQUEUE_ONE, {"run_id": run_id, "seq": seq, "priority": priority})

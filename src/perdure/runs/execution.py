@@ -9,7 +9,7 @@ cancels the rest. An exception thrown into the SDK's gather would cancel sibling
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -79,10 +79,13 @@ class Execution:
     started: set[tuple[str, str]] = field(default_factory=set)
     lost_replies: list[RecordedReply] = field(default_factory=list)
     """Replies with effects that nothing matches, once that has stopped the segment."""
+    mcp_lists: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    """What MCP servers offered this segment; see mcp_lists.py."""
     mcp_tools: dict[str, list[Tool]] = field(default_factory=dict)
-    """What the MCP servers of an agent offered, by agent: listed once a segment."""
+    """The wrapped tools made of that, by agent."""
     model_errors: list[BaseException] = field(default_factory=list)
-    _reply: asyncio.Future[None] | None = None
+    _awaited: asyncio.Future[None] | None = None
+    """The latest write that nothing may happen before: a reply, or a state."""
     _hashers: dict[tuple[str, str], InputHasher] = field(default_factory=dict)
     _writes: set[asyncio.Future[None]] = field(default_factory=set)
     _under_way: set[object] = field(default_factory=set)
@@ -121,16 +124,25 @@ class Execution:
 
     def record_reply(self, entry: Entry) -> None:
         """Write a reply; while it commits, the SDK prepares what ``committed`` holds back."""
-        self._reply = self._write(entry, urgent=True)
+        self._awaited = self._write(entry, urgent=True)
+
+    def write_beside(self, write: Coroutine[Any, Any, None]) -> None:
+        """Let ``write`` commit while the SDK prepares what ``committed`` holds back.
+
+        A StopSegment it raises stops the segment.
+        """
+        self._awaited = self._noted(asyncio.ensure_future(write))
 
     async def committed(self) -> None:
-        """Wait until each reply recorded so far has committed; parks when one cannot."""
-        if self._reply is not None and not self._reply.done():
-            await asyncio.wait({self._reply})
+        """Wait until each reply and state so far has committed; parks when one cannot."""
+        if self._awaited is not None and not self._awaited.done():
+            await asyncio.wait({self._awaited})
         await self.check()
 
     def _write(self, entry: Entry, *, urgent: bool) -> asyncio.Future[None]:
-        future = self.writer.submit(self.key() | entry, urgent=urgent)
+        return self._noted(self.writer.submit(self.key() | entry, urgent=urgent))
+
+    def _noted(self, future: asyncio.Future[None]) -> asyncio.Future[None]:
         self._writes.add(future)
         future.add_done_callback(self._written)
         return future

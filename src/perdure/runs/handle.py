@@ -75,13 +75,17 @@ class Run:
         """Wait until the run rests (interrupted or finished) and return it; woken, not polling.
 
         Raises:
+            NotFoundError: it is gone.
             TimeoutError: it did not within ``timeout`` seconds.
         """
 
         async def rested() -> Run | None:
             async with self._pool().connection() as conn:
-                status = await store.run_status(conn, tenant_id=DEFAULT_TENANT, run_id=self._id)
-            return None if status in store.UNDER_WAY else await self.refresh()
+                found = await store.run_at_rest(conn, tenant_id=DEFAULT_TENANT, run_id=self._id)
+            if found is None:
+                return None
+            self._seen = found
+            return self
 
         run = await self._waiters.until(self.id, rested, seconds=timeout)
         if run is None:

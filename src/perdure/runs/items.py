@@ -37,9 +37,13 @@ def input_rows(run_input: str | list[Any]) -> list[dict[str, Any]]:
     ]
 
 
-def item_rows(items: Sequence[RunItem]) -> list[dict[str, Any]]:
-    """Return the rows of what the SDK generated; open approvals are left out."""
-    return [_row(item) for item in items if item.type != "tool_approval_item"]
+def item_rows(items: Sequence[RunItem], skip: int = 0) -> list[dict[str, Any]]:
+    """Return the rows of what the SDK generated, less the first ``skip``.
+
+    Open approvals are left out, and do not count.
+    """
+    told = [item for item in items if item.type != "tool_approval_item"]
+    return [_row(item) for item in told[skip:]]
 
 
 def _row(item: RunItem) -> dict[str, Any]:

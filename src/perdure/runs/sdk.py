@@ -5,8 +5,7 @@ The package is held to one minor version; tests/unit/test_sdk_inside.py checks t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -116,11 +115,9 @@ def forget_nested_run(context: ToolContext[Any]) -> None:
         drop_agent_tool_run_result(context.tool_call, scope_id=get_agent_tool_state_scope(context))
 
 
-@contextmanager
-def no_provider_retries() -> Iterator[None]:
+def no_provider_retries() -> AbstractContextManager[None]:
     """Switch off the OpenAI client's own retries, so that one layer alone retries."""
-    with provider_managed_retries_disabled(True):
-        yield
+    return provider_managed_retries_disabled(True)
 
 
 def leaves_retries_to_us(settings: ModelRetrySettings | None) -> bool:

@@ -8,7 +8,8 @@ success changes nothing when the workflow is recovered.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
@@ -20,6 +21,18 @@ from perdure.ledger.journal import Journal
 from perdure.runs.state import StoredState
 
 _SQL = load_sql("perdure.runs", "segment.sql")
+_NOTHING: dict[str, Any] = {
+    "base_seq": 0,
+    "state": None,
+    "kind": None,
+    "turn": 0,
+    "items": 0,
+    "replies": "[]",
+    "calls": "[]",
+    "context": None,
+    "decisions": "[]",
+}
+"""What ``load`` finds where nothing has been written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +48,8 @@ class Begun:
     epoch: int
     executions: int
     cancel_requested: bool
+    mcp_lists: dict[str, list[dict[str, Any]]]
+    """What MCP servers offered an earlier execution of this segment."""
     state: str | None
     journal: Journal
     decisions: list[dict[str, Any]]
@@ -124,8 +139,11 @@ async def begin(pool: Pool, run_id: UUID, seq: int, executor_id: str) -> Begun |
         if begun is None:
             return None
         # A statement of its own: its snapshot has to see what a fenced writer still committed.
-        cursor = await conn.execute(_SQL["load"], key)
-        [loaded] = await cursor.fetchall()
+        # Nobody has written anything before a run's first execution.
+        loaded = _NOTHING
+        if seq > 1 or begun["epoch"] > 1:
+            cursor = await conn.execute(_SQL["load"], key)
+            [loaded] = await cursor.fetchall()
         if loaded["kind"] == "interrupted":
             await conn.execute(_SQL["mark_resumed"], key)
     journal = Journal.load(
@@ -142,6 +160,7 @@ async def begin(pool: Pool, run_id: UUID, seq: int, executor_id: str) -> Begun |
         epoch=begun["epoch"],
         executions=begun["executions"],
         cancel_requested=begun["cancel_requested"],
+        mcp_lists=jsonsafe.loads(begun["mcp_tools"]),
         state=loaded["state"],
         journal=journal,
         decisions=jsonsafe.loads(loaded["decisions"]),
@@ -166,11 +185,10 @@ class SegmentRows:
         Raises:
             Fenced: when another execution owns the segment.
         """
-        async with self.pool.connection() as conn, conn.transaction():
+        async with self._transaction() as conn:
             await self._fence(conn)
-            async with conn.pipeline():
-                await self._write_state(conn, checkpoint)
-                await self._write_items(conn, items)
+            await self._write_state(conn, checkpoint)
+            await self._write_items(conn, items)
         self.items += len(items)
 
     async def rest(self, rest: Rest) -> str:
@@ -180,37 +198,36 @@ class SegmentRows:
             Fenced: when another execution owns the segment.
         """
         key = {"run_id": self.run_id, "seq": self.seq, "epoch": self.epoch}
-        async with self.pool.connection() as conn, conn.transaction():
+        async with self._transaction() as conn:
             cancelled = await self._fence(conn) and rest.outcome == "interrupted"
             outcome = "cancelled" if cancelled else rest.outcome
-            async with conn.pipeline():
-                if rest.checkpoint is not None:
-                    await self._write_state(conn, rest.checkpoint)
-                await self._write_items(conn, rest.items)
-                for name, calls in (
-                    ("not_begun", rest.not_begun),
-                    ("doubt", rest.doubtful),
-                    ("cut_short", () if outcome == "interrupted" else rest.cut_short),
-                    ("await_approval", () if cancelled else rest.awaiting),
-                    ("supersede", rest.superseded),
-                ):
-                    if calls:
-                        await conn.execute(_SQL[name], {**key, "ids": list(calls)})
-                if rest.questions and not cancelled:
-                    rows = jsonsafe.dumps([question.as_row() for question in rest.questions])
-                    await conn.execute(_SQL["insert_interruptions"], {**key, "interruptions": rows})
-                output = None if rest.output is None else jsonsafe.dumps(rest.output)
-                await conn.execute(
-                    _SQL["rest_run"],
-                    {
-                        **key,
-                        "outcome": outcome,
-                        "output": output,
-                        "error_type": rest.error_type,
-                        "error_message": _storable(rest.error_message),
-                        "turn": rest.turn,
-                    },
-                )
+            if rest.checkpoint is not None:
+                await self._write_state(conn, rest.checkpoint)
+            await self._write_items(conn, rest.items)
+            for name, calls in (
+                ("not_begun", rest.not_begun),
+                ("doubt", rest.doubtful),
+                ("cut_short", () if outcome == "interrupted" else rest.cut_short),
+                ("await_approval", () if cancelled else rest.awaiting),
+                ("supersede", rest.superseded),
+            ):
+                if calls:
+                    await conn.execute(_SQL[name], {**key, "ids": list(calls)})
+            if rest.questions and not cancelled:
+                rows = jsonsafe.dumps([question.as_row() for question in rest.questions])
+                await conn.execute(_SQL["insert_interruptions"], {**key, "interruptions": rows})
+            output = None if rest.output is None else jsonsafe.dumps(rest.output)
+            await conn.execute(
+                _SQL["rest_run"],
+                {
+                    **key,
+                    "outcome": outcome,
+                    "output": output,
+                    "error_type": rest.error_type,
+                    "error_message": _storable(rest.error_message),
+                    "turn": rest.turn,
+                },
+            )
         self.items += len(rest.items)
         return outcome
 
@@ -222,11 +239,17 @@ class SegmentRows:
         """
         if not calls:
             return
-        async with self.pool.connection() as conn, conn.transaction():
+        async with self._transaction() as conn:
             await self._fence(conn)
             await conn.execute(
                 _SQL["not_begun"], {"run_id": self.run_id, "ids": list(calls), "epoch": epoch}
             )
+
+    @asynccontextmanager
+    async def _transaction(self) -> AsyncIterator[Connection]:
+        """Open a transaction whose statements are sent together, up to each answer read."""
+        async with self.pool.connection() as conn, conn.pipeline(), conn.transaction():
+            yield conn
 
     async def _fence(self, conn: Connection) -> bool:
         cursor = await conn.execute(

@@ -11,7 +11,7 @@ WITH run AS (
            executor_id = %(executor_id)s, started_at = COALESCE(s.started_at, now())
       FROM run
      WHERE s.run_id = run.id AND s.seq = %(seq)s AND s.status IN ('queued', 'running')
-    RETURNING s.run_id, s.epoch, s.executions
+    RETURNING s.run_id, s.epoch, s.executions, s.mcp_tools
 )
 UPDATE perdure.runs r
    SET status = 'running', started_at = COALESCE(r.started_at, now()), updated_at = now()
@@ -19,7 +19,7 @@ UPDATE perdure.runs r
  WHERE r.id = began.run_id
 RETURNING r.tenant_id, r.agent, r.input::text AS input, r.context::text AS context, r.max_turns,
           r.cancel_requested_at IS NOT NULL AS cancel_requested, began.epoch,
-          began.executions
+          began.executions, began.mcp_tools::text AS mcp_tools
 
 -- name: load
 WITH base AS (

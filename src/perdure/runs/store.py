@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -15,16 +15,15 @@ from psycopg.pq import TransactionStatus
 from perdure import jsonsafe
 from perdure.db import Connection, load_sql, uuid7
 from perdure.errors import InvalidRequestError, InvalidStateError, NotFoundError
-from perdure.notify import SEGMENTS
+from perdure.notify import DUE
 from perdure.paging import Page, PageRequest, in_order, page_of
-from perdure.runs.enqueue import enqueue
+from perdure.runs.enqueue import ENQUEUE_QUEUED
 from perdure.runs.views import run_object
 
 _SQL = load_sql("perdure.runs", "store.sql")
-_START = _SQL["start_run"]
+_START = f"{_SQL['start_run']}\n{ENQUEUE_QUEUED}"
 _GET = f"{_SQL['select_runs']}\n{_SQL['one_run']}"
 _LIST = f"{_SQL['select_runs']}\n{_SQL['page_of_runs']}"
-_STATUS = _SQL["run_status"]
 _DELETE = _SQL["delete_run"]
 
 MAX_DELAY_SECONDS = 366 * 24 * 3600
@@ -87,33 +86,30 @@ async def joining(conn: AsyncConnection[Any]) -> AsyncIterator[None]:
 
 
 async def start_run(conn: AsyncConnection[Any], run: NewRun) -> UUID:
-    """Insert a run with its first segment and enqueue it; return its id.
+    """Insert a run with its first segment and enqueue it, all in one statement; return its id.
 
-    Joins the transaction ``conn`` is in (see ``joining``), whatever its rows look like. A delayed
-    run is not enqueued: a worker does when it is due.
+    It is part of the transaction ``conn`` is in, if any. A delayed run is not enqueued: a worker
+    does when it is due.
     """
     run_id = uuid7()
-    async with joining(conn):
-        await conn.execute(
-            _START,
-            {
-                "id": run_id,
-                "tenant_id": run.tenant_id,
-                "agent": run.agent,
-                "input": jsonsafe.dumps(run.input),
-                "context": None if run.context is None else jsonsafe.dumps(run.context),
-                "user_id": run.user_id,
-                "metadata": jsonsafe.dumps(run.metadata),
-                "max_turns": run.max_turns,
-                "priority": run.priority,
-                "delay_seconds": run.delay_seconds or None,
-            },
-        )
-        if run.delay_seconds:
-            # Who enqueues what is due sleeps until the next it knows of.
-            await conn.execute("SELECT pg_notify(%s, '')", (SEGMENTS,))
-        else:
-            await enqueue(conn, run_id, 1, priority=run.priority)
+    await conn.execute(
+        _START,
+        {
+            "id": run_id,
+            "tenant_id": run.tenant_id,
+            "agent": run.agent,
+            "input": jsonsafe.dumps(run.input),
+            "context": None if run.context is None else jsonsafe.dumps(run.context),
+            "user_id": run.user_id,
+            "metadata": jsonsafe.dumps(run.metadata),
+            "max_turns": run.max_turns,
+            "priority": run.priority,
+            "delay_seconds": run.delay_seconds or None,
+        },
+    )
+    if run.delay_seconds:
+        # Who enqueues what is due sleeps until the next it knows of, a few seconds at most.
+        await conn.execute("SELECT pg_notify(%s, '')", (DUE,))
     return run_id
 
 
@@ -123,25 +119,28 @@ async def get_run(conn: Connection, *, tenant_id: UUID, run_id: UUID) -> dict[st
     Raises:
         NotFoundError: the tenant has no such run.
     """
-    cursor = await conn.execute(_GET, {"tenant_id": tenant_id, "id": run_id})
-    row = await cursor.fetchone()
-    if row is None:
-        raise NotFoundError("run", run_id)
-    return run_object(jsonsafe.loads(row["run"]))
+    run = await _read(conn, tenant_id, run_id, but=())
+    assert run is not None  # noqa: S101 - no status is left out
+    return run
 
 
-async def run_status(conn: Connection, *, tenant_id: UUID, run_id: UUID) -> str:
-    """Return a run's status.
+async def run_at_rest(conn: Connection, *, tenant_id: UUID, run_id: UUID) -> dict[str, Any] | None:
+    """Return a run as ``get_run`` does once it rests, interrupted or finished; None before.
 
     Raises:
         NotFoundError: the tenant has no such run.
     """
-    cursor = await conn.execute(_STATUS, {"tenant_id": tenant_id, "id": run_id})
+    return await _read(conn, tenant_id, run_id, but=UNDER_WAY)
+
+
+async def _read(
+    conn: Connection, tenant_id: UUID, run_id: UUID, *, but: Iterable[str]
+) -> dict[str, Any] | None:
+    cursor = await conn.execute(_GET, {"tenant_id": tenant_id, "id": run_id, "but": list(but)})
     row = await cursor.fetchone()
     if row is None:
         raise NotFoundError("run", run_id)
-    status: str = row["status"]
-    return status
+    return None if row["run"] is None else run_object(jsonsafe.loads(row["run"]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +162,7 @@ async def list_runs(
         in_order(_LIST, page.order),
         {
             "tenant_id": tenant_id,
+            "but": [],
             "status": only.status,
             "agent": only.agent,
             "user_id": only.user_id,

@@ -7,17 +7,21 @@ WITH started AS (
         %(id)s, %(tenant_id)s, %(agent)s, %(agent)s, %(input)s::jsonb, %(context)s::jsonb,
         %(user_id)s, %(metadata)s::jsonb, %(max_turns)s, %(priority)s)
     RETURNING id, tenant_id
+), first AS (
+    INSERT INTO perdure.segments (run_id, seq, tenant_id, status, due_at)
+    SELECT id, 1, tenant_id,
+           CASE WHEN %(delay_seconds)s::float8 IS NULL THEN 'queued' ELSE 'scheduled' END,
+           now() + make_interval(secs => %(delay_seconds)s)
+    FROM started
+    RETURNING run_id, seq, status
+), queued AS (
+    SELECT run_id, seq, %(priority)s::int AS priority FROM first WHERE status = 'queued'
 )
-INSERT INTO perdure.segments (run_id, seq, tenant_id, status, due_at)
-SELECT id, 1, tenant_id,
-       CASE WHEN %(delay_seconds)s::float8 IS NULL THEN 'queued' ELSE 'scheduled' END,
-       now() + make_interval(secs => %(delay_seconds)s)
-FROM started
 
--- A run whole: its pending interruptions and the sum of its usage with it. `one_run` or
--- `page_of_runs` follows.
+-- A run whole: its pending interruptions and the sum of its usage with it; NULL where it is in one
+-- of the statuses to leave out. `one_run` or `page_of_runs` follows.
 -- name: select_runs
-SELECT (to_jsonb(r) - 'context' || jsonb_build_object(
+SELECT CASE WHEN r.status <> ALL (%(but)s) THEN (to_jsonb(r) - 'context' || jsonb_build_object(
            'usage', (
                SELECT to_jsonb(u) FROM (
                    SELECT coalesce(sum(m.requests), 0) AS requests,
@@ -33,7 +37,7 @@ SELECT (to_jsonb(r) - 'context' || jsonb_build_object(
                           FROM perdure.decisions d WHERE d.run_id = i.run_id AND d.interruption_id = i.id))
                       ORDER BY i.id), '[]')
                FROM perdure.interruptions i
-               WHERE i.run_id = r.id AND i.status = 'pending')))::text AS run
+               WHERE i.run_id = r.id AND i.status = 'pending')))::text END AS run
 FROM perdure.runs r
 
 -- name: one_run
@@ -50,10 +54,6 @@ WHERE r.tenant_id = %(tenant_id)s
   AND (%(after)s::uuid IS NULL OR r.id /*beyond*/ < %(after)s)
 ORDER BY r.id /*order*/ DESC
 LIMIT %(fetch)s
-
--- name: run_status
-SELECT status FROM perdure.runs
-WHERE tenant_id = %(tenant_id)s AND id = %(id)s AND deleted_at IS NULL
 
 -- name: delete_run
 WITH found AS MATERIALIZED (

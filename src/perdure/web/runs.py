@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 from uuid import UUID
 
 from fastapi import APIRouter, Request
@@ -112,15 +112,16 @@ async def get_run(
     """Read a run, at once or when it rests."""
     api = api_of(request)
 
-    async def rests() -> bool | None:
+    async def rests() -> dict[str, Any] | None:
         async with api.connection() as conn:
-            status = await store.run_status(conn, tenant_id=principal.tenant_id, run_id=run_id)
-        return status not in store.UNDER_WAY or None
+            return await store.run_at_rest(conn, tenant_id=principal.tenant_id, run_id=run_id)
 
+    run = None
     if query.wait:
-        await api.waiters.until(str(run_id), rests, seconds=query.wait)
-    async with api.connection() as conn:
-        run = await store.get_run(conn, tenant_id=principal.tenant_id, run_id=run_id)
+        run = await api.waiters.until(str(run_id), rests, seconds=query.wait)
+    if run is None:
+        async with api.connection() as conn:
+            run = await store.get_run(conn, tenant_id=principal.tenant_id, run_id=run_id)
     return json_response(run)
 
 

@@ -11,20 +11,18 @@ import logging
 import psycopg
 
 from perdure.db import Pool, load_sql
-from perdure.runs.enqueue import enqueue
+from perdure.runs.enqueue import ENQUEUE_QUEUED
 
 _SQL = load_sql("perdure.worker", "due.sql")
+_ENQUEUE_DUE = f"{_SQL['enqueue_due']}\n{ENQUEUE_QUEUED}"
 _LOG = logging.getLogger(__name__)
 LONGEST_SLEEP_SECONDS = 5.0
 
 
 async def enqueue_due(pool: Pool) -> int:
     """Enqueue every segment whose time has come; returns how many."""
-    async with pool.connection() as conn, conn.transaction():
-        due = await (await conn.execute(_SQL["enqueue_due"])).fetchall()
-        for row in due:
-            await enqueue(conn, row["run_id"], row["seq"], priority=row["priority"])
-    return len(due)
+    async with pool.connection() as conn:
+        return (await conn.execute(_ENQUEUE_DUE)).rowcount
 
 
 async def _seconds_to_next(pool: Pool) -> float:

@@ -11,7 +11,6 @@ WITH due AS (
      WHERE s.run_id = due.run_id AND s.seq = due.seq
     RETURNING s.run_id, s.seq, due.priority
 )
-SELECT run_id, seq, priority FROM queued
 
 -- name: next_due
 SELECT extract(epoch FROM min(due_at) - now())::float8 AS seconds

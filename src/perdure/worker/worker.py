@@ -19,7 +19,7 @@ from dbos import DBOS, DBOSConfig, WorkflowSerializationFormat
 from perdure.db import Pool
 from perdure.errors import ConfigurationError
 from perdure.ledger.writer import LedgerWriter
-from perdure.notify import CANCEL, SEGMENTS, Listener
+from perdure.notify import CANCEL, DUE, SEGMENTS, Listener
 from perdure.runs.enqueue import APPLICATION_VERSION, QUEUE, WORKFLOW
 from perdure.runs.registry import Registry
 from perdure.runs.workflow import SegmentRunner
@@ -72,9 +72,8 @@ class Worker:
             self._runner = SegmentRunner(self._registry, self._pool, writer, self.executor_id)
             stack.push_async_callback(self._hand_over)
             await self._launch(stack)
-            await stack.enter_async_context(
-                Listener(self._url, {SEGMENTS: self._on_segments, CANCEL: self._on_cancel})
-            )
+            heard = {SEGMENTS: self._on_segments, DUE: self._on_due, CANCEL: self._on_cancel}
+            await stack.enter_async_context(Listener(self._url, heard))
             for loop in (
                 keep_recovering(self._pool, self.executor_id),
                 keep_enqueuing(self._pool, self._due),
@@ -104,9 +103,15 @@ class Worker:
             "max_executor_threads": 8,
             "run_migrations": False,
             "sys_db_pool_size": 8,
-            # A dead connection is found by the statement that meets it, which DBOS tries again;
-            # asking before each one costs a round trip and a half of a claim.
-            "db_engine_kwargs": {"pool_pre_ping": False},
+            # How often a thread looks whether DBOS's own events are to be told of; there are none.
+            "notification_coalesce_sec": 5.0,
+            "db_engine_kwargs": {
+                # A dead connection is found by the statement that meets it, which DBOS tries
+                # again; asking before each one costs a round trip and a half of a claim.
+                "pool_pre_ping": False,
+                # The same connection again, which knows the statement: its plan is kept there.
+                "pool_use_lifo": True,
+            },
             "log_level": "WARNING",
         }
         dbos = DBOS(config=config)
@@ -153,9 +158,11 @@ class Worker:
                 asyncio.get_running_loop().call_later(0.02, self._queue.wake)
 
     def _on_segments(self, _: str) -> None:
-        self._due.set()
         if self._queue is not None:
             self._queue.wake()
+
+    def _on_due(self, _: str) -> None:
+        self._due.set()
 
     def _on_cancel(self, payload: str) -> None:
         if self._runner is None:

@@ -130,8 +130,7 @@ class Story:
 
     async def _rest(self, conn: Connection, run_id: UUID) -> dict[str, Any]:
         async def rested() -> dict[str, Any] | None:
-            run = await store.get_run(conn, tenant_id=DEFAULT_TENANT, run_id=run_id)
-            return None if run["status"] in store.UNDER_WAY else run
+            return await store.run_at_rest(conn, tenant_id=DEFAULT_TENANT, run_id=run_id)
 
         run = await self._waiters.until(str(run_id), rested, seconds=_REST_SECONDS)
         if run is None:
