@@ -111,6 +111,8 @@ def test_with_a_key_or_an_address_the_real_model_is_asked(
 ) -> None:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    # It gives the SDK a key of no meaning, for the whole process: taken back after this test.
+    monkeypatch.setattr("agents.models._openai_shared._default_openai_key", None)
     assert isinstance(offline.unless_key("refunds"), OfflineProvider)
     monkeypatch.setenv(name, "something")
     assert offline.unless_key("refunds") is None

@@ -104,7 +104,8 @@ class Worker:
             "run_migrations": False,
             "sys_db_pool_size": 8,
             # How often a thread looks whether DBOS's own events are to be told of; there are none.
-            "notification_coalesce_sec": 5.0,
+            # DBOS waits for that thread when it ends.
+            "notification_coalesce_sec": 0.1,
             "db_engine_kwargs": {
                 # A dead connection is found by the statement that meets it, which DBOS tries
                 # again; asking before each one costs a round trip and a half of a claim.
