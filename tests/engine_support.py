@@ -34,12 +34,14 @@ Rule = Callable[[list[Any]], Any]
 class RuleModel(Model):
     """Answers by a rule on the input items, so that the order of calls does not matter.
 
-    ``inputs`` are the inputs it was asked with. Each reply costs 10 tokens in and 5 out.
+    ``inputs`` are the inputs it was asked with, ``offered`` the names of the tools of each request
+    that was streamed. Each reply costs 10 tokens in and 5 out.
     """
 
     def __init__(self, rule: Rule) -> None:
         self._rule = rule
         self.inputs: list[list[Any]] = []
+        self.offered: list[list[str]] = []
 
     @property
     def asked(self) -> int:
@@ -65,6 +67,8 @@ class RuleModel(Model):
     async def stream_response(
         self, system_instructions: Any, input: Any, *args: Any, **rest: Any
     ) -> AsyncIterator[Any]:
+        _, tools, *_ = args
+        self.offered.append(sorted(tool.name for tool in tools))
         output = await self._reply(input)
         yield completed_event(output)
 

@@ -21,7 +21,6 @@ from perdure.engine import Engine
 from tests.engine_support import (
     SECONDS,
     Gate,
-    RuleModel,
     approve,
     call,
     other_worker,
@@ -67,22 +66,6 @@ async def words(tmp_path: Path) -> AsyncIterator[MCPServer]:
         yield server
 
 
-class _Listing(RuleModel):
-    """A model that notes which tools it is offered."""
-
-    def __init__(self, like: RuleModel) -> None:
-        super().__init__(like._rule)
-        self.offered: list[list[str]] = []
-
-    async def stream_response(
-        self, system_instructions: Any, input: Any, *args: Any, **rest: Any
-    ) -> AsyncIterator[Any]:
-        _, tools, *_ = args
-        self.offered.append(sorted(tool.name for tool in tools))
-        async for event in super().stream_response(system_instructions, input):
-            yield event
-
-
 @pytest.mark.parametrize("gone", [False, True])
 async def test_a_segment_begun_again_sees_the_tools_it_saw(
     database_url: str, words: MCPServer, tmp_path: Path, gone: bool
@@ -96,7 +79,7 @@ async def test_a_segment_begun_again_sees_the_tools_it_saw(
             await gate.stop()
         return "went on"
 
-    model = _Listing(turns([call("upper", "c1", text="more")], [call("pause", "c2")], "done"))
+    model = turns([call("upper", "c1", text="more")], [call("pause", "c2")], "done")
     agent: Agent[Any] = Agent(name="w", model=model, tools=[pause], mcp_servers=[words])
     async with running(database_url, agent) as engine:
         run = await engine.start("w", "hi")
@@ -122,7 +105,7 @@ async def test_the_next_segment_lists_anew(database_url: str, words: MCPServer) 
     async def pay() -> str:
         return "paid"
 
-    model = _Listing(turns([call("upper", "c1", text="more")], [call("pay", "c2")], "done"))
+    model = turns([call("upper", "c1", text="more")], [call("pay", "c2")], "done")
     agent: Agent[Any] = Agent(name="w", model=model, tools=[pay], mcp_servers=[words])
     async with running(database_url, agent) as engine:
         run = await approve(engine, await rested(engine, "w"))

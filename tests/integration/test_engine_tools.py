@@ -382,6 +382,22 @@ async def test_the_tools_of_an_mcp_server(database_url: str, tmp_path: Path) -> 
     assert calls["c3"]["status"] == "succeeded"
 
 
+async def test_a_tool_that_is_switched_off_is_offered_no_more(database_url: str) -> None:
+    ran: list[str] = []
+
+    @function_tool(is_enabled=lambda *_: not ran)
+    async def once() -> str:
+        ran.append("once")
+        return "did"
+
+    model = turns([call("once", "c1")], "done")
+    agent = Agent(name="a", model=model, tools=[once])
+    async with running(database_url, agent) as engine:
+        run = await rested(engine, "a")
+    assert (run.status, run.error) == ("completed", None)
+    assert model.offered == [["once"], []]
+
+
 async def test_tool_guardrails(database_url: str) -> None:
     sent: list[str] = []
 

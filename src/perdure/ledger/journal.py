@@ -80,6 +80,8 @@ class Journal:
 
     base_seq: int = 0
     calls: dict[tuple[str, str], RecordedCall] = field(default_factory=dict)
+    tools: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    """Names of the function tools that earlier executions called, by agent."""
     _replies: dict[tuple[str, str], deque[RecordedReply]] = field(
         default_factory=lambda: defaultdict(deque)
     )
@@ -99,6 +101,8 @@ class Journal:
         for row in calls:
             call = RecordedCall(**{**row, "id": UUID(row["id"]), "effect": Effect(row["effect"])})
             journal.calls[call.scope, call.call_id] = call
+            if call.kind in ("function", "mcp", "agent"):
+                journal.tools[call.agent].add(call.tool)
         return journal
 
     def take_reply(self, scope: str, agent: str, input_hash: str) -> RecordedReply | None:
@@ -161,6 +165,7 @@ class Journal:
         """Start anew after a checkpoint: what came before it is in the state."""
         self.base_seq = base_seq
         self._replies.clear()
+        self.tools.clear()
         self.calls = {
             key: call
             for key, call in self.calls.items()

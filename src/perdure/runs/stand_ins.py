@@ -18,21 +18,13 @@ from perdure.runs.effects import Call, Outcome, perform
 from perdure.runs.execution import Execution
 
 
-def missing_tools(execution: Execution, agent: str, tools: list[Tool]) -> set[str]:
-    """Return the names of function tools in the record that ``tools`` of ``agent`` lacks."""
-    names = {getattr(tool, "name", None) for tool in tools}
-    return {
-        call.tool
-        for call in execution.journal.calls.values()
-        if call.agent == agent and call.kind in ("function", "mcp", "agent")
-    } - names
-
-
 def stand_ins(execution: Execution, agent: str, tools: list[Tool]) -> list[Tool]:
-    """Return a stand-in for each tool of ``agent`` that is recorded and missing."""
-    if not execution.journal.calls:
+    """Return a stand-in for each function tool in the record that ``tools`` of ``agent`` lacks."""
+    recorded = execution.journal.tools.get(agent)
+    if not recorded:
         return []
-    return [_stand_in(execution, name) for name in sorted(missing_tools(execution, agent, tools))]
+    missing = recorded - {getattr(tool, "name", "") for tool in tools}
+    return [_stand_in(execution, name) for name in sorted(missing)]
 
 
 def _stand_in(execution: Execution, name: str) -> FunctionTool:
