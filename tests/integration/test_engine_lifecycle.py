@@ -199,7 +199,7 @@ async def test_a_delayed_run_starts_when_it_is_due(database_url: str) -> None:
         await query(
             engine,
             "WITH moved AS (UPDATE perdure.segments SET due_at = now() WHERE status = 'scheduled'"
-            " RETURNING run_id) SELECT pg_notify('perdure_segments', '') FROM moved",
+            " RETURNING run_id) SELECT pg_notify('perdure_due', '') FROM moved",
         )
         assert (await later.wait(SECONDS)).output == "you said later"
     assert model.asked == 2
@@ -210,10 +210,10 @@ async def test_a_delayed_start_wakes_who_watches_the_clock(database_url: str) ->
         running(database_url, Agent(name="a", model=_echo())) as engine,
         await AsyncConnection.connect(database_url, autocommit=True) as conn,
     ):
-        await conn.execute("LISTEN perdure_segments")
+        await conn.execute("LISTEN perdure_due")
         await engine.start("a", "later", delay_seconds=3600)
         heard = [one async for one in conn.notifies(timeout=SECONDS, stop_after=1)]
-    assert [one.channel for one in heard] == ["perdure_segments"]
+    assert [one.channel for one in heard] == ["perdure_due"]
 
 
 async def test_a_delayed_run_can_be_cancelled(database_url: str) -> None:
