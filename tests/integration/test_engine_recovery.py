@@ -741,13 +741,13 @@ async def test_a_takeover_begins_at_the_latest_state(database_url: str) -> None:
     @function_tool
     async def step(n: int) -> str:
         ran.append(n)
-        if n == 70 and tool_call().attempt == 1:
+        if n == 60 and tool_call().attempt == 1:
             await gate.stop()
         return f"did {n}"
 
     def rule(items: list[Any]) -> Any:
         n = replies_in(items)
-        return [assistant_message("done") if n == 75 else call("step", f"c{n}", n=n)]
+        return [assistant_message("done") if n == 65 else call("step", f"c{n}", n=n)]
 
     back_model = RuleModel(rule)
     back = Agent(name="back", model=back_model, tools=[step])
@@ -759,16 +759,16 @@ async def test_a_takeover_begins_at_the_latest_state(database_url: str) -> None:
         asked = back_model.asked
         assert await take_over(engine, database_url, run) == "completed"
         assert (front_model.asked, back_model.asked) == (1, asked + 5)
-        assert [len(given) for given in back_model.inputs] == [3 + 2 * n for n in range(75)]
+        assert [len(given) for given in back_model.inputs] == [3 + 2 * n for n in range(65)]
         await _first_is_fenced(engine, gate)
         states = await records(engine, run, "checkpoints")
         items = await items_of(engine, run)
     assert [state["kind"] for state in states] == ["handoff", "periodic", "final"]
-    assert sorted(ran) == sorted([*range(1, 75), 70])
+    assert sorted(ran) == sorted([*range(1, 65), 60])
     assert [item["item"].get("call_id") for item in items[3:-1]] == [
-        f"c{n}" for n in range(1, 75) for _ in range(2)
+        f"c{n}" for n in range(1, 65) for _ in range(2)
     ]
-    assert run.data["usage"]["requests"] == 76
+    assert run.data["usage"]["requests"] == 66
 
 
 @pytest.mark.parametrize("typed", [True, False])

@@ -13,7 +13,7 @@ from perdure import jsonsafe
 from perdure.runs.execution import scope_text
 from perdure.runs.sdk import current_agent_name, current_turn, pending_approvals, sdk_version
 
-_LONGEST_REPLAY_MS = 200.0
+_LONGEST_REPLAY_MS = 140.0
 _REPLAYED_TURN_MS = 2.0
 _EACH_TURN_BEFORE_MS = 0.06
 _FEWEST_TURNS_BETWEEN = 8
@@ -22,11 +22,11 @@ _FEWEST_TURNS_BETWEEN = 8
 def worth_writing(turns_since: int, turns: int) -> bool:
     """Whether a state is due after ``turns`` turns, the latest one ``turns_since`` turns ago.
 
-    It is, when replaying the turns since would take the SDK a fifth of a second: about 2 ms for
+    It is, when replaying the turns since would take the SDK a seventh of a second: about 2 ms for
     each, and 0.06 ms more for each turn before it. So none is written in most runs before their
-    end, and one every 30 turns around the 80th. A state costs as much as two or three turns where
-    it stands; where the limit would ask for one more often than every 8 turns (from the 400th
-    on), replays are let grow instead.
+    end, and one every 20 turns around the 100th. A state costs as much as two or three turns
+    where it stands; where the limit would ask for one more often than every 8 turns (from the
+    260th on), replays are let grow instead.
     """
     if turns_since < _FEWEST_TURNS_BETWEEN:
         return False
