@@ -32,14 +32,19 @@ SELECT pid FROM pg_stat_activity
 
 
 class _Seen(RunHooks[None]):
-    """Notes when the SDK is about to run a tool."""
+    """Notes when the SDK is about to run a tool, or to ask the model of agent ``back``."""
 
     def __init__(self) -> None:
-        self.tool = Gate()
+        self.tool, self.back = Gate(), Gate()
         self.tool.open()
+        self.back.open()
 
     async def on_tool_start(self, *_: object) -> None:
         await self.tool.stop()
+
+    async def on_llm_start(self, context: object, agent: Agent[None], *_: object) -> None:
+        if agent.name == "back":
+            await self.back.stop()
 
 
 async def test_no_effect_begins_before_its_reply_has_committed(database_url: str) -> None:
@@ -86,11 +91,15 @@ async def test_nothing_is_asked_before_a_state_has_committed(database_url: str, 
     front_model, back_model = turns([call("transfer_to_back", "h1")]), turns("done")
     back = Agent(name="back", model=back_model)
     front = Agent(name="front", model=front_model, handoffs=[back])
-    async with running(database_url, front) as engine:
+    hooks = _Seen()
+    async with running(database_url, front, hooks=hooks) as engine:
         async with await AsyncConnection.connect(database_url) as conn:
             await conn.execute("LOCK TABLE perdure.run_states IN SHARE MODE")
             run = await engine.start("front", "hi")
             [waiting] = await eventually(lambda: query(engine, _STATE_WAITS))
+            # The SDK has gone on from the state, as far as the next request.
+            await hooks.back.reached()
+            assert await query(engine, _STATE_WAITS) == [waiting]
             assert (front_model.asked, back_model.asked) == (1, 0)
             if lost:
                 await query(engine, "SELECT pg_terminate_backend(%s)", waiting["pid"])
