@@ -96,7 +96,6 @@ CREATE TABLE perdure.segments (
     epoch        int         NOT NULL DEFAULT 0 CHECK (epoch >= 0),
     executor_id  text,
     executions   int         NOT NULL DEFAULT 0 CHECK (executions >= 0),
-    mcp_tools    jsonb       NOT NULL DEFAULT '{}',
     due_at       timestamptz,
     created_at   timestamptz NOT NULL DEFAULT now(),
     started_at   timestamptz,
@@ -111,7 +110,6 @@ CREATE INDEX segments_due ON perdure.segments (due_at) WHERE status = 'scheduled
 COMMENT ON TABLE perdure.segments IS 'The part of a run between two resting points: one DBOS workflow, id <run_id>:<seq>.';
 COMMENT ON COLUMN perdure.segments.epoch IS 'Raised by every execution. Each ledger write locks this row and checks it: the fence against a worker that was taken over.';
 COMMENT ON COLUMN perdure.segments.executions IS 'How often the segment was begun: more than once after crashes.';
-COMMENT ON COLUMN perdure.segments.mcp_tools IS 'What MCP servers offered, by agent and server: listed once, for every execution of the segment.';
 
 CREATE TABLE perdure.run_states (
     id             uuid        NOT NULL,
