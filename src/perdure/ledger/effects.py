@@ -18,9 +18,21 @@ from psycopg import AsyncConnection
 from perdure.errors import ConfigurationError
 
 _MARK = "__perdure_effect__"
+_PROBE = "__perdure_probe__"
 _T = TypeVar("_T")
 
 EffectName = Literal["read", "idempotent", "transactional", "at_most_once"]
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What a probe returns when the effect happened; ``result`` is what the tool would return."""
+
+    result: Any = None
+
+
+Look = Callable[[str], Any]
+"""A probe: an idempotency key in; ``Done``, True, False, None or an awaitable of one out."""
 
 
 class Effect(StrEnum):
@@ -37,6 +49,11 @@ class Effect(StrEnum):
         """Whether a call whose outcome is unknown may simply run again."""
         return self is not Effect.AT_MOST_ONCE
 
+    @property
+    def may_be_in_doubt(self) -> bool:
+        """Whether a call may come to an end after which nobody knows if it happened."""
+        return self in (Effect.AT_MOST_ONCE, Effect.IDEMPOTENT)
+
 
 def parse_effect(kind: str) -> Effect:
     """Return the effect class named ``kind``.
@@ -50,20 +67,38 @@ def parse_effect(kind: str) -> Effect:
     return Effect(kind)
 
 
-def effect(kind: EffectName) -> Callable[[_T], _T]:
+def effect(kind: EffectName, *, probe: Look | None = None) -> Callable[[_T], _T]:
     """Mark a tool (or the function beneath ``function_tool``) with its effect class.
 
     ``read`` repeats freely, ``idempotent`` repeats with the same ``idempotency_key``,
     ``transactional`` commits its effect and its record in one transaction on
     ``tool_call().connection``, ``at_most_once`` is never repeated silently.
 
+    ``probe``, ``async`` or plain, is asked before a person is, wherever nobody knows whether a
+    call happened. It gets the call's idempotency key and returns ``Done(result)`` (it happened),
+    True (it happened, the result is not known), False (it did not and will not any more) or None
+    (it does not know). ``tool_call()`` works inside it.
+
     Raises:
-        ConfigurationError: when ``kind`` is none of them.
+        ConfigurationError: when ``kind`` is none of them, or a ``probe`` is given that cannot be
+            called or to a class that is never in doubt.
     """
     parsed = parse_effect(kind)
+    if probe is not None:
+        if not parsed.may_be_in_doubt:
+            raise ConfigurationError(
+                f"effect({kind!r}) takes no probe, as such a call is never in doubt: "
+                "at_most_once and idempotent take one."
+            )
+        if not callable(probe):
+            raise ConfigurationError(
+                f"effect({kind!r}, probe=…) has to be a function that takes an idempotency key, "
+                f"not {probe!r}."
+            )
 
     def mark(tool: _T) -> _T:
         setattr(tool, _MARK, parsed)
+        setattr(tool, _PROBE, probe)
         return tool
 
     return mark
@@ -73,6 +108,15 @@ def effect_of(tool: Any, default: Effect) -> Effect:
     """Return the class ``tool`` was marked with, on itself or on its function."""
     marked = getattr(tool, _MARK, None) or getattr(getattr(tool, "__wrapped__", None), _MARK, None)
     return marked if isinstance(marked, Effect) else default
+
+
+def probe_of(tool: Any) -> Look | None:
+    """Return the probe ``tool`` was marked with, on itself or on its function, or None."""
+    for marked in (tool, getattr(tool, "__wrapped__", None)):
+        if isinstance(getattr(marked, _MARK, None), Effect):
+            look: Look | None = getattr(marked, _PROBE, None)
+            return look
+    return None
 
 
 def idempotency_key(run_id: UUID, scope: str, call_id: str) -> str:

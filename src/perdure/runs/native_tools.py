@@ -115,27 +115,10 @@ def _shell_tool(tool: ShellTool, executor: ShellExecutor) -> ShellTool:
     async def execute(request: Any) -> Any:
         arguments = dataclasses.asdict(request.data.action)
         call = Call(request.data.call_id, tool.name, "shell", effect_of(tool, _UNMARKED), arguments)
-        return await _native(call, lambda: executor(request), _encode_shell, _decode_shell)
+        return await _native(call, lambda: executor(request), encode_shell, decode_shell)
 
     outer.executor = execute
     return outer
-
-
-def _encode_shell(value: Any) -> dict[str, Any]:
-    if isinstance(value, ShellResult):
-        return {"type": "json", "value": dataclasses.asdict(value)}
-    return encode_output(value)
-
-
-def _decode_shell(stored: dict[str, Any]) -> Any:
-    if stored.get("type") != "json":
-        return decode_output(stored)
-    value = dict(stored["value"])
-    value["output"] = [
-        ShellCommandOutput(**{**entry, "outcome": ShellCallOutcome(**entry["outcome"])})
-        for entry in value["output"]
-    ]
-    return ShellResult(**value)
 
 
 def _local_shell_tool(tool: LocalShellTool) -> LocalShellTool:
@@ -193,7 +176,7 @@ class _Editor:
         tool = self._tool
         call = Call(call_id, tool.name, "apply_patch", effect_of(tool, _UNMARKED), dict(arguments))
         edit = getattr(tool.editor, method)
-        return await _native(call, lambda: edit(operation), _encode_patch, _decode_patch)
+        return await _native(call, lambda: edit(operation), encode_patch, decode_patch)
 
 
 def _patch_call_id(execution: Execution, arguments: dict[str, str]) -> str:
@@ -207,16 +190,3 @@ def _patch_call_id(execution: Execution, arguments: dict[str, str]) -> str:
                 return call_id
     # A patch that came as a function or custom call may hold several operations.
     return f"{arguments['type']}:{arguments['path']}:{len(execution.started)}"
-
-
-def _encode_patch(value: Any) -> dict[str, Any]:
-    if isinstance(value, ApplyPatchResult):
-        return {"type": "json", "value": {"status": value.status, "output": value.output}}
-    return {"type": "json", "value": None} if value is None else encode_output(value)
-
-
-def _decode_patch(stored: dict[str, Any]) -> Any:
-    if stored.get("type") == "json":
-        value = stored["value"]
-        return None if value is None else ApplyPatchResult(**value)
-    return decode_output(stored)
