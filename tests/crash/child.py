@@ -18,7 +18,8 @@ COUNTED = {
     statement: name
     for package, file in (
         ("perdure.runs", "segment.sql"),
-        ("perdure.runs", "effects.sql"),
+        ("perdure.runs", "transactions.sql"),
+        ("perdure.runs", "doubts.sql"),
         ("perdure.ledger", "writer.sql"),
     )
     for name, statement in load_sql(package, file).items()

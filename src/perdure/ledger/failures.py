@@ -55,7 +55,6 @@ _UNKNOWN = {
     "botocore": "ReadTimeoutError ConnectionClosedError",
 }
 _LOOK_DEEPER = {
-    "builtins": "ConnectionError",
     "urllib3": "MaxRetryError",
     "requests": "ConnectionError",
     "openai": "APIConnectionError",

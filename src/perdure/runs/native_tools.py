@@ -5,7 +5,6 @@ Hosted tools run at the provider and are left as they are.
 
 from __future__ import annotations
 
-import asyncio
 import copy
 import dataclasses
 import inspect
@@ -17,21 +16,21 @@ from agents import (
     ComputerTool,
     CustomTool,
     LocalShellTool,
-    ShellCallOutcome,
-    ShellCommandOutput,
     ShellExecutor,
-    ShellResult,
     ShellTool,
 )
-from agents.editor import ApplyPatchOperation, ApplyPatchResult
+from agents.editor import ApplyPatchOperation
 from agents.tool import Tool
 from agents.tool_context import ToolContext
 
 from perdure.errors import ConfigurationError
 from perdure.ledger.effects import Effect, effect_of
+from perdure.ledger.native_outputs import decode_patch, decode_shell, encode_patch, encode_shell
 from perdure.ledger.outputs import decode_output, encode_output
-from perdure.runs.effects import Call, Outcome, cancelled_itself, perform, raised
+from perdure.runs.effects import perform
 from perdure.runs.execution import Execution, current_execution, current_scope, scope_text
+from perdure.runs.outcomes import Call, Outcome, ended_with
+from perdure.runs.probing import probe_for
 
 
 def wrap_native_tool(tool: Tool, agent: str) -> Tool:
@@ -78,10 +77,8 @@ async def _native(
         try:
             value = await _maybe_await(invoke())
             return Outcome(value=value, stored=encode(value))
-        except Exception as error:  # noqa: BLE001 - recorded, then raised again
-            return raised(error)
-        except asyncio.CancelledError as error:
-            return cancelled_itself(error)
+        except BaseException as error:  # noqa: BLE001 - recorded, then raised again
+            return ended_with(error)
 
     if call.effect is Effect.NESTED:
         call = dataclasses.replace(call, effect=execution.default_effect)
@@ -101,7 +98,12 @@ def _custom_tool(tool: CustomTool) -> CustomTool:
 
     async def on_invoke_tool(ctx: ToolContext[Any], text: str) -> Any:
         call = Call(
-            ctx.tool_call_id, tool.name, "custom", effect_of(tool, _UNMARKED), arguments_raw=text
+            ctx.tool_call_id,
+            tool.name,
+            "custom",
+            effect_of(tool, _UNMARKED),
+            arguments_raw=text,
+            probe=probe_for(tool, "custom"),
         )
         return await _native(call, lambda: invoke(ctx, text), encode_output, decode_output)
 
@@ -114,7 +116,14 @@ def _shell_tool(tool: ShellTool, executor: ShellExecutor) -> ShellTool:
 
     async def execute(request: Any) -> Any:
         arguments = dataclasses.asdict(request.data.action)
-        call = Call(request.data.call_id, tool.name, "shell", effect_of(tool, _UNMARKED), arguments)
+        call = Call(
+            request.data.call_id,
+            tool.name,
+            "shell",
+            effect_of(tool, _UNMARKED),
+            arguments,
+            probe=probe_for(tool, "shell"),
+        )
         return await _native(call, lambda: executor(request), encode_shell, decode_shell)
 
     outer.executor = execute
@@ -132,6 +141,7 @@ def _local_shell_tool(tool: LocalShellTool) -> LocalShellTool:
             "local_shell",
             effect_of(tool, _UNMARKED),
             request.data.action.model_dump(mode="json", exclude_unset=True),
+            probe=probe_for(tool, "local_shell"),
         )
         return await _native(call, lambda: executor(request), encode_output, decode_output)
 
@@ -174,7 +184,14 @@ class _Editor:
         execution = current_execution.get()
         call_id = "" if execution is None else _patch_call_id(execution, arguments)
         tool = self._tool
-        call = Call(call_id, tool.name, "apply_patch", effect_of(tool, _UNMARKED), dict(arguments))
+        call = Call(
+            call_id,
+            tool.name,
+            "apply_patch",
+            effect_of(tool, _UNMARKED),
+            dict(arguments),
+            probe=probe_for(tool, "apply_patch"),
+        )
         edit = getattr(tool.editor, method)
         return await _native(call, lambda: edit(operation), encode_patch, decode_patch)
 
