@@ -62,8 +62,8 @@ async def serve(
 ) -> None:
     """Serve ``engine`` on a bound socket until SIGTERM or SIGINT; ``on_ready`` is called once.
 
-    Answers and effects under way then have ``stop_seconds``. A worker that was taken for dead and taken over
-    ends it too, or with ``replace_lost`` is replaced by a new one.
+    Answers and effects under way then have ``stop_seconds``. A worker that was taken for dead ends
+    it too, or with ``replace_lost`` is replaced by a new one.
 
     Raises:
         ConfigurationError, MigrationError, UnavailableError: the engine cannot run, and nothing
