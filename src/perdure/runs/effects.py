@@ -52,8 +52,9 @@ async def perform(
     execution.started.add((scope, call.call_id))
 
     scope_token = current_scope.set((*current_scope.get(), call.call_id))
+    under_way = nullcontext() if nested else execution.effect_under_way(call.tool, call.call_id)
     try:
-        with nullcontext() if nested else execution.effect_under_way():
+        with under_way:
             if recorded is not None and call.effect.may_be_in_doubt:
                 return await run_until_known(execution, call, recorded, run, decode)
             if recorded is not None and call.effect is Effect.TRANSACTIONAL:
