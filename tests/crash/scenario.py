@@ -56,7 +56,7 @@ def read_log(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
-def _call(name: str, call_id: str, **arguments: Any) -> ResponseFunctionToolCall:
+def function_call(name: str, call_id: str, **arguments: Any) -> ResponseFunctionToolCall:
     return ResponseFunctionToolCall(
         type="function_call",
         id=f"fc_{call_id}",
@@ -67,7 +67,7 @@ def _call(name: str, call_id: str, **arguments: Any) -> ResponseFunctionToolCall
     )
 
 
-def _message(text: str) -> ResponseOutputMessage:
+def message(text: str) -> ResponseOutputMessage:
     content = ResponseOutputText(type="output_text", text=text, annotations=[])
     return ResponseOutputMessage(
         type="message",
@@ -129,7 +129,7 @@ class RuleModel(Model):
         )
 
 
-def _begin(name: str) -> None:
+def begin(name: str) -> None:
     call = tool_call()
     log("effect", tool=name, call_id=call.call_id, attempt=call.attempt, key=call.idempotency_key)
     at(f"effect {name}")
@@ -139,7 +139,7 @@ def _begin(name: str) -> None:
 @function_tool
 async def look_up(order: str) -> str:
     """Read something."""
-    _begin("look_up")
+    begin("look_up")
     return f"order {order}"
 
 
@@ -147,14 +147,14 @@ async def look_up(order: str) -> str:
 @function_tool
 async def notify(order: str) -> str:
     """Send something with a key."""
-    _begin("notify")
+    begin("notify")
     return f"notified {order}"
 
 
 @function_tool
 async def ship(order: str) -> str:
     """Do something that must not happen twice; unmarked."""
-    _begin("ship")
+    begin("ship")
     return f"shipped {order}"
 
 
@@ -162,7 +162,7 @@ async def ship(order: str) -> str:
 @function_tool
 async def book(order: str) -> str:
     """Write a row in the transaction of the record."""
-    _begin("book")
+    begin("book")
     conn = tool_call().connection
     await conn.execute("INSERT INTO bookings (order_id) VALUES (%s)", (order,))
     at("effect book written")
@@ -173,7 +173,7 @@ async def book(order: str) -> str:
 @function_tool(needs_approval=True)
 async def refund(order: str) -> str:
     """Pay money back, once somebody agreed."""
-    _begin("refund")
+    begin("refund")
     return f"refunded {order}"
 
 
@@ -181,33 +181,33 @@ async def refund(order: str) -> str:
 @function_tool
 async def search(context: RunContextWrapper[Any], term: str) -> str:
     """Serve the nested agent."""
-    _begin("search")
+    begin("search")
     return f"found {term}"
 
 
 def _researcher_rule(outputs: dict[str, str]) -> list[Any]:
     if "s1" not in outputs:
-        return [_call("search", "s1", term="a"), _call("search", "s2", term="b")]
-    return [_message(f"research: {outputs['s1']}, {outputs['s2']}")]
+        return [function_call("search", "s1", term="a"), function_call("search", "s2", term="b")]
+    return [message(f"research: {outputs['s1']}, {outputs['s2']}")]
 
 
 def _triage_rule(outputs: dict[str, str]) -> list[Any]:
     if "t1" not in outputs:
-        return [_call("look_up", "t1", order="7")]
-    return [_call("transfer_to_desk", "t2")]
+        return [function_call("look_up", "t1", order="7")]
+    return [function_call("transfer_to_desk", "t2")]
 
 
 def _desk_rule(outputs: dict[str, str]) -> list[Any]:
     if "d1" not in outputs:
         return [
-            _call("notify", "d1", order="7"),
-            _call("ship", "d2", order="7"),
-            _call("book", "d3", order="7"),
-            _call("research", "d4", input="what"),
+            function_call("notify", "d1", order="7"),
+            function_call("ship", "d2", order="7"),
+            function_call("book", "d3", order="7"),
+            function_call("research", "d4", input="what"),
         ]
     if "r1" not in outputs:
-        return [_call("refund", "r1", order="7"), _call("look_up", "r2", order="7")]
-    return [_message("; ".join(outputs[key] for key in ("d1", "d2", "d3", "d4", "r1")))]
+        return [function_call("refund", "r1", order="7"), function_call("look_up", "r2", order="7")]
+    return [message("; ".join(outputs[key] for key in ("d1", "d2", "d3", "d4", "r1")))]
 
 
 OUTPUT = "notified 7; shipped 7; booked 7; research: found a, found b; refunded 7"
@@ -216,7 +216,9 @@ REQUESTS = 7
 
 
 def make_engine() -> Engine:
-    """Return the engine of the scenario; the graph is new each time."""
+    """Return the engine of the scenarios; the graph is new each time."""
+    from tests.crash.till import make_till
+
     researcher = Agent(
         name="researcher", model=RuleModel("researcher", _researcher_rule), tools=[search]
     )
@@ -236,4 +238,4 @@ def make_engine() -> Engine:
         name="triage", model=RuleModel("triage", _triage_rule), tools=[look_up], handoffs=[desk]
     )
     desk.handoffs = [triage]
-    return Engine(agents=[triage])
+    return Engine(agents=[triage, make_till()])

@@ -40,12 +40,12 @@ class Story:
         """Return the log's lines of one kind."""
         return [line for line in read_log(self.log_path) if line["kind"] == kind]
 
-    async def start(self) -> None:
+    async def start(self, agent: str) -> None:
         """Accept the run; no worker is there yet."""
         async with self.pool.connection() as conn:
             await conn.execute("CREATE TABLE IF NOT EXISTS bookings (order_id text)")
             self.run_id = await store.start_run(
-                conn, NewRun(tenant_id=DEFAULT_TENANT, agent="triage", input="go", max_turns=20)
+                conn, NewRun(tenant_id=DEFAULT_TENANT, agent=agent, input="go", max_turns=20)
             )
 
     async def worker(self, name: str = "", n: int = 0, when: str = "before") -> None:
@@ -134,10 +134,12 @@ class Story:
 
 
 @asynccontextmanager
-async def story(url: str, log: Path, nursery: Nursery) -> AsyncIterator[Story]:
+async def story(
+    url: str, log: Path, nursery: Nursery, *, agent: str = "triage"
+) -> AsyncIterator[Story]:
     """A story on an empty, migrated database."""
     waiters = Waiters()
     async with await open_pool(url, 1, 4) as pool, Listener(url, {RUNS: waiters.notify}):
         told = Story(url, pool, waiters, log, nursery)
-        await told.start()
+        await told.start(agent)
         yield told
