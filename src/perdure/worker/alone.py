@@ -30,7 +30,7 @@ _DRAIN_SECONDS = 1.0
 _LONGEST_LINE = 8192
 _LEVELS = {"DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"}
 
-COMMAND = (sys.executable, "-P", "-m", "perdure.cli.alone_child")
+COMMAND: tuple[str, ...] = (sys.executable, "-P", "-m", "perdure.cli.alone_child")
 
 
 class Alone:
@@ -100,20 +100,18 @@ def ending(code: int, reports: Sequence[dict[str, Any]]) -> Ending:
     told: dict[str, Any] = {}
     for report in reports:
         told.update(report)
-    how = (
-        f"was killed by signal {-code} ({_name(-code)})" if code < 0 else f"ended with code {code}"
-    )
+    how = f"was killed by signal {_signal(-code)}" if code < 0 else f"ended with code {code}"
     began = told.get("began")
     if began is None and "ended" not in told:
         how = str(told.get("failed") or f"its process {how} before it began.")
     return Ending(how, began, told.get("ended"))
 
 
-def _name(number: int) -> str:
+def _signal(number: int) -> str:
     try:
-        return signal.Signals(number).name
+        return f"{number} ({signal.Signals(number).name})"
     except ValueError:
-        return "of no name"
+        return str(number)
 
 
 async def _order(process: Process, orders: dict[str, Any]) -> None:
