@@ -146,17 +146,17 @@ class Quarantine:
                 self._woken.discard(rows.run_id)
 
     async def _alone(self, begun: Begun, rows: SegmentRows) -> Verdict | str:
-        if not begun.alone_deaths:
-            _LOG.warning(
-                "Run %s, segment %d: %d executions in a row ended with their process and recorded "
-                "nothing. It runs alone in a process of its own now.",
-                *(rows.run_id, rows.seq, begun.stalled),
-            )
         if not await self._wait(rows.run_id, self._places.acquire()):
             return Verdict.AGAIN
         try:
             if rows.run_id in self._woken:
                 return Verdict.AGAIN
+            if not begun.alone_deaths:
+                _LOG.warning(
+                    "Run %s, segment %d: %d executions in a row ended with their process and "
+                    "recorded nothing. It runs alone in a process of its own now.",
+                    *(rows.run_id, rows.seq, begun.stalled),
+                )
             ending = await self._process(rows)
         finally:
             self._places.release()

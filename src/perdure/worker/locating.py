@@ -13,16 +13,13 @@ def locate(thing: object) -> str | None:
     Any other module comes before the one that was started as the program: loading that again may
     do more than define things. None: it is in no module's variable.
     """
-    program: str | None = None
+    program = sys.modules["__main__"]
     for name, module in list(sys.modules.items()):
-        variable = _variable(module, thing)
-        if variable is None:
-            continue
-        if name != "__main__":
+        # Under another name too, where multiprocessing is used.
+        if module is not program and (variable := _variable(module, thing)) is not None:
             return f"{name}:{variable}"
-        place = _place_of_program(module)
-        program = f"{place}:{variable}" if place else None
-    return program
+    variable, place = _variable(program, thing), _place_of_program(program)
+    return f"{place}:{variable}" if variable is not None and place is not None else None
 
 
 def _variable(module: ModuleType, thing: object) -> str | None:
