@@ -49,9 +49,11 @@ async def trial(
     The server's data, the outside log and the workers' warnings lie in a new directory below
     ``directory``, which is removed unless ``keep``.
     """
-    async with _scratch(directory, keep=keep, durable=durable, say=say) as (home, url):
-        async with make_side(url, home) as side:
-            return await _Trial(side, plan, home, url, say).carried_out()
+    async with (
+        _scratch(directory, keep=keep, durable=durable, say=say) as (home, url),
+        make_side(url, home) as side,
+    ):
+        return await _Trial(side, plan, home, url, say).carried_out()
 
 
 class _Trial:
