@@ -65,7 +65,7 @@ def test_the_sdk_hands_its_own_invoker_and_ours_the_context_as_it_is() -> None:
     async def works() -> str:
         return "yes"
 
-    for tool in (works, wrap_tool(works, agent="a")):
+    for tool in (works, wrap_tool(works)):
         assert isinstance(tool, FunctionTool)
         context = _context(tool)
         assert _get_function_tool_invoke_context(tool, context) is context
