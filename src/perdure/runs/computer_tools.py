@@ -113,7 +113,8 @@ def _decode(stored: dict[str, Any]) -> str | None:
 def _for_an_execution(create: Any, dispose: Any) -> ComputerProvider[Any]:
     """Return a provider whose computers outlive the states an execution goes on from.
 
-    The SDK disposes of a computer whenever it is left at a state; to the user that is one run.
+    The SDK disposes of a computer, and makes another, wherever a run is left at a state and goes
+    on from it; to its user that is one run. Runs beneath tool calls have computers of their own.
     """
     own = object()
 
@@ -121,17 +122,16 @@ def _for_an_execution(create: Any, dispose: Any) -> ComputerProvider[Any]:
         execution = current_execution.get()
         if execution is None or current_scope.get():
             return await _awaited(create(run_context=run_context))
-        key = own, run_context
-        if key not in execution.computers:
+        if own not in execution.computers:
             made = await _awaited(create(run_context=run_context))
-            execution.computers[key] = made
+            execution.computers[own] = made
             if dispose is not None:
                 execution.at_end.append(lambda: dispose(run_context=run_context, computer=made))
-        return execution.computers[key]
+        return execution.computers[own]
 
     async def dispose_unless_kept(*, run_context: Any, computer: Any) -> None:
         execution = current_execution.get()
-        kept = execution is not None and (own, run_context) in execution.computers
+        kept = execution is not None and execution.computers.get(own) is computer
         if dispose is not None and not kept:
             await _awaited(dispose(run_context=run_context, computer=computer))
 

@@ -87,8 +87,8 @@ class Execution:
     """What MCP servers offered this segment; see mcp_lists.py."""
     mcp_tools: dict[str, list[Tool]] = field(default_factory=dict)
     """The wrapped tools made of that, by agent."""
-    computers: dict[tuple[Any, Any], Any] = field(default_factory=dict)
-    """Computers made for this execution, by the tool's maker and the run context."""
+    computers: dict[object, Any] = field(default_factory=dict)
+    """Computers made for this execution's own run, by what made them; see computer_tools.py."""
     at_end: list[Callable[[], Any]] = field(default_factory=list)
     """What is to be called when the execution ends; may return awaitables."""
     model_errors: list[BaseException] = field(default_factory=list)
