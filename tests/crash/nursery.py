@@ -1,8 +1,8 @@
 """Workers in milliseconds: a process that has imported everything forks one for each line it reads.
 
-In: ``{"url": …, "log": …, "name": …, "n": …, "when": …}``. Out: ``{"pid": …}`` for each, and
-``{"dead": pid}`` or ``{"stopped": pid}`` when one has. It ends itself, and its children, when its
-input does.
+In: ``{"url": …, "log": …, "name": …, "n": …, "when": …, "scene": …}``. Out: ``{"pid": …}`` for
+each, and ``{"dead": pid}`` or ``{"stopped": pid}`` when one has. It ends itself, and its children,
+when its input does.
 """
 
 from __future__ import annotations
@@ -64,12 +64,19 @@ class Nursery:
                 self._stops[message["stopped"]].set()
 
     async def worker(
-        self, url: str, log: Path, name: str = "", n: int = 0, when: str = "before"
+        self,
+        url: str,
+        log: Path,
+        name: str = "",
+        n: int = 0,
+        when: str = "before",
+        scene: str = "scenario",
     ) -> int:
         """Start a worker and return its process id; see child.py for when it dies."""
         assert self._process is not None
         assert self._process.stdin is not None
-        order = {"url": url, "log": str(log), "name": name, "n": n, "when": when}
+        place = {"name": name, "n": n, "when": when}
+        order = {"url": url, "log": str(log), **place, "scene": scene}
         self._process.stdin.write(json.dumps(order).encode() + b"\n")
         await self._process.stdin.drain()
         return await self._born.get()
@@ -115,7 +122,8 @@ def _main() -> None:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGCHLD])
             os.dup2(2, 1)
-            child.main(order["url"], order["log"], order["name"], order["n"], order["when"])
+            place = order["name"], order["n"], order["when"]
+            child.main(order["url"], order["log"], *place, order["scene"])
             os._exit(0)
         children.append(pid)
         _say({"pid": pid})

@@ -9,7 +9,7 @@ from uuid import UUID
 import pytest
 from agents import Agent, HostedMCPTool, ModelSettings, WebSearchTool, function_tool
 from agents.testing import assistant_message
-from agents.tool import Mcp
+from openai.types.responses.tool_param import Mcp
 
 from perdure import effect
 from perdure.access.principals import DEFAULT_TENANT

@@ -276,6 +276,48 @@ async def test_several_doubts_are_asked_about_at_once(database_url: str) -> None
     assert run.data["usage"]["requests"] == 4
 
 
+async def test_a_call_begun_late_in_a_segment_runs_again_in_the_next_one(database_url: str) -> None:
+    """Each segment counts its executions anew; which came first is not told by that alone."""
+    gates = [Gate(), Gate()]
+    ran: list[str] = []
+
+    def stopping(kind: Any, name: str, gate: Gate) -> Any:
+        async def tool() -> str:
+            ran.append(f"{name} {tool_call().attempt}")
+            if tool_call().attempt == 1:
+                await gate.stop()
+            return name
+
+        return effect(kind)(function_tool(tool, name_override=name))
+
+    tools = [
+        stopping("read", "first", gates[0]),
+        stopping("read", "look", gates[1]),
+        stopping("at_most_once", "pay", gates[1]),
+    ]
+    model = turns([call("first", "c1")], [call("look", "c2"), call("pay", "c3")], "done")
+    async with running(database_url, Agent(name="a", model=model, tools=tools)) as engine:
+        run = await engine.start("a", "hi")
+        await gates[0].reached()
+        async with (
+            other_worker(engine, database_url) as second,
+            other_worker(engine, database_url) as third,
+        ):
+            under_way = asyncio.create_task(second.run(UUID(run.id), 1))
+            await gates[1].reached()
+            assert await third.run(UUID(run.id), 1) == "interrupted"
+            for gate in gates:
+                gate.open()
+            assert await under_way == "fenced"
+        [question] = (await run.refresh()).interruptions
+        await engine.decide(question.id, "resolve", outcome="done", result="paid")
+        await run.wait(SECONDS)
+        assert (run.status, run.error) == ("completed", None)
+        calls = await calls_of(engine, run)
+    assert {key: one["attempt"] for key, one in calls.items()} == {"c1": 2, "c2": 2, "c3": 1}
+    assert sorted(ran) == ["first 1", "first 2", "look 1", "look 2", "pay 1"]
+
+
 async def test_a_transaction_of_a_zombie_does_not_commit(database_url: str) -> None:
     gate = Gate()
 
