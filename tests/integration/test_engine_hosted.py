@@ -9,6 +9,7 @@ from uuid import UUID
 import pytest
 from agents import Agent, HostedMCPTool, ModelSettings, WebSearchTool, function_tool
 from agents.testing import assistant_message
+from openai.types.responses.response_output_item import McpApprovalRequest, McpCall
 from openai.types.responses.tool_param import Mcp
 
 from perdure import effect
@@ -92,6 +93,53 @@ async def test_a_request_in_which_hosted_servers_may_act_has_a_row(database_url:
     }
     assert (row["effect"], row["arguments"], row["output"]) == ("at_most_once", {}, None)
     assert row["started_at"] <= row["finished_at"]
+
+
+async def test_a_call_a_person_approved_is_made_by_the_request_that_says_so(
+    database_url: str,
+) -> None:
+    gate = Gate()
+    request = McpApprovalRequest(
+        id="mcpr_1", type="mcp_approval_request", server_label="crm", name="pay", arguments="{}"
+    )
+    made = McpCall(
+        id="mcp_1",
+        type="mcp_call",
+        server_label="crm",
+        name="pay",
+        arguments="{}",
+        output="paid",
+        approval_request_id="mcpr_1",
+    )
+
+    @function_tool
+    async def look() -> str:
+        return "saw"
+
+    async def rule(items: list[Any]) -> Any:
+        kinds = {item.get("type") for item in items}
+        if "mcp_approval_response" not in kinds:
+            return [request]
+        if model.asked == 2:
+            await gate.stop()
+        return [made, call("look", "c1")] if "mcp_call" not in kinds else [assistant_message("ok")]
+
+    model = RuleModel(rule)
+    tools: list[Any] = [mcp(approval="always"), mcp("mail", approval="always"), look]
+    async with running(database_url, Agent(name="a", model=model, tools=tools)) as engine:
+        run = await rested(engine, "a")
+        assert await asks_of(engine, run) == []
+        [asked] = run.interruptions
+        await engine.decide(asked.id, "approve", digest=asked.digest)
+        await gate.reached()
+        async with other_worker(engine, database_url) as other:
+            assert await other.run(UUID(run.id), 2) == "interrupted"
+        gate.open()
+        run = await resolve(engine, await run.refresh(), "done")
+        assert (run.status, run.output) == ("completed", "ok")
+        # Only the request that carries the approval may act, and of the server it is for.
+        assert await asks_of(engine, run) == [("crm", "succeeded", 1)] * 2
+        assert model.asked == 4
 
 
 LOST: dict[str, Trouble] = {
