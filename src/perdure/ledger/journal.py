@@ -55,7 +55,7 @@ class RecordedCall:
     arguments: Any = None
     arguments_raw: str | None = None
     epoch: int = 0
-    """Epoch of the execution that began it, as its row says; 0: in another segment."""
+    """Epoch of the execution that began it, as its row says."""
     begun_here: bool = False
     """Whether this very execution's reply marked it as begun: it needs no intent of its own."""
     served: bool = False

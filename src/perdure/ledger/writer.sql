@@ -1,7 +1,6 @@
 -- One statement for all that is recorded at a moment, of however many runs. Each entry counts
 -- only if its segment is still this execution's: the row is locked FOR SHARE and its epoch
--- compared here, so that a takeover waits for us or we see it, and never in between. Each segment
--- has epochs of its own, so a call's execution is told by both.
+-- compared here, so that a takeover waits for us or we see it, and never in between.
 -- name: write
 WITH entry AS MATERIALIZED (
     SELECT *
@@ -53,8 +52,7 @@ WITH entry AS MATERIALIZED (
      WHERE e.kind = 'intent'
        AND t.run_id = e.run_id AND t.scope = e.scope AND t.call_id = e.call_id
        AND (t.status IN ('proposed', 'approved')
-            OR (t.status = 'executing' AND t.effect <> 'at_most_once'
-                AND (t.segment, t.epoch) < (e.segment, e.epoch)))
+            OR (t.status = 'executing' AND t.epoch < e.epoch AND t.effect <> 'at_most_once'))
     RETURNING e.n
 -- A reply that names a call is the outcome of that call as well.
 ), finished AS (
@@ -66,7 +64,7 @@ WITH entry AS MATERIALIZED (
       FROM entry e JOIN fence f USING (n)
      WHERE e.kind IN ('outcome', 'reply')
        AND t.run_id = e.run_id AND t.scope = e.scope AND t.call_id = e.call_id
-       AND ((t.status = 'executing' AND t.segment = e.segment AND t.epoch = e.epoch)
+       AND ((t.status = 'executing' AND t.epoch = e.epoch)
             OR (t.effect = 'nested' AND t.status IN ('proposed', 'approved', 'executing')))
 )
 SELECT f.n,
@@ -74,6 +72,5 @@ SELECT f.n,
        OR f.n IN (SELECT n FROM started)
        OR EXISTS (SELECT FROM perdure.tool_calls t
                    WHERE t.run_id = e.run_id AND t.scope = e.scope AND t.call_id = e.call_id
-                     AND t.status = 'executing' AND t.segment = e.segment
-                     AND t.epoch = e.epoch) AS accepted
+                     AND t.status = 'executing' AND t.epoch = e.epoch) AS accepted
   FROM fence f JOIN entry e USING (n)

@@ -207,6 +207,7 @@ class _Place:
         await execution.refuse_unmatched(self.scope, self.agent)
         servers = servers_that_may_act(tools, model_input, execution.default_effect)
         if not servers:
+            await execution.may_begin()
             execution.writer.asking()
             yield
             return

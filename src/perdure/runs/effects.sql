@@ -8,5 +8,5 @@ UPDATE perdure.tool_calls
    SET status = 'succeeded', output = %(output)s::jsonb, context = %(context)s::jsonb,
        finished_at = now()
  WHERE run_id = %(run_id)s AND scope = %(scope)s AND call_id = %(call_id)s
-   AND status = 'executing' AND segment = %(segment)s AND epoch = %(epoch)s
+   AND status = 'executing' AND epoch = %(epoch)s
    AND EXISTS (SELECT FROM fence)

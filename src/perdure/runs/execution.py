@@ -17,6 +17,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 from uuid import UUID
+from weakref import WeakKeyDictionary
 
 from agents.tool import Tool
 
@@ -26,6 +27,7 @@ from perdure.ledger.effects import Effect
 from perdure.ledger.hashing import InputHasher
 from perdure.ledger.journal import Journal, RecordedCall, RecordedReply
 from perdure.ledger.writer import Entry, LedgerWriter
+from perdure.runs.liveness import UNDOUBTED, Liveness
 
 current_execution: ContextVar[Execution | None] = ContextVar("perdure_execution", default=None)
 current_scope: ContextVar[tuple[str, ...]] = ContextVar("perdure_scope", default=())
@@ -35,6 +37,9 @@ _LOG = logging.getLogger(__name__)
 
 _holds: ContextVar[tuple[object, ...]] = ContextVar("perdure_holds", default=())
 """The effects the current task is in the middle of, each within the one before."""
+
+calls_under_way: WeakKeyDictionary[asyncio.Task[Any], str] = WeakKeyDictionary()
+"""What effect each task is in the middle of, in words, for whoever finds the loop held up."""
 
 SCOPE_SEPARATOR = "/"
 
@@ -83,6 +88,7 @@ class Execution:
     started: set[tuple[str, str]] = field(default_factory=set)
     lost_replies: list[RecordedReply] = field(default_factory=list)
     """Replies with effects that nothing matches, once that has stopped the segment."""
+    lease: Liveness = UNDOUBTED
     mcp_lists: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     """What MCP servers offered this segment; see mcp_lists.py."""
     mcp_tools: dict[str, list[Tool]] = field(default_factory=dict)
@@ -192,9 +198,21 @@ class Execution:
         if self.stopped.done():
             await self.park(self.stopped.result())
 
+    async def may_begin(self) -> None:
+        """Return when an effect may begin, or a model be asked, at this very moment.
+
+        Parks when the segment is stopping; waits while others may take this process for dead.
+        """
+        if not self.lease.held():
+            await self.lease.confirmed()
+        await self.check()
+
     @contextmanager
-    def effect_under_way(self) -> Iterator[None]:
+    def effect_under_way(self, tool: str, call_id: str) -> Iterator[None]:
         """Hold off the driver's cancellation while an effect runs and is recorded."""
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - a tool is called in one
+        calls_under_way[task] = f"Tool {tool} (call {call_id} of run {self.run_id})"
         hold = object()
         self._under_way.add(hold)
         self._idle.clear()
@@ -202,6 +220,7 @@ class Execution:
         try:
             yield
         finally:
+            calls_under_way.pop(task, None)
             _holds.reset(token)
             self._release(hold)
 

@@ -122,7 +122,7 @@ class HostedCall:
 
         An exception that comes before a reply is that of a request that did nothing.
         """
-        with self.execution.effect_under_way():
+        with self.execution.effect_under_way(self.row.tool, self.row.call_id):
             try:
                 yield
             except Exception as error:
@@ -175,7 +175,7 @@ async def begin_hosted(
     call_id = _call_id(execution, scope, agent, input_hash)
     call = Call(call_id, ", ".join(servers), KIND, Effect.AT_MOST_ONCE, {})
     row = await begin(execution, scope, call, execution.call(scope, call_id))
-    await execution.check()
+    await execution.may_begin()
     execution.started.add((scope, call_id))
     return HostedCall(execution, row)
 

@@ -46,9 +46,7 @@ SELECT number.seq AS base_seq,
        (SELECT COALESCE(jsonb_agg(jsonb_build_object(
                    'id', t.id, 'scope', t.scope, 'call_id', t.call_id, 'tool', t.tool,
                    'kind', t.kind, 'agent', t.agent, 'effect', t.effect, 'status', t.status,
-                   'attempt', t.attempt,
-                   'epoch', CASE t.segment WHEN %(seq)s THEN t.epoch ELSE 0 END,
-                   'output', t.output, 'error', t.error,
+                   'attempt', t.attempt, 'epoch', t.epoch, 'output', t.output, 'error', t.error,
                    'arguments', t.arguments, 'arguments_raw', t.arguments_raw)
                    ORDER BY t.id), '[]')::text
           FROM perdure.tool_calls t
