@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,7 @@ def read_log(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
-def function_call(name: str, call_id: str, **arguments: Any) -> ResponseFunctionToolCall:
+def _call(name: str, call_id: str, **arguments: Any) -> ResponseFunctionToolCall:
     return ResponseFunctionToolCall(
         type="function_call",
         id=f"fc_{call_id}",
@@ -67,7 +68,7 @@ def function_call(name: str, call_id: str, **arguments: Any) -> ResponseFunction
     )
 
 
-def message(text: str) -> ResponseOutputMessage:
+def _message(text: str) -> ResponseOutputMessage:
     content = ResponseOutputText(type="output_text", text=text, annotations=[])
     return ResponseOutputMessage(
         type="message",
@@ -82,7 +83,7 @@ def _outputs(items: list[Any]) -> dict[str, str]:
     return {
         item["call_id"]: str(item["output"])
         for item in items
-        if isinstance(item, dict) and item.get("type") == "function_call_output"
+        if isinstance(item, dict) and str(item.get("type")).endswith("_call_output")
     }
 
 
@@ -96,6 +97,7 @@ class RuleModel(Model):
     def _ask(self, model_input: Any) -> list[Any]:
         items = model_input if isinstance(model_input, list) else []
         log("asked", agent=self.model, items=len(items))
+        at(f"asked {self.model}")
         return list(self._rule(_outputs(items)))
 
     async def get_response(
@@ -129,7 +131,7 @@ class RuleModel(Model):
         )
 
 
-def begin(name: str) -> None:
+def _begin(name: str) -> None:
     call = tool_call()
     log("effect", tool=name, call_id=call.call_id, attempt=call.attempt, key=call.idempotency_key)
     at(f"effect {name}")
@@ -139,7 +141,7 @@ def begin(name: str) -> None:
 @function_tool
 async def look_up(order: str) -> str:
     """Read something."""
-    begin("look_up")
+    _begin("look_up")
     return f"order {order}"
 
 
@@ -147,14 +149,14 @@ async def look_up(order: str) -> str:
 @function_tool
 async def notify(order: str) -> str:
     """Send something with a key."""
-    begin("notify")
+    _begin("notify")
     return f"notified {order}"
 
 
 @function_tool
 async def ship(order: str) -> str:
     """Do something that must not happen twice; unmarked."""
-    begin("ship")
+    _begin("ship")
     return f"shipped {order}"
 
 
@@ -162,7 +164,7 @@ async def ship(order: str) -> str:
 @function_tool
 async def book(order: str) -> str:
     """Write a row in the transaction of the record."""
-    begin("book")
+    _begin("book")
     conn = tool_call().connection
     await conn.execute("INSERT INTO bookings (order_id) VALUES (%s)", (order,))
     at("effect book written")
@@ -173,7 +175,7 @@ async def book(order: str) -> str:
 @function_tool(needs_approval=True)
 async def refund(order: str) -> str:
     """Pay money back, once somebody agreed."""
-    begin("refund")
+    _begin("refund")
     return f"refunded {order}"
 
 
@@ -181,33 +183,33 @@ async def refund(order: str) -> str:
 @function_tool
 async def search(context: RunContextWrapper[Any], term: str) -> str:
     """Serve the nested agent."""
-    begin("search")
+    _begin("search")
     return f"found {term}"
 
 
 def _researcher_rule(outputs: dict[str, str]) -> list[Any]:
     if "s1" not in outputs:
-        return [function_call("search", "s1", term="a"), function_call("search", "s2", term="b")]
-    return [message(f"research: {outputs['s1']}, {outputs['s2']}")]
+        return [_call("search", "s1", term="a"), _call("search", "s2", term="b")]
+    return [_message(f"research: {outputs['s1']}, {outputs['s2']}")]
 
 
 def _triage_rule(outputs: dict[str, str]) -> list[Any]:
     if "t1" not in outputs:
-        return [function_call("look_up", "t1", order="7")]
-    return [function_call("transfer_to_desk", "t2")]
+        return [_call("look_up", "t1", order="7")]
+    return [_call("transfer_to_desk", "t2")]
 
 
 def _desk_rule(outputs: dict[str, str]) -> list[Any]:
     if "d1" not in outputs:
         return [
-            function_call("notify", "d1", order="7"),
-            function_call("ship", "d2", order="7"),
-            function_call("book", "d3", order="7"),
-            function_call("research", "d4", input="what"),
+            _call("notify", "d1", order="7"),
+            _call("ship", "d2", order="7"),
+            _call("book", "d3", order="7"),
+            _call("research", "d4", input="what"),
         ]
     if "r1" not in outputs:
-        return [function_call("refund", "r1", order="7"), function_call("look_up", "r2", order="7")]
-    return [message("; ".join(outputs[key] for key in ("d1", "d2", "d3", "d4", "r1")))]
+        return [_call("refund", "r1", order="7"), _call("look_up", "r2", order="7")]
+    return [_message("; ".join(outputs[key] for key in ("d1", "d2", "d3", "d4", "r1")))]
 
 
 OUTPUT = "notified 7; shipped 7; booked 7; research: found a, found b; refunded 7"
@@ -216,9 +218,7 @@ REQUESTS = 7
 
 
 def make_engine() -> Engine:
-    """Return the engine of the scenarios; the graph is new each time."""
-    from tests.crash.till import make_till
-
+    """Return the engine of the scenario; the graph is new each time."""
     researcher = Agent(
         name="researcher", model=RuleModel("researcher", _researcher_rule), tools=[search]
     )
@@ -238,4 +238,9 @@ def make_engine() -> Engine:
         name="triage", model=RuleModel("triage", _triage_rule), tools=[look_up], handoffs=[desk]
     )
     desk.handoffs = [triage]
-    return Engine(agents=[triage, make_till()])
+    return Engine(agents=[triage])
+
+
+def at_work(url: str) -> AbstractAsyncContextManager[Any]:
+    """A worker of the scenario on the database of ``url``, inside the block."""
+    return make_engine().running(url=url, migrate_first=False)

@@ -37,7 +37,7 @@ DEATHS: list[tuple[list[Death], dict[str, int]]] = [
 async def _told(
     url: str, log: Path, nursery: Nursery, deaths: list[Death], attempts: dict[str, int]
 ) -> None:
-    async with story(url, log, nursery, agent="till") as told:
+    async with story(url, log, nursery, scene="till", agent="till") as told:
         for death in deaths:
             await told.worker(*death)
             assert await told.until_rest_or_death() is None, f"nobody died at {death}"

@@ -8,13 +8,14 @@ probe looks.
 from __future__ import annotations
 
 import os
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
 from agents import Agent, function_tool
 
-from perdure import Done, effect, tool_call
-from tests.crash.scenario import LOG, RuleModel, at, begin, function_call, log, message, read_log
+from perdure import Done, Engine, effect, tool_call
+from tests.crash.scenario import LOG, RuleModel, _begin, _call, _message, at, log, read_log
 
 TOOLS = ("charge", "pay", "send")
 OUTPUT = "charged; paid; sent"
@@ -35,7 +36,7 @@ async def _look(key: str) -> Done | bool:
 async def charge() -> str:
     """Do something that must not happen twice and can be looked up."""
     at("before charge")
-    begin("charge")
+    _begin("charge")
     return "charged"
 
 
@@ -43,7 +44,7 @@ async def charge() -> str:
 @function_tool
 async def pay() -> str:
     """Do the same, but never say so."""
-    begin("pay")
+    _begin("pay")
     raise TimeoutError("no answer")
 
 
@@ -51,7 +52,7 @@ async def pay() -> str:
 @function_tool
 async def send() -> str:
     """Send something with a key, and say so the second time."""
-    begin("send")
+    _begin("send")
     if tool_call().attempt == 1:
         raise ConnectionResetError("reset")
     return "sent"
@@ -60,10 +61,11 @@ async def send() -> str:
 def _rule(outputs: dict[str, str]) -> list[Any]:
     for n, name in enumerate(TOOLS, 1):
         if f"c{n}" not in outputs:
-            return [function_call(name, f"c{n}")]
-    return [message("; ".join(outputs[f"c{n}"] for n in (1, 2, 3)))]
+            return [_call(name, f"c{n}")]
+    return [_message("; ".join(outputs[f"c{n}"] for n in (1, 2, 3)))]
 
 
-def make_till() -> Agent[Any]:
-    """Return the agent."""
-    return Agent(name="till", model=RuleModel("till", _rule), tools=[charge, pay, send])
+def at_work(url: str) -> AbstractAsyncContextManager[Any]:
+    """A worker of the till on the database of ``url``, inside the block."""
+    agent = Agent(name="till", model=RuleModel("till", _rule), tools=[charge, pay, send])
+    return Engine(agents=[agent]).running(url=url, migrate_first=False)

@@ -87,8 +87,8 @@ class Driver:
             case CancelRequested():
                 return replace(cancelled(self._begun_calls()), not_begun=never, turn=self._turn)
             case Uncertain():
-                doubts = [one for one in self._questions.in_doubt() if one.id not in never]
-                rest = self._questions.uncertain(doubts, self._execution.lost_replies)
+                begun = [one for one in self._execution.journal.doubts() if one.id not in never]
+                rest = self._questions.uncertain(begun, self._execution.lost_replies)
                 return replace(rest, not_begun=never, turn=self._turn)
             case LedgerRejected():
                 return self._leaving_nothing_under_way(
@@ -126,6 +126,8 @@ class Driver:
                 raise
             # A tool may raise anything, CancelledError too; only ours ends the segment.
             return await self._failed(error)
+        finally:
+            await self._execution.end()
 
     async def _drive(self) -> Rest:
         doubts = await self._questions.left_by_probes()

@@ -12,17 +12,20 @@ import inspect
 from contextvars import ContextVar
 from typing import Any
 
-from agents import FunctionTool, ToolTimeoutError
+from agents import ComputerTool, FunctionTool, ToolTimeoutError
 from agents.tool import Tool, ToolErrorFunction, _FailureHandlingFunctionToolInvoker
 from agents.tool_context import ToolContext
 
-from perdure.ledger.effects import Effect, effect_of
+from perdure.errors import ConfigurationError
+from perdure.ledger.effects import Effect, effect_of, probe_of
 from perdure.ledger.outputs import decode_output, encode_output
+from perdure.runs.computer_tools import wrap_computer_tool
 from perdure.runs.effects import perform
 from perdure.runs.execution import Execution, current_execution
 from perdure.runs.native_tools import wrap_native_tool
 from perdure.runs.outcomes import Call, Outcome, as_exception, ended_with, raised
 from perdure.runs.probing import probe_for
+from perdure.runs.proposals import kind_of
 from perdure.runs.sdk import (
     SYNC_TOOL_MARKER,
     forget_nested_run,
@@ -36,18 +39,25 @@ _WRAPPED = "__perdure_wrapped__"
 _handled_error: ContextVar[list[Exception] | None] = ContextVar("perdure_handled", default=None)
 
 
-def wrap_tool(tool: Tool, *, agent: str) -> Tool:
+def wrap_tool(tool: Tool) -> Tool:
     """Return the durable form of ``tool``; hosted tools come back as they are.
 
     Raises:
-        ConfigurationError: for a computer tool, whose actions cannot be told apart after a crash.
+        ConfigurationError: for a probe on a tool whose calls it could not be asked about.
     """
     if isinstance(tool, FunctionTool):
         return tool if isinstance(tool.on_invoke_tool, _Invoker) else _function_tool(tool)
     if getattr(tool, _WRAPPED, False):
         # Agents that are clones share their list of tools.
         return tool
-    outer = wrap_native_tool(tool, agent)
+    if kind_of(tool) is None and probe_of(tool) is not None:
+        raise ConfigurationError(
+            f"A {type(tool).__name__} takes no probe: function, shell, patch and custom tools do."
+        )
+    if isinstance(tool, ComputerTool):
+        outer: Tool = wrap_computer_tool(tool)
+    else:
+        outer = wrap_native_tool(tool)
     if outer is not tool:
         setattr(outer, _WRAPPED, True)
     return outer

@@ -22,7 +22,7 @@ from perdure.runs.outcomes import Call, Outcome, cancelled_itself, raised, repla
 from perdure.runs.tool_rows import begin, record_outcome, tool_call_of
 from perdure.runs.transactions import run_in_transaction
 
-__all__ = ["Call", "Outcome", "cancelled_itself", "perform", "raised"]
+__all__ = ["Call", "Outcome", "begin", "cancelled_itself", "perform", "raised"]
 
 
 async def perform(
@@ -61,7 +61,10 @@ async def perform(
                 return await run_in_transaction(execution, recorded, run)
             known = tool_call_of(execution, scope, call.call_id, recorded)
             outcome = await run_once(known, run)
-            record_outcome(execution, scope, call.call_id, outcome)
+            if not (nested and outcome.error is not None and execution.stopped.done()):
+                # What stops the segment may be what failed a nested run; what is recorded
+                # beneath it stands.
+                record_outcome(execution, scope, call.call_id, outcome)
             return outcome
     finally:
         current_scope.reset(scope_token)

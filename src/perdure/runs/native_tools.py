@@ -1,6 +1,7 @@
 """The tools that are plain callables, wrapped once: custom, shell and patch tools.
 
-Hosted tools run at the provider and are left as they are.
+Computer tools have a module of their own. Hosted tools run at the provider and are left as they
+are.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ from typing import Any
 
 from agents import (
     ApplyPatchTool,
-    ComputerTool,
     CustomTool,
     LocalShellTool,
     ShellExecutor,
@@ -23,7 +23,6 @@ from agents.editor import ApplyPatchOperation
 from agents.tool import Tool
 from agents.tool_context import ToolContext
 
-from perdure.errors import ConfigurationError
 from perdure.ledger.effects import Effect, effect_of
 from perdure.ledger.native_outputs import decode_patch, decode_shell, encode_patch, encode_shell
 from perdure.ledger.outputs import decode_output, encode_output
@@ -33,12 +32,8 @@ from perdure.runs.outcomes import Call, Outcome, ended_with
 from perdure.runs.probing import probe_for
 
 
-def wrap_native_tool(tool: Tool, agent: str) -> Tool:
-    """Return the durable form of ``tool``, or ``tool`` itself when nothing of it runs here.
-
-    Raises:
-        ConfigurationError: for a computer tool of ``agent``.
-    """
+def wrap_native_tool(tool: Tool) -> Tool:
+    """Return the durable form of ``tool``, or ``tool`` itself when nothing of it runs here."""
     match tool:
         case CustomTool():
             return _custom_tool(tool)
@@ -48,12 +43,6 @@ def wrap_native_tool(tool: Tool, agent: str) -> Tool:
             return _local_shell_tool(tool)
         case ApplyPatchTool():
             return _apply_patch_tool(tool)
-        case ComputerTool():
-            raise ConfigurationError(
-                f"Agent {agent!r} has a computer tool, which Perdure cannot make durable yet: "
-                "after a crash nobody could say which of its actions happened. Remove it, or put "
-                "what it does into a function tool."
-            )
         case _:
             return tool
 
@@ -62,13 +51,13 @@ async def _maybe_await(value: Any) -> Any:
     return await value if inspect.isawaitable(value) else value
 
 
-async def _native(
+async def serve_native(
     call: Call,
     invoke: Callable[[], Any],
     encode: Callable[[Any], dict[str, Any]],
     decode: Callable[[dict[str, Any]], Any],
 ) -> Any:
-    """Serve a tool that is a plain callable: custom, shell and patch tools."""
+    """Serve a tool that is a plain callable: custom, shell, patch and computer tools."""
     execution = current_execution.get()
     if execution is None:
         return await _maybe_await(invoke())
@@ -105,7 +94,7 @@ def _custom_tool(tool: CustomTool) -> CustomTool:
             arguments_raw=text,
             probe=probe_for(tool, "custom"),
         )
-        return await _native(call, lambda: invoke(ctx, text), encode_output, decode_output)
+        return await serve_native(call, lambda: invoke(ctx, text), encode_output, decode_output)
 
     outer.on_invoke_tool = on_invoke_tool
     return outer
@@ -124,7 +113,7 @@ def _shell_tool(tool: ShellTool, executor: ShellExecutor) -> ShellTool:
             arguments,
             probe=probe_for(tool, "shell"),
         )
-        return await _native(call, lambda: executor(request), encode_shell, decode_shell)
+        return await serve_native(call, lambda: executor(request), encode_shell, decode_shell)
 
     outer.executor = execute
     return outer
@@ -143,7 +132,7 @@ def _local_shell_tool(tool: LocalShellTool) -> LocalShellTool:
             request.data.action.model_dump(mode="json", exclude_unset=True),
             probe=probe_for(tool, "local_shell"),
         )
-        return await _native(call, lambda: executor(request), encode_output, decode_output)
+        return await serve_native(call, lambda: executor(request), encode_output, decode_output)
 
     outer.executor = execute
     return outer
@@ -193,7 +182,7 @@ class _Editor:
             probe=probe_for(tool, "apply_patch"),
         )
         edit = getattr(tool.editor, method)
-        return await _native(call, lambda: edit(operation), encode_patch, decode_patch)
+        return await serve_native(call, lambda: edit(operation), encode_patch, decode_patch)
 
 
 def _patch_call_id(execution: Execution, arguments: dict[str, str]) -> str:

@@ -13,6 +13,7 @@ from agents.items import ToolApprovalItem
 
 from perdure.interruptions.digest import digest_v1
 from perdure.ledger.journal import STARTED, RecordedCall, RecordedReply
+from perdure.runs import hosted
 from perdure.runs.doubts import settle_by_probe
 from perdure.runs.execution import Execution, scope_text
 from perdure.runs.probing import Probe, probe_for
@@ -28,6 +29,17 @@ _LOST_REPLY = (
     "asked again after {tool} had begun ({status}). Go on (done or not_done: the model is asked "
     "anew), or abandon the run?"
 )
+
+
+_UNHEARD = (
+    "The model was asked with hosted MCP server {tool} (attempt {attempt}), and {trouble}. What "
+    "the provider did is not known. Go on (done or not_done: the model is asked anew), or abandon "
+    "the run?"
+)
+
+
+_LONGEST = 500
+"""Characters of an error that a question quotes: gateways send whole pages."""
 
 
 class Questions:
@@ -188,7 +200,12 @@ class Questions:
 def _did_it_happen(call: RecordedCall) -> str:
     """Return the question about a call in doubt: what is known of it, in the order it came."""
     error = call.error or {}
-    named, message = str(error.get("type", "")), str(error.get("message", ""))
+    named, message = str(error.get("type", "")), str(error.get("message", ""))[:_LONGEST]
+    if call.kind == hosted.KIND:
+        trouble = f"the request failed without a reply ({named}: {message})"
+        if not named:
+            trouble = "its process died before the reply was recorded"
+        return _UNHEARD.format(tool=call.tool, attempt=call.attempt, trouble=trouble)
     text = (_ENDED if named else _DIED).format(
         tool=call.tool,
         attempt=call.attempt,
