@@ -34,9 +34,12 @@ from perdure.runs.dbos_schema import migrate_dbos
 from perdure.runs.handle import Interruption, Run, start_once
 from perdure.runs.registry import Registry
 from perdure.runs.store import NewRun
+from perdure.worker import alone_child
+from perdure.worker.alone import Alone
 from perdure.worker.lease import new_tag
+from perdure.worker.locating import locate
 from perdure.worker.succession import succession
-from perdure.worker.worker import Worker
+from perdure.worker.worker import STOP_SECONDS, Worker
 
 if TYPE_CHECKING:
     from agents import Agent, ModelProvider, RunConfig, RunErrorHandlers, RunHooks
@@ -55,6 +58,9 @@ class Engine:
     ``context_type`` is a pydantic model each run's context is validated against, stored as, and
     given back to tools as. ``default_effect`` is what an unmarked tool counts as.
     ``database_url`` is ``DATABASE_URL`` by default; without either an embedded Postgres is used.
+    ``target`` says where another process finds this engine (``package.module:engine``,
+    ``path/file.py:engine``), to run a segment alone that keeps ending its process; by default it
+    is looked for among the variables of the loaded modules.
 
     Raises:
         ConfigurationError: no agents, two of one name, a tool that cannot be made durable.
@@ -72,7 +78,9 @@ class Engine:
         default_effect: EffectName = "at_most_once",
         database_url: str | None = None,
         concurrency: int = 64,
+        target: str | None = None,
     ) -> None:
+        self.target = target
         self.registry = Registry(
             roots=list(agents),
             run_config=run_config,
@@ -109,6 +117,7 @@ class Engine:
         url: str | None = None,
         concurrency: int | None = None,
         replace_lost: bool = True,
+        stop_seconds: float = STOP_SECONDS,
     ) -> AsyncIterator[Self]:
         """Open the database and, with ``worker``, run segments in this process, inside the block.
 
@@ -116,6 +125,8 @@ class Engine:
         refused. ``concurrency`` is how many segments run at once, the engine's own by default.
         A worker that is taken for dead (its process was paused) ends; with ``replace_lost``
         another one starts in its place, without it ``lost`` returns and the process should end.
+        At the end of the block effects under way have ``stop_seconds``; what takes longer is cut
+        off, and is in doubt.
 
         Raises:
             ConfigurationError: the engine is running already, or the process runs DBOS itself.
@@ -124,6 +135,11 @@ class Engine:
         """
         if self._pool is not None:
             raise ConfigurationError("This engine is running already; enter it once.")
+        if alone_child.in_this_process:
+            raise ConfigurationError(
+                "This process runs one segment alone and loads the program for its engine only: "
+                'what the program does has to stand under `if __name__ == "__main__":`.'
+            )
         async with AsyncExitStack() as stack:
             url = url or self._database_url or Settings.from_env().database_url
             if url is None:
@@ -138,14 +154,21 @@ class Engine:
             stack.callback(self._forget)
             await stack.enter_async_context(Listener(url, {RUNS: self._waiters.notify}))
             if worker:
-                make = partial(self._new_worker, url, tag, concurrency or self._concurrency)
+                make = partial(
+                    self._new_worker, url, tag, concurrency or self._concurrency, stop_seconds
+                )
                 working = succession(make) if replace_lost else make()
                 await stack.enter_async_context(working)
             yield self
 
-    def _new_worker(self, url: str, tag: str, concurrency: int) -> Worker:
+    def _new_worker(self, url: str, tag: str, concurrency: int, stop_seconds: float) -> Worker:
         self._worker = Worker(
-            self.registry, self.pool, url, concurrency=concurrency, version=__version__, tag=tag
+            *(self.registry, self.pool, url),
+            apart=Alone(lambda: self.target or locate(self), url, __version__),
+            concurrency=concurrency,
+            version=__version__,
+            tag=tag,
+            stop_seconds=stop_seconds,
         )
         return self._worker
 

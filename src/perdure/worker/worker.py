@@ -19,8 +19,10 @@ from uuid import UUID
 from perdure.db import Pool
 from perdure.ledger.writer import LedgerWriter
 from perdure.notify import CANCEL, DUE, SEGMENTS, Listener
+from perdure.runs.quarantine import Apart, Quarantine
 from perdure.runs.registry import Registry
 from perdure.runs.workflow import SegmentRunner
+from perdure.worker.cancelling import Cancellations
 from perdure.worker.due import keep_enqueuing
 from perdure.worker.launch import launch
 from perdure.worker.lease import Lease, new_executor_id, session_name
@@ -32,6 +34,9 @@ from perdure.worker.watch import LoopWatch
 _LOG = logging.getLogger(__name__)
 DEFAULT_CONCURRENCY = 64
 STOP_SECONDS = 5.0
+"""How long effects under way may take to end when a worker is told to stop."""
+_CLAIM_SECONDS = 2.0
+"""How long DBOS may take for its own part of a workflow, before and after ours."""
 
 
 class Worker:
@@ -43,14 +48,19 @@ class Worker:
         pool: Pool,
         url: str,
         *,
+        apart: Apart,
         concurrency: int = DEFAULT_CONCURRENCY,
         version: str = "",
         tag: str | None = None,
+        stop_seconds: float = STOP_SECONDS,
     ) -> None:
+        """Take what it runs and where; ``apart`` is how a segment runs alone."""
         self._registry = registry
         self._pool = pool
         self._url = url
         self._concurrency = concurrency
+        self._stop_seconds = stop_seconds
+        self._quarantine = Quarantine(apart)
         self._lease = Lease(
             url,
             version,
@@ -67,7 +77,6 @@ class Worker:
         self._workflow_tasks: Callable[[], set[asyncio.Task[Any]]] = set
         self._due = asyncio.Event()
         self._segments: set[asyncio.Task[Any]] = set()
-        self._looking: asyncio.Task[None] | None = None
         self._stopping = False
 
     @property
@@ -82,8 +91,10 @@ class Worker:
             name = session_name("perdure-ledger", self.executor_id)
             writer = await stack.enter_async_context(LedgerWriter(self._url, name))
             self._runner = SegmentRunner(
-                self._registry, self._pool, writer, self.executor_id, self._lease
+                *(self._registry, self._pool, writer, self.executor_id, self._lease),
+                quarantine=self._quarantine,
             )
+            cancellations = Cancellations(self._runner)
             stack.push_async_callback(self._hand_over)
             launched = await launch(
                 stack,
@@ -94,7 +105,7 @@ class Worker:
                 self._run_segment,
             )
             self._queue, self._workflow_tasks = launched.queue, launched.workflow_tasks
-            heard = {SEGMENTS: self._on_segments, DUE: self._on_due, CANCEL: self._on_cancel}
+            heard = {SEGMENTS: self._on_segments, DUE: self._on_due, CANCEL: cancellations.heard}
             await stack.enter_async_context(Listener(self._url, heard))
             for loop in (
                 keep_recovering(self._pool, self._lease, self._silence),
@@ -142,30 +153,21 @@ class Worker:
     def _on_due(self, _: str) -> None:
         self._due.set()
 
-    def _on_cancel(self, payload: str) -> None:
-        if self._runner is None:
-            return
-        if payload:
-            self._runner.cancel(UUID(payload))
-        elif self._runner.running:
-            # Something may have been missed while the connection was lost.
-            self._looking = asyncio.create_task(self._runner.cancel_requested())
-
     async def _stop_segments(self) -> None:
         self._stopping = True
         if self._queue is not None:
-            await asyncio.to_thread(self._queue.stop, STOP_SECONDS)
+            await asyncio.to_thread(self._queue.stop, _CLAIM_SECONDS)
         if self._runner is not None:
             self._runner.stop()
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(STOP_SECONDS):
+                async with asyncio.timeout(self._stop_seconds):
                     await self._runner.quiet()
         # DBOS's own part of a workflow before and after ours is let run to its end.
         workflows = self._workflow_tasks()
         for task in self._segments:
             task.cancel()
         if workflows:
-            await asyncio.wait(workflows, timeout=STOP_SECONDS)
+            await asyncio.wait(workflows, timeout=_CLAIM_SECONDS)
 
     async def _hand_over(self) -> None:
         with contextlib.suppress(Exception):
