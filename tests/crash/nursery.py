@@ -1,8 +1,9 @@
 """Workers in milliseconds: a process that has imported everything forks one for each line it reads.
 
-In: ``{"url": …, "log": …, "name": …, "n": …, "when": …, "scene": …}``. Out: ``{"pid": …}`` for
-each, and ``{"dead": pid}`` or ``{"stopped": pid}`` when one has. It ends itself, and its children,
-when its input does.
+In: ``{"url": …, "log": …, "name": …, "n": …, "when": …, "scene": …}``, or ``{"url": …, "log": …,
+"poison": …}`` for a worker of poison.py, or ``{"zygote": path}``. Out: ``{"pid": …}`` for each, and
+``{"dead": pid}`` or ``{"stopped": pid}`` when one has. It ends itself, and its children, when its
+input does.
 """
 
 from __future__ import annotations
@@ -73,10 +74,12 @@ class Nursery:
         scene: str = "scenario",
     ) -> int:
         """Start a worker and return its process id; see child.py for when it dies."""
+        return await self.order(url=url, log=str(log), name=name, n=n, when=when, scene=scene)
+
+    async def order(self, **order: Any) -> int:
+        """Fork a process for an order and return its process id."""
         assert self._process is not None
         assert self._process.stdin is not None
-        place = {"name": name, "n": n, "when": when}
-        order = {"url": url, "log": str(log), **place, "scene": scene}
         self._process.stdin.write(json.dumps(order).encode() + b"\n")
         await self._process.stdin.drain()
         return await self._born.get()
@@ -101,7 +104,7 @@ def _say(message: dict[str, Any]) -> None:
 
 
 def _main() -> None:
-    from tests.crash import child
+    from tests.crash import child, poison_child, zygote
 
     def bury(*_: object) -> None:
         with contextlib.suppress(ChildProcessError):
@@ -115,6 +118,7 @@ def _main() -> None:
     children = []
     for line in sys.stdin:
         order = json.loads(line)
+        listening = zygote.listen(order["zygote"]) if "zygote" in order else None
         # A child's death must not be told before its birth.
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])
         pid = os.fork()
@@ -122,10 +126,16 @@ def _main() -> None:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGCHLD])
             os.dup2(2, 1)
+            if listening is not None:
+                zygote.serve(listening)
+            if "poison" in order:
+                poison_child.main(**order)
             place = order["name"], order["n"], order["when"]
             child.main(order["url"], order["log"], *place, order["scene"])
             os._exit(0)
         children.append(pid)
+        if listening is not None:
+            listening.close()
         _say({"pid": pid})
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGCHLD])
     for pid in children:
