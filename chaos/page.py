@@ -24,7 +24,7 @@ Figures = dict[str, Any]
 def _times(*keys: str) -> Callable[[Figures], str]:
     def shown(figures: Figures) -> str:
         values = [figures[key] for key in keys]
-        return "–" if None in values else " / ".join(f"{value:.2f}" for value in values) + " s"
+        return "-" if None in values else " / ".join(f"{value:.2f}" for value in values) + " s"
 
     return shown
 
@@ -67,7 +67,10 @@ ROWS: tuple[tuple[str, Callable[[Figures], str]], ...] = (
         _times("takeover_p50", "takeover_p99", "takeover_max"),
     ),
     ("… how many", _count("takeovers")),
-    ("takeover from a paused worker, p50 / max", _times("paused_takeover_p50", "paused_takeover_max")),
+    (
+        "takeover from a paused worker, p50 / max",
+        _times("paused_takeover_p50", "paused_takeover_max"),
+    ),
     ("… how many", _count("paused_takeovers")),
     (
         "longest time a run stood still, p50 / p99 / max",

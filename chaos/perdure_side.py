@@ -6,7 +6,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 from uuid import UUID
 
 from chaos import script
@@ -36,7 +36,7 @@ class PerdureSide:
 
     @classmethod
     @asynccontextmanager
-    async def at(cls, url: str, scratch: Path) -> AsyncIterator[PerdureSide]:
+    async def at(cls, url: str, scratch: Path) -> AsyncIterator[Self]:
         """Migrate the database of ``url`` and open it."""
         await migrate(url, system=migrate_dbos)
         async with await connect(url, application_name="chaos") as conn:
@@ -59,9 +59,7 @@ class PerdureSide:
                 elif run is not None:
                     await self._settle(question, run, log, herd)
 
-    async def _settle(
-        self, question: dict[str, Any], run: RunRecord, log: Log, herd: Herd
-    ) -> None:
+    async def _settle(self, question: dict[str, Any], run: RunRecord, log: Log, herd: Herd) -> None:
         """Say whether a call happened, once no process is left that may still make it."""
         id, call_id = str(question["id"]), question["call_id"]
         doing = {row["pid"] for row in await self._rows("who_began", run_id=question["run_id"])}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import pairwise
 from typing import Any
 
 from chaos import script
@@ -188,9 +189,7 @@ def _missing(runs: Sequence[RunRecord], effects: Effects) -> list[str]:
     return missing
 
 
-def _paid_again(
-    runs: Sequence[RunRecord], log: Log, blows: Blows
-) -> tuple[int, int, int]:
+def _paid_again(runs: Sequence[RunRecord], log: Log, blows: Blows) -> tuple[int, int, int]:
     """Return the requests made although the run was known to be past them, and all repeated ones.
 
     A run is past a reply once something that follows from it has happened: a call it asks for,
@@ -276,7 +275,7 @@ def longest_gap(run: RunRecord, times: Sequence[float]) -> float:
     return max(
         (
             after - before
-            for before, after in zip(moments, moments[1:], strict=False)
+            for before, after in pairwise(moments)
             if not any(since <= before and (until or after) >= after for since, until in run.waits)
         ),
         default=0.0,
