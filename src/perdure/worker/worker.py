@@ -22,7 +22,7 @@ from perdure.runs.workflow import SegmentRunner
 from perdure.worker.claims import Claims
 from perdure.worker.due import keep_enqueuing
 from perdure.worker.launch import launch, workflow_tasks
-from perdure.worker.lease import Lease
+from perdure.worker.lease import Lease, new_executor_id, session_name
 from perdure.worker.purge import keep_purging
 from perdure.worker.recovery import hand_over, keep_recovering
 from perdure.worker.sweep import Sweeper
@@ -44,12 +44,22 @@ class Worker:
         *,
         concurrency: int = DEFAULT_CONCURRENCY,
         version: str = "",
+        tag: str | None = None,
     ) -> None:
         self._registry = registry
         self._pool = pool
         self._url = url
         self._concurrency = concurrency
-        self._lease = Lease(url, version)
+        self._lease = Lease(
+            url,
+            version,
+            new_executor_id(tag),
+            on_silence=self._on_silence,
+            on_lost=self._on_lost,
+        )
+        self.lost = asyncio.Event()
+        """Set when another executor took this one's segments: it begins nothing more."""
+        self._silence = asyncio.Event()
         self._stack = AsyncExitStack()
         self._runner: SegmentRunner | None = None
         self._queue: QueueLoop | None = None
@@ -67,8 +77,11 @@ class Worker:
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self._lease)
-            writer = await stack.enter_async_context(LedgerWriter(self._url))
-            self._runner = SegmentRunner(self._registry, self._pool, writer, self.executor_id)
+            name = session_name("perdure-ledger", self.executor_id)
+            writer = await stack.enter_async_context(LedgerWriter(self._url, name))
+            self._runner = SegmentRunner(
+                self._registry, self._pool, writer, self.executor_id, self._lease
+            )
             stack.push_async_callback(self._hand_over)
             self._queue = await launch(
                 stack, self._url, self.executor_id, self._concurrency, self._run_segment
@@ -76,7 +89,7 @@ class Worker:
             heard = {SEGMENTS: self._on_segments, DUE: self._on_due, CANCEL: self._on_cancel}
             await stack.enter_async_context(Listener(self._url, heard))
             for loop in (
-                keep_recovering(self._pool, self.executor_id),
+                keep_recovering(self._pool, self._lease, self._silence),
                 keep_enqueuing(self._pool, self._due),
                 keep_purging(self._pool),
             ):
@@ -113,6 +126,16 @@ class Worker:
     def _on_segments(self, _: str) -> None:
         if self._queue is not None:
             self._queue.wake()
+
+    def _on_silence(self) -> None:
+        self._silence.set()
+
+    def _on_lost(self) -> None:
+        # Effects under way may finish; what they came to is kept as evidence.
+        self._stopping = True
+        if self._runner is not None:
+            self._runner.stop()
+        self.lost.set()
 
     def _on_due(self, _: str) -> None:
         self._due.set()
