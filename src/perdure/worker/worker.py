@@ -117,7 +117,7 @@ class Worker:
         task = asyncio.current_task()
         assert task is not None and self._runner is not None  # noqa: S101, PT018
         self._segments.add(task)
-        full = len(self._segments) >= self._concurrency
+        task.add_done_callback(self._make_room)
         try:
             if self._stopping or not self._claims.take():
                 # Claimed at the last moment: it stays PENDING and is handed over. Or come so late
@@ -127,9 +127,11 @@ class Worker:
         finally:
             self._segments.discard(task)
             self._claims.end()
-            if full and self._queue is not None:
-                # Others may wait for the place this one held.
-                asyncio.get_running_loop().call_later(0.02, self._queue.wake)
+
+    def _make_room(self, _: asyncio.Task[Any]) -> None:
+        # Others may wait for the place this one held, to DBOS until its outcome was recorded.
+        if self._queue is not None and len(self._claims) >= self._concurrency - 1:
+            self._queue.wake()
 
     def _on_segments(self, _: str) -> None:
         if self._queue is not None:
