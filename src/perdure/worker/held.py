@@ -58,10 +58,6 @@ class HeldClaims:
         task.add_done_callback(self._held.pop)
         return True
 
-    def __len__(self) -> int:
-        """How many claims are held."""
-        return len(self._held)
-
     def end(self) -> None:
         """Note that the segment of this task is over; its claim is held until DBOS recorded it."""
         task = asyncio.current_task()

@@ -137,9 +137,9 @@ class Worker:
             self._claims.end()
 
     def _make_room(self, _: asyncio.Task[Any]) -> None:
-        # Others may wait for the place this one held, to DBOS until its outcome was recorded.
-        if self._queue is not None and len(self._claims) >= self._concurrency - 1:
-            self._queue.wake()
+        # It was held until now: DBOS has recorded the outcome.
+        if self._queue is not None:
+            self._queue.room()
 
     def _on_segments(self, _: str) -> None:
         if self._queue is not None:
