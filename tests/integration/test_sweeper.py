@@ -397,7 +397,10 @@ async def test_a_segment_nobody_runs_any_more_goes_on_where_it_was_begun(
         assert await _repairs(engine) == [("ended_workflow", "it")]
 
 
-async def test_healthy_work_is_never_repaired(database_url: str, hasty: None, looks: Looks) -> None:
+async def test_healthy_work_is_never_repaired_and_waits_for_no_poll(
+    database_url: str, hasty: None, looks: Looks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("perdure.worker.wake.POLL_SECONDS", 600.0)
     model = turns("hello")
     async with running(database_url, Agent(name="a", model=model), concurrency=16) as engine:
         runs = await asyncio.gather(*(engine.start("a", "hi") for _ in range(200)))
