@@ -79,15 +79,17 @@ async def find_stuck(
 ) -> list[Stuck]:
     """Return up to ``max_found`` runs that do not go on, of each look, without changing anything.
 
-    Looks at every open segment; with ``parked`` at every interrupted run too, which takes a second
-    for a million of them. A claim its worker does not know of is guessed from outside: it was
-    followed by no beginning for 15 s.
+    Looks at every open segment; with ``parked`` at every interrupted run too, and for runs that
+    have no segment to be in: seconds, where there are a million. A claim its worker does not know
+    of is guessed from outside: it was followed by no beginning for 15 s.
     """
-    found: list[Stuck] = []
-    looks = (look_at_open_segments, look_at_parked_runs) if parked else (look_at_open_segments,)
-    for look in looks:
-        found += (await look(conn, window=2**31 - 1, max_found=max_found)).stuck
-    return found + await find_without_segment(conn, max_found=max_found)
+    everything = 2**31 - 1
+    look = await look_at_open_segments(conn, window=everything, max_found=max_found)
+    if not parked:
+        return look.stuck
+    resting = await look_at_parked_runs(conn, window=everything, max_found=max_found)
+    without = await find_without_segment(conn, max_found=max_found)
+    return look.stuck + resting.stuck + without
 
 
 async def look_at_open_segments(
