@@ -13,13 +13,15 @@ WITH living AS MATERIALIZED (
      ORDER BY run_id
      LIMIT %(window_size)s
 ), joined AS (
-    SELECT s.run_id, s.seq, s.status AS segment_status, s.executor_id AS begun_by, s.since,
+    SELECT s.run_id, s.seq, s.executor_id AS begun_by, s.since,
            w.workflow_uuid, w.name, w.status, w.queue_name, w.executor_id, w.owner_xid,
            to_timestamp(COALESCE(w.completed_at, w.updated_at) / 1000.0) AS changed,
            to_timestamp(COALESCE(w.started_at_epoch_ms, w.updated_at) / 1000.0) AS claimed,
            s.status = 'running' AND COALESCE(s.executor_id IN (SELECT id FROM living), false)
                AS run_by_a_living_one,
            COALESCE(w.executor_id IN (SELECT id FROM living), false) AS held_by_a_living_one,
+           s.status = 'queued' OR s.executor_id <> w.executor_id
+               AND s.executor_id NOT IN (SELECT id FROM living) AS not_begun_by_its_holder,
            w.queue_name IS DISTINCT FROM 'perdure' OR w.status = 'DELAYED'
                OR w.application_version IS DISTINCT FROM 'perdure'
                OR w.application_name IS NOT NULL AND w.application_name <> 'perdure' AS misplaced
@@ -30,18 +32,19 @@ WITH living AS MATERIALIZED (
      WHERE s.status IN ('queued', 'running')
 ), told AS (
     SELECT *, CASE
-        WHEN workflow_uuid IS NULL THEN 'missing_workflow'
-        WHEN name IS DISTINCT FROM 'perdure_segment' THEN 'foreign_workflow'
-        WHEN status IN ('ENQUEUED', 'DELAYED') THEN CASE WHEN misplaced THEN 'misplaced_workflow' END
+        WHEN name <> 'perdure_segment' THEN 'foreign_workflow'
         WHEN status = 'PENDING' THEN CASE
             WHEN NOT held_by_a_living_one THEN 'dead_executor'
-            WHEN segment_status = 'queued' OR begun_by IS DISTINCT FROM executor_id
-                THEN 'unheld_claim' END
-        WHEN NOT run_by_a_living_one THEN 'ended_workflow' END AS kind
+            WHEN not_begun_by_its_holder THEN 'unheld_claim' END
+        WHEN run_by_a_living_one THEN NULL
+        WHEN workflow_uuid IS NULL THEN 'missing_workflow'
+        WHEN status NOT IN ('ENQUEUED', 'DELAYED') THEN 'ended_workflow'
+        WHEN misplaced THEN 'misplaced_workflow' END AS kind
       FROM joined
 ), found AS (
     SELECT kind, run_id, seq, status, queue_name, owner_xid,
-           CASE kind WHEN 'ended_workflow' THEN begun_by ELSE executor_id END AS executor_id,
+           CASE WHEN kind IN ('unheld_claim', 'dead_executor') THEN executor_id ELSE begun_by END
+               AS executor_id,
            CASE WHEN kind IN ('unheld_claim', 'dead_executor') THEN claimed
                 WHEN workflow_uuid IS NULL THEN since ELSE changed END AS since
       FROM told WHERE kind IS NOT NULL
