@@ -33,6 +33,11 @@ CREATE INDEX repairs_run ON perdure.repairs (run_id);
 COMMENT ON TABLE perdure.repairs IS 'What nobody ran and was set going again: one row each time.';
 COMMENT ON COLUMN perdure.repairs.executor_id IS 'Whom it was taken from, where somebody had it.';
 
+-- What doctor and /metrics count: few rows each, whatever else there is.
+CREATE INDEX runs_quarantined ON perdure.runs (finished_at) WHERE error_type = 'quarantined';
+CREATE INDEX interruptions_uncertain ON perdure.interruptions (requested_at)
+    WHERE status = 'pending' AND type = 'uncertain_effect';
+
 -- What became known of a call's effect by another way than its outcome.
 CREATE TABLE perdure.tool_call_evidence (
     id            uuid        NOT NULL,

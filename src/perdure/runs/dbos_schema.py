@@ -15,7 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from perdure.db import Connection, load_sql
 from perdure.errors import MigrationError
 
-__all__ = ["dbos_sql", "dbos_version", "migrate_dbos"]
+__all__ = ["dbos_sql", "dbos_version", "migrate_dbos", "newest_dbos_version"]
 
 _VERSION = load_sql("perdure.runs", "dbos_schema.sql")["version"]
 
@@ -51,11 +51,16 @@ def dbos_sql(*, after: int = 0) -> str:
     Empty where there is nothing to do. It builds indexes concurrently, so it cannot run inside a
     transaction.
     """
-    if after >= len(get_dbos_migrations("dbos", use_listen_notify=True)):
+    if after >= newest_dbos_version():
         return ""
     with contextlib.redirect_stdout(io.StringIO()) as printed:
         print_dbos_migrations(None, migration=str(after + 1) if after else "all")
     return printed.getvalue()
+
+
+def newest_dbos_version() -> int:
+    """Return the number of the last migration of the DBOS that is installed."""
+    return len(get_dbos_migrations("dbos", use_listen_notify=True))
 
 
 async def dbos_version(conn: Connection) -> int:
