@@ -9,8 +9,8 @@ server. It is started for the first, started again if it dies, and stopped after
 when that was killed. Root runs it as ``nobody``.
 
 ``watcher`` is the process that owns the server (``server``), ``reference`` the share a user holds,
-``found`` a look at a server others run, ``shared`` what the two have in common, ``programs`` what to run and as whom. It needs ``flock``:
-Linux and macOS.
+``found`` a look at a server others run, ``shared`` what they have in common, ``programs`` what to
+run and as whom. It needs ``flock``: Linux and macOS.
 """
 
 from __future__ import annotations

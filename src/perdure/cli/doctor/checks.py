@@ -24,6 +24,9 @@ _SQL = load_sql("perdure.cli.doctor", "doctor.sql")
 _READ_ONLY = "SET default_transaction_read_only = on"
 _PATIENCE = "SET statement_timeout = '30s'"
 
+_TABLES = ("migrations", "dbos_migrations")
+"""Findings without which the other checks would ask for tables that are not there."""
+
 Check = Callable[[Connection], Awaitable[list[Finding]]]
 
 
@@ -57,23 +60,26 @@ def _unreachable(refusal: psycopg.Error, url: str) -> Finding:
 
 async def _check(conn: Connection, url: str) -> list[Finding]:
     findings: list[Finding] = []
-    first: Sequence[tuple[str, Check]] = (("database", _server), ("clock", _clock))
-    tables: Sequence[tuple[str, Check]] = (("migrations", _schema),)
-    rows: Sequence[tuple[str, Check]] = (
+    anyway: Sequence[tuple[str, Check]] = (
+        ("database", _server),
+        ("clock", _clock),
+        ("migrations", _schema),
+    )
+    migrated: Sequence[tuple[str, Check]] = (
         ("workers", _workers),
-        ("stuck_runs", _stuck),
         ("runs", _runs),
         ("keys", lambda conn: _keys(conn, loopback=on_loopback(url))),
     )
-    await conn.execute(_READ_ONLY)
-    await conn.execute(_PATIENCE)
-    for name, check in (*first, *tables):
-        findings += await _carefully(name, check, conn)
-    if any(one.level == "error" for one in findings if one.name in ("migrations", "dbos_migrations")):
-        # The tables are not those the other checks know.
-        return findings
-    for name, check in rows:
-        findings += await _carefully(name, check, conn)
+    try:
+        await conn.execute(_READ_ONLY)
+        await conn.execute(_PATIENCE)
+        for name, check in anyway:
+            findings += await _carefully(name, check, conn)
+        if not any(one.name in _TABLES and one.level == "error" for one in findings):
+            for name, check in migrated:
+                findings += await _carefully(name, check, conn)
+    except psycopg.OperationalError as refusal:
+        findings.append(_unreachable(refusal, url))
     return findings
 
 
@@ -84,6 +90,8 @@ async def _carefully(name: str, check: Check, conn: Connection) -> list[Finding]
         found, _, remedy = mistake.message.partition(". ")
         return [error(name, found, remedy)]
     except psycopg.Error as refusal:
+        if conn.closed:
+            raise
         said = refusal.diag.message_primary or " ".join(str(refusal).split())
         return [
             error(
@@ -127,13 +135,6 @@ async def _workers(conn: Connection) -> list[Finding]:
         *workers.judge_executors(await _all(conn, "executors"), queue),
         *workers.judge_queue(queue, await _all(conn, "running")),
     ]
-
-
-async def _stuck(conn: Connection) -> list[Finding]:
-    from perdure.worker.sweep import find_stuck
-
-    now = (await _one(conn, "clock"))["now"]
-    return [runs.judge_stuck(await find_stuck(conn), now=now)]
 
 
 async def _runs(conn: Connection) -> list[Finding]:

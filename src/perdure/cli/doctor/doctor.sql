@@ -36,9 +36,9 @@ WITH held AS (
 SELECT e.id,
        CASE WHEN e.stopped_at IS NOT NULL THEN 'stopped'
             WHEN e.lost_at IS NOT NULL THEN 'lost'
-            WHEN e.lease_until < now() THEN 'expired'
+            WHEN coalesce(e.lease_until, e.renewed_at) < now() THEN 'expired'
             ELSE 'living' END AS state,
-       extract(epoch FROM e.lease_until - now())::float8 AS seconds_left,
+       extract(epoch FROM coalesce(e.lease_until, e.renewed_at) - now())::float8 AS seconds_left,
        coalesce(held.segments, 0) AS running
   FROM perdure.executors e LEFT JOIN held ON held.executor_id = e.id
  WHERE (e.stopped_at IS NULL AND e.lost_at IS NULL)

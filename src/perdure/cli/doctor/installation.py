@@ -31,7 +31,9 @@ def _judge(name: str, version: str | None) -> Finding:
     tested = TESTED[name]
     remedy = f"pip install '{name}=={tested}.*'"
     if version is None:
-        return warning(name, f"{name} is not installed as a package: its version is unknown", remedy)
+        return warning(
+            name, f"{name} is not installed as a package: its version is unknown", remedy
+        )
     if version == tested or version.startswith(f"{tested}."):
         return ok(name, f"{name} {version}")
     return warning(

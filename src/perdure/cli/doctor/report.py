@@ -23,9 +23,9 @@ def show(findings: Sequence[Finding]) -> None:
 def summary(findings: Sequence[Finding]) -> str:
     """Return the last line: how many of each level, and what that means."""
     count = {level: sum(one.level == level for one in findings) for level in LEVELS}
-    parts = [
-        counted(count[level], level) for level in ("error", "warning") if count[level]
-    ] + [f"{count['ok']} ok"]
+    parts = [counted(count[level], level) for level in ("error", "warning") if count[level]] + [
+        f"{count['ok']} ok"
+    ]
     worst = {"ok": "All is well", "warning": "Works, with warnings", "error": "Needs mending"}
     return f"{worst[status(findings)]}: {', '.join(parts)}."
 

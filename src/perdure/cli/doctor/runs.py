@@ -86,8 +86,7 @@ def judge_dying(dying: Sequence[Row]) -> Finding:
     if not dying:
         return ok(name, "no open segment has lost its process")
     shown = "; ".join(
-        f"{row['run_id']}:{row['seq']} begun {counted(row['executions'], 'time')}, "
-        f"{_deaths(row)}"
+        f"{row['run_id']}:{row['seq']} begun {counted(row['executions'], 'time')}, {_deaths(row)}"
         for row in dying[:_SHOWN]
     )
     total = dying[0]["total"]

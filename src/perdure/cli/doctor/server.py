@@ -80,7 +80,9 @@ def _keepalives(row: Row) -> Finding:
     name = "tcp_keepalives"
     if row["client"] is None or (row["client_is_here"] and row["listens_here_only"]):
         return ok(name, "not needed: the server answers this machine alone")
-    idle, interval, count = (row[f"tcp_keepalives_{part}"] for part in ("idle", "interval", "count"))
+    idle, interval, count = (
+        row[f"tcp_keepalives_{part}"] for part in ("idle", "interval", "count")
+    )
     seconds = idle + interval * count
     found = f"a machine that vanishes is noticed after {lasting(seconds)}"
     if seconds <= NOTICED_SECONDS:
@@ -134,8 +136,6 @@ def judge_clock(ahead: float, round_trip: float) -> Finding:
         f"{found}; nothing but the order of ids depends on it",
         "Keep this machine's clock by NTP.",
     )
-
-
 
 
 def _name(row: Row) -> str:

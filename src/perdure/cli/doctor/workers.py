@@ -103,6 +103,8 @@ def _running(running: Sequence[Row]) -> Finding:
     total = sum(one["segments"] for one in running)
     if not total:
         return ok(name, "no segment is running")
-    shown = [f"{one['segments']} under {one['executor_id'] or 'nobody'}" for one in running[:_SHOWN]]
+    shown = [
+        f"{one['segments']} under {one['executor_id'] or 'nobody'}" for one in running[:_SHOWN]
+    ]
     more = ["…"] if len(running) > _SHOWN else []
     return ok(name, f"{counted(total, 'segment')}: {', '.join(shown + more)}")

@@ -1,0 +1,186 @@
+"""``/metrics``: what is queued, running, dying and waiting, for Prometheus. Asks for no key.
+
+No label names a tenant, a user, an agent or a run: whoever may scrape sees how much there is, not
+whose it is. All of it is read from the database when it is asked for, in one round trip; those who
+ask at the same time share it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from fastapi import APIRouter, Request
+from prometheus_client import (
+    CollectorRegistry,
+    GCCollector,
+    Metric,
+    PlatformCollector,
+    ProcessCollector,
+)
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.metrics_core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    InfoMetricFamily,
+)
+from prometheus_client.registry import Collector
+from starlette.responses import Response
+
+from perdure import __version__
+from perdure.db import load_sql
+from perdure.web.state import Api
+
+_SCRAPE = load_sql("perdure.web", "metrics.sql")["scrape"]
+
+RUN_STATUSES = ("queued", "running", "interrupted")
+SEGMENT_STATUSES = ("scheduled", "queued", "running")
+EXECUTOR_STATES = ("living", "expired", "lost", "stopped")
+REPAIRS = (
+    "taken_over",
+    "unheld_claim",
+    "ended_workflow",
+    "missing_workflow",
+    "misplaced_workflow",
+    "missing_segment",
+)
+
+Row = Mapping[str, Any]
+
+router = APIRouter(tags=["health"])
+
+_process = CollectorRegistry()
+ProcessCollector(registry=_process)
+PlatformCollector(registry=_process)
+GCCollector(registry=_process)
+
+
+@router.get(
+    "/metrics",
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {}}, "description": "Prometheus text."}},
+)
+async def metrics(request: Request) -> Response:
+    """Answer how much there is of everything, as Prometheus scrapes it."""
+    scrapes: Scrapes = request.app.state.scrapes
+    row = await scrapes.read()
+    encode, media_type = choose_encoder(request.headers.get("accept", ""))
+    return Response(encode(_Scrape(row)), headers={"Content-Type": media_type})
+
+
+class Scrapes:
+    """Reads the row of a scrape, one at a time for all who wait for it.
+
+    Nobody is asked for a key here: however many ask, they take one connection.
+    """
+
+    def __init__(self, api: Api) -> None:
+        self._api = api
+        self._reading: asyncio.Future[Row] | None = None
+
+    async def read(self) -> Row:
+        """Return the row, as it is now or was when the reading under way began.
+
+        Raises:
+            psycopg.OperationalError: the database cannot be reached.
+        """
+        if self._reading is None:
+            self._reading = asyncio.ensure_future(self._read())
+            self._reading.add_done_callback(self._forget)
+        return await asyncio.shield(self._reading)
+
+    def _forget(self, reading: asyncio.Future[Row]) -> None:
+        self._reading = None
+        if not reading.cancelled():
+            # Whoever waited may have left: nobody else has to hear of it.
+            reading.exception()
+
+    async def _read(self) -> Row:
+        async with self._api.connection() as conn:
+            row = await (await conn.execute(_SCRAPE)).fetchone()
+        assert row is not None  # noqa: S101 - an aggregate always has one
+        return row
+
+
+class _Scrape(Collector):
+    """The metrics of one row, and those of this process."""
+
+    def __init__(self, row: Row) -> None:
+        self._row = row
+
+    def collect(self) -> Iterable[Metric]:
+        """Give each family; every label value there can be is there, if only with 0."""
+        yield from families(self._row)
+        yield from _process.collect()
+
+
+def families(row: Row) -> Iterator[Metric]:
+    """Give the metrics of a row of statement ``scrape``."""
+    yield InfoMetricFamily("perdure_build", "The build that answers.", {"version": __version__})
+    yield _by(
+        GaugeMetricFamily, "perdure_runs", "Unfinished runs.", "status", RUN_STATUSES, row["runs"]
+    )
+    yield GaugeMetricFamily(
+        "perdure_runs_quarantined",
+        "Runs failed because each process that ran them died, not resumed or deleted since.",
+        row["quarantined"],
+    )
+    yield _by(
+        GaugeMetricFamily,
+        "perdure_segments",
+        "Segments that have to run, now or later.",
+        "status",
+        SEGMENT_STATUSES,
+        row["segments"],
+    )
+    yield GaugeMetricFamily(
+        "perdure_segments_stalled",
+        "Segments that have to run and whose last process died before anything was recorded.",
+        row["stalled"],
+    )
+    yield GaugeMetricFamily(
+        "perdure_queue_oldest_seconds",
+        "How long the oldest queued segment has waited for a worker; 0 without one.",
+        row["queue_oldest_seconds"] or 0.0,
+    )
+    yield GaugeMetricFamily(
+        "perdure_schedule_late_seconds",
+        "How late the scheduled segment is that should have been queued first; 0 if none is late.",
+        row["schedule_late_seconds"] or 0.0,
+    )
+    yield _by(
+        GaugeMetricFamily,
+        "perdure_executors",
+        "Worker processes: living, silent beyond their lease, declared lost, stopped.",
+        "state",
+        EXECUTOR_STATES,
+        row["executors"],
+    )
+    yield _by(
+        CounterMetricFamily,
+        "perdure_repairs",
+        "Segments nobody ran that were set going again.",
+        "kind",
+        REPAIRS,
+        row["repairs"],
+    )
+    yield GaugeMetricFamily(
+        "perdure_uncertain_effects",
+        "Effects that wait for a person to say what became of them.",
+        row["uncertain_effects"],
+    )
+
+
+def _by(
+    family: type[GaugeMetricFamily | CounterMetricFamily],
+    name: str,
+    documentation: str,
+    label: str,
+    values: Iterable[str],
+    counts: Mapping[str, int],
+) -> Metric:
+    made = family(name, documentation, labels=[label])
+    for value in sorted({*values, *counts}):
+        made.add_metric([value], counts.get(value, 0))
+    return made
