@@ -94,17 +94,25 @@ async def _make_trouble(conn: Connection) -> dict[str, Any]:
         "dying": await insert_run(conn, status="running"),
         "late": await insert_run(conn, status="queued"),
         "quarantined": await insert_run(conn, status="failed", error_type="quarantined"),
+        "lost": await insert_run(conn, status="queued"),
         "uncertain": await insert_run(conn, status="interrupted"),
     }
     await insert_stop(conn, made["uncertain"], type="uncertain_effect")
+    held = "executor_id = 'dead-1'"
     for change, run in (
-        ("executor_id = 'dead-1'", "held"),
-        ("executor_id = 'dead-1', executions = 3, stalled = 2", "dying"),
+        (f"{held}, started_at = now() - interval '90 s'", "held"),
+        (f"{held}, started_at = now(), executions = 3, stalled = 2", "dying"),
         ("status = 'scheduled', due_at = now() - interval '1 minute'", "late"),
     ):
         await conn.execute(
             f"UPDATE perdure.segments SET {change} WHERE run_id = %s".encode(), (made[run],)
         )
+    await conn.execute("DELETE FROM perdure.segments WHERE run_id = %s", (made["lost"],))
+    await conn.execute(
+        "UPDATE perdure.runs SET updated_at = now() - interval '90 s' WHERE id = %s",
+        (made["lost"],),
+    )
+    await conn.execute("UPDATE perdure.sweeps SET due_at = now() - interval '90 s'")
     await conn.execute(
         "INSERT INTO perdure.repairs (id, kind, run_id, segment, repaired_by, repaired_at)"
         " VALUES (gen_random_uuid(), 'taken_over', %(run)s, 1, 'here-1', now() - interval '1 h'),"
@@ -134,6 +142,15 @@ async def test_trouble_is_found_and_named(database_url: str) -> None:
         ("leases", "error", "holding 2 segments, and nobody has taken over: dead-1"),
         ("scheduled", "warning", "1 segment late"),
         ("running", "ok", "2 segments: 2 under dead-1"),
+        (
+            "stuck_runs",
+            "error",
+            "1 segment nobody runs (missing_workflow 1)",
+        ),
+        ("stuck_runs", "error", "the longest for 1 min 3"),
+        ("stuck_runs", "error", f"{made['held']}:1 its workflow is gone"),
+        ("contradictory_runs", "error", f"{made['lost']}:1 the run is queued"),
+        ("sweeper", "ok", "no worker is alive"),
         ("repairs", "ok", "1 in the last 24 hours (taken_over 1), the last 1 h ago"),
         ("dying_segments", "warning", f"{made['dying']}:1 begun 3 times, died 2 in a row"),
         ("quarantined", "warning", str(made["quarantined"])),

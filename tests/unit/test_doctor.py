@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import tomllib
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from perdure.cli.doctor import installation, report, runs, schema, server, where
 from perdure.cli.doctor.findings import Finding, as_json, lasting, ok, status, warning
 from perdure.errors import ConfigurationError
 from perdure.migrate import Applied, Migration, Status
+from perdure.runs.stuck import Stuck
 
 RUN = UUID("01a20131-4a27-77ae-b605-6e01616eb463")
 NOW = datetime(2026, 5, 4, 3, 2, 1, tzinfo=UTC)
@@ -239,27 +239,46 @@ def test_what_runs_where() -> None:
     judged(the("running", workers.judge_queue(QUEUE, [unnamed])), "ok", "1 under nobody")
 
 
-@dataclass
-class Stuck:
-    kind: str
-    since: datetime
-    run_id: UUID = RUN
-    segment: int = 2
-    text: str = "its workflow is gone"
+def stuck(seconds: float, kind: str = "missing_workflow") -> Stuck:
+    since = NOW - timedelta(seconds=seconds)
+    return Stuck(kind, RUN, 2, since, executor_id=None, status=None, text="its workflow is gone")
 
 
 def test_stuck_runs() -> None:
-    def seen(seconds: float) -> Stuck:
-        return Stuck("missing_workflow", NOW - timedelta(seconds=seconds))
+    def seen(*found: Stuck) -> list[Finding]:
+        return runs.judge_stuck(found, now=NOW)
 
-    judged(runs.judge_stuck([], now=NOW), "ok", "none")
-    judged(runs.judge_stuck([seen(20)], now=NOW), "warning", f"{RUN}:2 its workflow is gone")
+    assert [(one.name, one.level) for one in seen()] == [
+        ("stuck_runs", "ok"),
+        ("contradictory_runs", "ok"),
+    ]
+    judged(seen(stuck(20))[0], "warning", f"{RUN}:2 its workflow is gone")
     judged(
-        runs.judge_stuck([seen(20), seen(200)], now=NOW),
+        seen(stuck(20), stuck(200), stuck(999, "no_open_segment"))[0],
         "error",
         "2 segments nobody runs (missing_workflow 2), the longest for 3 min 20 s",
         "perdure worker TARGET",
     )
+    judged(
+        seen(stuck(20, "no_open_segment"))[1],
+        "error",
+        "1 segment nobody runs (no_open_segment 1)",
+        "perdure runs cancel",
+    )
+
+
+@pytest.mark.parametrize(
+    ("overdue", "living", "level", "said"),
+    [
+        ([-4.0, -300.0], True, "ok", "in time"),
+        ([61.0, -300.0], True, "warning", "1 min 1 s"),
+        ([61.0], False, "ok", "no worker is alive"),
+    ],
+)
+def test_the_sweeper(overdue: list[float], living: bool, level: str, said: str) -> None:
+    rows = [{"overdue_seconds": seconds} for seconds in overdue]
+
+    judged(runs.judge_sweeps(rows, living=living), level, said)
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,14 @@
 """``/metrics``: what is queued, running, dying and waiting, for Prometheus. Asks for no key.
 
 No label names a tenant, a user, an agent or a run: whoever may scrape sees how much there is, not
-whose it is. All of it is read from the database, in one round trip.
+whose it is. All of it is read from the database when it is asked for.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -30,6 +31,7 @@ from starlette.responses import Response
 
 from perdure import __version__
 from perdure.db import load_sql
+from perdure.runs.stuck import KINDS, find_stuck
 from perdure.web.state import Api
 
 _SCRAPE = load_sql("perdure.web", "metrics.sql")["scrape"]
@@ -46,6 +48,8 @@ REPAIRS = (
     "missing_segment",
 )
 
+MOST_STUCK = 1000
+"""So many of each look are counted: beyond that the number does not matter."""
 KEPT_TIMES = 50
 KEPT_SECONDS = 15.0
 
@@ -106,12 +110,15 @@ class Scrapes:
             reading.exception()
 
     async def _read(self) -> Row:
-        async with self._api.connection() as conn:
+        # In a pipeline the statements go out together: one round trip, and one for its last.
+        async with self._api.connection() as conn, conn.pipeline():
             began = time.monotonic()
-            row = await (await conn.execute(_SCRAPE)).fetchone()
+            cursor = await conn.execute(_SCRAPE)
+            stuck = await find_stuck(conn, max_found=MOST_STUCK)
+            row = await cursor.fetchone()
             ended = time.monotonic()
         assert row is not None  # noqa: S101 - an aggregate always has one
-        self._row = row
+        self._row = row = {**row, "stuck": Counter(one.kind for one in stuck)}
         self._fresh_until = ended + min(KEPT_SECONDS, KEPT_TIMES * (ended - began))
         return row
 
@@ -151,6 +158,14 @@ def families(row: Row) -> Iterator[Metric]:
         "perdure_segments_stalled",
         "Segments that have to run and whose last process died before anything was recorded.",
         row["stalled"],
+    )
+    yield _by(
+        GaugeMetricFamily,
+        "perdure_segments_stuck",
+        "Segments that nobody runs although somebody should.",
+        "kind",
+        KINDS,
+        row["stuck"],
     )
     yield GaugeMetricFamily(
         "perdure_queue_oldest_seconds",

@@ -1,4 +1,4 @@
--- Everything a scrape shows, in one round trip. Nothing here reads finished or rested rows: each
+-- What a scrape shows, but for stuck runs. Nothing here reads finished or rested rows: each
 -- part is answered by a partial index, or by a table that stays small.
 -- name: scrape
 WITH open AS (

@@ -19,6 +19,8 @@ class WakeEvent(threading.Event):
     def __init__(self) -> None:
         super().__init__()
         self._woken = threading.Event()
+        self.waits = 0
+        self.waiting = False
 
     def wake(self) -> None:
         """End the wait that is on, or the next one if none is."""
@@ -32,7 +34,10 @@ class WakeEvent(threading.Event):
     def wait(self, timeout: float | None = None) -> bool:
         """Wait for a wake, a stop or ``timeout`` seconds; True when it is to stop."""
         if not self.is_set():
+            self.waits += 1
+            self.waiting = True
             self._woken.wait(timeout)
+            self.waiting = False
             self._woken.clear()
         return self.is_set()
 
@@ -57,6 +62,16 @@ class QueueLoop:
     def wake(self) -> None:
         """Look now; callable from any thread."""
         self._event.wake()
+
+    @property
+    def rounds(self) -> int:
+        """How many rounds of claiming are over: what they claimed has been started here."""
+        return self._event.waits
+
+    @property
+    def resting(self) -> bool:
+        """Whether no round is under way now."""
+        return self._event.waiting or not self._thread.is_alive()
 
     def stop(self, timeout: float) -> None:
         """Claim nothing more; waits up to ``timeout`` seconds for a claim under way. Blocks."""

@@ -19,11 +19,13 @@ from perdure.ledger.writer import LedgerWriter
 from perdure.notify import CANCEL, DUE, SEGMENTS, Listener
 from perdure.runs.registry import Registry
 from perdure.runs.workflow import SegmentRunner
+from perdure.worker.claims import Claims
 from perdure.worker.due import keep_enqueuing
 from perdure.worker.launch import launch, workflow_tasks
 from perdure.worker.lease import Lease, new_executor_id, session_name
 from perdure.worker.purge import keep_purging
 from perdure.worker.recovery import hand_over, keep_recovering
+from perdure.worker.sweep import Sweeper
 from perdure.worker.wake import QueueLoop
 
 _LOG = logging.getLogger(__name__)
@@ -63,6 +65,7 @@ class Worker:
         self._queue: QueueLoop | None = None
         self._due = asyncio.Event()
         self._segments: set[asyncio.Task[Any]] = set()
+        self._claims = Claims()
         self._looking: asyncio.Task[None] | None = None
         self._stopping = False
 
@@ -91,7 +94,11 @@ class Worker:
                 keep_purging(self._pool),
             ):
                 stack.push_async_callback(_cancelled, asyncio.create_task(loop))
+            sweeper = Sweeper(self._pool, self.executor_id, self._claims, self._queue)
+            sweeping = asyncio.create_task(sweeper.keep_sweeping())
             stack.push_async_callback(self._stop_segments)
+            # Before anything else: what stops is no fault to be repaired.
+            stack.push_async_callback(_cancelled, sweeping)
             self._stack = stack.pop_all()
         return self
 
@@ -104,12 +111,14 @@ class Worker:
         self._segments.add(task)
         full = len(self._segments) >= self._concurrency
         try:
-            if self._stopping:
-                # Claimed at the last moment: it stays PENDING and is handed over.
+            if self._stopping or not self._claims.take():
+                # Claimed at the last moment: it stays PENDING and is handed over. Or come so late
+                # that it was given back.
                 raise asyncio.CancelledError
             return await self._runner.run(run_id, seq)
         finally:
             self._segments.discard(task)
+            self._claims.end()
             if full and self._queue is not None:
                 # Others may wait for the place this one held.
                 asyncio.get_running_loop().call_later(0.02, self._queue.wake)

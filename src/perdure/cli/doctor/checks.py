@@ -19,6 +19,7 @@ from perdure.config import Settings
 from perdure.db import Connection, connect, load_sql
 from perdure.errors import ConfigurationError, MigrationError
 from perdure.migrate import read_status
+from perdure.runs.stuck import find_stuck
 
 _SQL = load_sql("perdure.cli.doctor", "doctor.sql")
 _READ_ONLY = "SET default_transaction_read_only = on"
@@ -67,6 +68,7 @@ async def _check(conn: Connection, url: str) -> list[Finding]:
     )
     migrated: Sequence[tuple[str, Check]] = (
         ("workers", _workers),
+        ("stuck_runs", _stuck),
         ("runs", _runs),
         ("keys", lambda conn: _keys(conn, loopback=on_loopback(url))),
     )
@@ -131,10 +133,18 @@ async def _schema(conn: Connection) -> list[Finding]:
 
 async def _workers(conn: Connection) -> list[Finding]:
     queue = await _one(conn, "queue", late=workers.LATE_SECONDS)
+    executors = await _all(conn, "executors")
+    living = any(one["state"] == "living" for one in executors)
     return [
-        *workers.judge_executors(await _all(conn, "executors"), queue),
+        *workers.judge_executors(executors, queue),
         *workers.judge_queue(queue, await _all(conn, "running")),
+        runs.judge_sweeps(await _all(conn, "sweeps"), living=living),
     ]
+
+
+async def _stuck(conn: Connection) -> list[Finding]:
+    stuck = await find_stuck(conn, parked=True)
+    return runs.judge_stuck(stuck, now=(await _one(conn, "clock"))["now"])
 
 
 async def _runs(conn: Connection) -> list[Finding]:

@@ -65,6 +65,9 @@ SELECT executor_id, count(*)::int AS segments
  GROUP BY executor_id
  ORDER BY segments DESC, executor_id
 
+-- name: sweeps
+SELECT extract(epoch FROM now() - due_at)::float8 AS overdue_seconds FROM perdure.sweeps
+
 -- name: repairs
 SELECT kind, count(*)::int AS repairs,
        extract(epoch FROM now() - max(repaired_at))::float8 AS newest_seconds

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Protocol
-from uuid import UUID
+from typing import Any
 
 from perdure.cli.doctor.findings import Finding, counted, error, lasting, ok, warning
+from perdure.runs.stuck import UNREPAIRED, Stuck
 
 SWEPT_SECONDS = 60.0
 """How long a stuck run may wait for the sweeper of a living worker."""
@@ -18,44 +18,58 @@ _SHOWN = 3
 Row = Mapping[str, Any]
 
 
-class Stuck(Protocol):
-    """A segment that nobody runs although somebody should."""
+def judge_stuck(stuck: Sequence[Stuck], *, now: datetime) -> list[Finding]:
+    """Judge what the sweeper would repair, and what nobody can; ``now`` is the database's."""
+    lost = [one for one in stuck if one.kind in UNREPAIRED]
+    waiting = [one for one in stuck if one.kind not in UNREPAIRED]
+    age = max(((now - one.since).total_seconds() for one in waiting), default=0.0)
+    return [
+        _stuck(
+            "stuck_runs",
+            waiting,
+            now,
+            "A living worker sets them going by itself: perdure worker TARGET",
+            error if age > SWEPT_SECONDS else warning,
+        ),
+        _stuck(
+            "contradictory_runs",
+            lost,
+            now,
+            "Nobody knows what was meant: look at them (perdure runs show ID), cancel those "
+            "that are not needed (perdure runs cancel ID), and find out who wrote to the tables.",
+            error,
+        ),
+    ]
 
-    @property
-    def kind(self) -> str:
-        """What is wrong: the word a repair of it is recorded under."""
 
-    @property
-    def run_id(self) -> UUID:
-        """Whose segment."""
-
-    @property
-    def segment(self) -> int:
-        """Its number."""
-
-    @property
-    def since(self) -> datetime | None:
-        """Since when, on the database's clock, where that is known."""
-
-    @property
-    def text(self) -> str:
-        """What is wrong, for people."""
-
-
-def judge_stuck(stuck: Sequence[Stuck], *, now: datetime) -> Finding:
-    """Judge what the sweeper would repair; ``now`` is the database's."""
-    name = "stuck_runs"
+def _stuck(
+    name: str,
+    stuck: Sequence[Stuck],
+    now: datetime,
+    remedy: str,
+    level: Callable[[str, str, str], Finding],
+) -> Finding:
     if not stuck:
         return ok(name, "none")
-    ages = [(now - one.since).total_seconds() for one in stuck if one.since is not None]
-    longest = max(ages, default=0.0)
+    longest = max((now - one.since).total_seconds() for one in stuck)
     found = (
         f"{counted(len(stuck), 'segment')} nobody runs ({_kinds(Counter(s.kind for s in stuck))}), "
         f"the longest for {lasting(longest)}: "
         + "; ".join(f"{one.run_id}:{one.segment} {one.text}" for one in stuck[:_SHOWN])
     )
-    remedy = "A living worker repairs them by itself: perdure worker TARGET"
-    return (error if longest > SWEPT_SECONDS else warning)(name, found, remedy)
+    return level(name, found, remedy)
+
+
+def judge_sweeps(sweeps: Sequence[Row], *, living: bool) -> Finding:
+    """Judge the rows of statement ``sweeps``: do workers look, if there are any (``living``)?"""
+    name = "sweeper"
+    overdue = max((row["overdue_seconds"] for row in sweeps), default=0.0)
+    if overdue <= SWEPT_SECONDS:
+        return ok(name, "workers look for stuck runs in time")
+    found = f"nobody has looked for stuck runs since {lasting(overdue)} after it was due"
+    if not living:
+        return ok(name, f"{found}: no worker is alive")
+    return warning(name, found, "Look into the workers' logs for why, and restart them.")
 
 
 def judge_repairs(repairs: Sequence[Row]) -> Finding:
