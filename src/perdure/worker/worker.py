@@ -1,8 +1,9 @@
 """A worker: joins the queue, runs segments, recovers those of workers that died.
 
-Enter: lease → ledger writer → DBOS (launched in this event loop, so that segments run in it) →
-queue loop → recovery, delayed starts, cancellations. Leave, in the other order: nothing new is
-claimed, segments under way are parked at their next step, and what is left goes back to the queue.
+Enter: lease → watch over the loop → ledger writer → DBOS (launched in this event loop, so that
+segments run in it) → queue loop → recovery, delayed starts, cancellations. Leave, in the other
+order: nothing new is claimed, segments under way are parked at their next step, and what is left
+goes back to the queue. A worker that was taken for dead begins nothing more and says so (`lost`).
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from perdure.worker.purge import keep_purging
 from perdure.worker.recovery import hand_over, keep_recovering
 from perdure.worker.sweep import Sweeper
 from perdure.worker.wake import QueueLoop
+from perdure.worker.watch import LoopWatch
 
 _LOG = logging.getLogger(__name__)
 DEFAULT_CONCURRENCY = 64
@@ -77,6 +79,7 @@ class Worker:
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self._lease)
+            stack.enter_context(LoopWatch())
             name = session_name("perdure-ledger", self.executor_id)
             writer = await stack.enter_async_context(LedgerWriter(self._url, name))
             self._runner = SegmentRunner(
