@@ -19,17 +19,11 @@ WITH looked AS MATERIALIZED (
            holder.id IS NOT NULL AS held_by_a_living_one,
            w.queue_name IS DISTINCT FROM 'perdure' OR w.status = 'DELAYED'
                OR w.application_version IS DISTINCT FROM 'perdure'
-               OR w.application_name <> 'perdure'
-               OR w.serialization IS DISTINCT FROM 'portable_json'
-               OR translate(COALESCE(i.inputs, w.inputs, ''), E' \n', '')
-                  <> format('{"positionalArgs":["%%s",%%s],"namedArgs":{}}', s.run_id, s.seq)
-               AS misplaced
+               OR w.application_name IS NOT NULL AND w.application_name <> 'perdure' AS misplaced
       FROM looked s
       JOIN perdure.runs r ON r.id = s.run_id AND r.segment = s.seq
        AND r.status IN ('queued', 'running')
       LEFT JOIN dbos.workflow_status w ON w.workflow_uuid = s.run_id::text || ':' || s.seq::text
-      LEFT JOIN dbos.workflow_input i ON i.workflow_uuid = w.workflow_uuid
-       AND w.status IN ('ENQUEUED', 'DELAYED')
       LEFT JOIN perdure.executors begun ON begun.id = s.executor_id
        AND begun.stopped_at IS NULL AND begun.lost_at IS NULL
       LEFT JOIN perdure.executors holder ON holder.id = w.executor_id

@@ -25,6 +25,7 @@ from uuid import UUID
 import psycopg
 
 from perdure.db import Connection, Pool, load_sql, uuid7
+from perdure.runs.dbos_inside.statements import Seen, requeue
 from perdure.runs.enqueue import enqueue
 from perdure.runs.resume import go_on_if_decided
 from perdure.runs.stuck import (
@@ -38,7 +39,7 @@ from perdure.runs.stuck import (
     look_at_parked_runs,
     stuck_of,
 )
-from perdure.worker.claims import Claim, Claims
+from perdure.worker.held import Claim, HeldClaims
 from perdure.worker.wake import QueueLoop
 
 _SQL = load_sql("perdure.worker", "sweep.sql")
@@ -65,7 +66,7 @@ class Sweeper:
 
     pool: Pool
     executor_id: str
-    claims: Claims
+    claims: HeldClaims
     queue: QueueLoop
     _said: set[tuple[str, UUID, int]] = field(default_factory=set)
 
@@ -89,7 +90,7 @@ class Sweeper:
 
         It takes two calls, two seconds apart, to find something. Returns what was given back.
         """
-        rounds, resting = self.queue.rounds, self.queue.resting
+        before = self.queue.round
         async with self.pool.connection() as conn:
             cursor = await conn.execute(_SQL["claims"], {"executor_id": self.executor_id})
             rows = {Claim(row["workflow_uuid"], row["owner_xid"]): row async for row in cursor}
@@ -97,8 +98,8 @@ class Sweeper:
                 {claim: row["seen_at"] for claim, row in rows.items()},
                 apart=UNHELD_SECONDS,
                 at_last=HUNG_SECONDS,
-                rounds=rounds,
-                resting=resting,
+                before=before,
+                after=self.queue.round,
             )
             return await self._repair_own(conn, [stuck_of(rows[claim]) for claim in lost])
 
@@ -208,16 +209,8 @@ def _logged(repaired: list[Stuck]) -> list[Stuck]:
 
 async def _give_back(conn: Connection, stuck: Stuck) -> bool:
     """Queue a workflow again that is as it was seen."""
-    cursor = await conn.execute(
-        _SQL["requeue"],
-        {
-            "run_id": stuck.run_id,
-            "segment": stuck.segment,
-            "status": stuck.status,
-            "owner_xid": stuck.owner_xid,
-        },
-    )
-    return await cursor.fetchone() is not None
+    seen = Seen(f"{stuck.run_id}:{stuck.segment}", stuck.status, stuck.owner_xid)
+    return bool(await requeue(conn, [seen]))
 
 
 async def _requeue(conn: Connection, stuck: Stuck) -> bool:

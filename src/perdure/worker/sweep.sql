@@ -20,34 +20,6 @@ SELECT r.priority
  WHERE r.id = %(run_id)s AND r.segment = %(segment)s AND r.status IN ('queued', 'running')
    FOR NO KEY UPDATE OF r SKIP LOCKED
 
--- A workflow as it was when it was first enqueued, if its row still is as it was seen.
--- name: requeue
-WITH requeued AS (
-    UPDATE dbos.workflow_status
-       SET status = 'ENQUEUED', queue_name = 'perdure', application_version = 'perdure',
-           application_name = 'perdure', serialization = 'portable_json',
-           owner_xid = gen_random_uuid()::text, executor_id = NULL, started_at_epoch_ms = NULL,
-           completed_at = NULL, delay_until_epoch_ms = NULL, workflow_timeout_ms = NULL,
-           workflow_deadline_epoch_ms = NULL, deduplication_id = NULL, queue_partition_key = NULL,
-           class_name = NULL, config_name = NULL, inputs = NULL, output = NULL, error = NULL,
-           recovery_attempts = 0, rate_limited = false,
-           updated_at = (extract(epoch FROM now()) * 1000)::bigint
-     WHERE workflow_uuid = %(run_id)s::uuid::text || ':' || %(segment)s::int::text
-       AND name = 'perdure_segment' AND status = %(status)s
-       AND owner_xid IS NOT DISTINCT FROM %(owner_xid)s
-    RETURNING workflow_uuid
-), entered AS (
-    INSERT INTO dbos.workflow_input (workflow_uuid, inputs)
-    SELECT workflow_uuid, json_build_object(
-               'positionalArgs', ARRAY[to_json(%(run_id)s::uuid::text), to_json(%(segment)s::int)],
-               'namedArgs', '{}'::json)::text
-      FROM requeued
-        ON CONFLICT (workflow_uuid) DO UPDATE SET inputs = EXCLUDED.inputs
-), left_over AS (
-    DELETE FROM dbos.workflow_output o USING requeued WHERE o.workflow_uuid = requeued.workflow_uuid
-)
-SELECT workflow_uuid, pg_notify('perdure_segments', '') FROM requeued
-
 -- name: has_workflow
 SELECT FROM dbos.workflow_status
  WHERE workflow_uuid = %(run_id)s::uuid::text || ':' || %(segment)s::int::text

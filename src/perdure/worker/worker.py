@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import Any, Self
 from uuid import UUID
@@ -20,9 +21,9 @@ from perdure.ledger.writer import LedgerWriter
 from perdure.notify import CANCEL, DUE, SEGMENTS, Listener
 from perdure.runs.registry import Registry
 from perdure.runs.workflow import SegmentRunner
-from perdure.worker.claims import Claims
 from perdure.worker.due import keep_enqueuing
-from perdure.worker.launch import launch, workflow_tasks
+from perdure.worker.held import HeldClaims
+from perdure.worker.launch import launch
 from perdure.worker.lease import Lease, new_executor_id, session_name
 from perdure.worker.purge import keep_purging
 from perdure.worker.recovery import hand_over, keep_recovering
@@ -65,9 +66,10 @@ class Worker:
         self._stack = AsyncExitStack()
         self._runner: SegmentRunner | None = None
         self._queue: QueueLoop | None = None
+        self._workflow_tasks: Callable[[], set[asyncio.Task[Any]]] = set
         self._due = asyncio.Event()
         self._segments: set[asyncio.Task[Any]] = set()
-        self._claims = Claims()
+        self._claims = HeldClaims()
         self._looking: asyncio.Task[None] | None = None
         self._stopping = False
 
@@ -86,9 +88,15 @@ class Worker:
                 self._registry, self._pool, writer, self.executor_id, self._lease
             )
             stack.push_async_callback(self._hand_over)
-            self._queue = await launch(
-                stack, self._url, self.executor_id, self._concurrency, self._run_segment
+            launched = await launch(
+                stack,
+                self._pool,
+                self._url,
+                self.executor_id,
+                self._concurrency,
+                self._run_segment,
             )
+            self._queue, self._workflow_tasks = launched.queue, launched.workflow_tasks
             heard = {SEGMENTS: self._on_segments, DUE: self._on_due, CANCEL: self._on_cancel}
             await stack.enter_async_context(Listener(self._url, heard))
             for loop in (
@@ -162,7 +170,7 @@ class Worker:
                 async with asyncio.timeout(STOP_SECONDS):
                     await self._runner.quiet()
         # DBOS's own part of a workflow before and after ours is let run to its end.
-        workflows = workflow_tasks()
+        workflows = self._workflow_tasks()
         for task in self._segments:
             task.cancel()
         if workflows:

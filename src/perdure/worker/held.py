@@ -14,8 +14,6 @@ import asyncio
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from dbos._context import get_local_dbos_context
-
 _REMEMBERED = 1000
 
 
@@ -26,13 +24,20 @@ class Claim(NamedTuple):
     owner_xid: str | None
 
 
+class Round(NamedTuple):
+    """Where the thread that claims is: how many rounds it has ended, and whether it rests now."""
+
+    ended: int
+    resting: bool
+
+
 class _Suspicion(NamedTuple):
     seen_at: datetime
     rounds: int
 
 
-class Claims:
-    """The claims of one worker; used from its event loop only."""
+class HeldClaims:
+    """The claims one worker holds; used from its event loop only."""
 
     def __init__(self) -> None:
         self._held: dict[asyncio.Task[Any], Claim] = {}
@@ -42,9 +47,10 @@ class Claims:
 
     def take(self) -> bool:
         """Note the claim whose task this is; False when it was given back and is not to be run."""
-        task, context = asyncio.current_task(), get_local_dbos_context()
-        assert task is not None and context is not None  # noqa: S101, PT018
-        claim = Claim(context.workflow_id, context.owner_xid)
+        from perdure.runs.dbos_inside.context import current_claim
+
+        task, claim = asyncio.current_task(), Claim(*current_claim())
+        assert task is not None  # noqa: S101
         if claim in self._given_back:
             return False
         self._held[task] = claim
@@ -72,29 +78,33 @@ class Claims:
         *,
         apart: float,
         at_last: float,
-        rounds: int,
-        resting: bool,
+        before: Round,
+        after: Round,
     ) -> list[Claim]:
         """Return those of the claims in the database that this process knows nothing of.
 
-        ``seen`` is all of them, with the database's time they were seen at. One counts as lost if
-        it was not held at two looks in a row, ``apart`` seconds at least from each other, and if
-        the thread that claims has come to the end of its round since: it is ``resting``, or
-        ``rounds``, those it ended, are more. One that does not for ``at_last`` seconds hangs.
-        What is returned is refused from now on.
+        ``seen`` is all of them, with the database's time they were seen at; ``before`` and
+        ``after`` that look the claiming thread was at these rounds. A claim counts as lost if it
+        was not held at two looks in a row, ``apart`` seconds at least from each other, and if the
+        round that may have brought it is over: what it claimed is started by then. One that is
+        not over for ``at_last`` seconds hangs. What is returned is refused from now on.
         """
-        unheld = {claim: at for claim, at in seen.items() if not self.holds(claim)}
         lost: list[Claim] = []
-        still: dict[Claim, _Suspicion] = {}
-        for claim, seen_at in unheld.items():
-            first = self._suspected.get(claim, _Suspicion(seen_at, rounds))
+        suspected: dict[Claim, _Suspicion] = {}
+        for claim, seen_at in seen.items():
+            if self.holds(claim):
+                continue
+            first = self._suspected.get(claim)
+            if first is None:
+                suspected[claim] = _Suspicion(seen_at, after.ended)
+                continue
             age = (seen_at - first.seen_at).total_seconds()
-            settled = resting or rounds > first.rounds or age >= at_last
-            if age >= apart and settled and claim in self._suspected:
+            started = before.resting or before.ended > first.rounds or age >= at_last
+            if started and age >= apart:
                 lost.append(claim)
             else:
-                still[claim] = first
-        self._suspected = still
+                suspected[claim] = first
+        self._suspected = suspected
         for claim in lost:
             self._given_back[claim] = None
         while len(self._given_back) > _REMEMBERED:
