@@ -137,7 +137,7 @@ def test_versions() -> None:
     judged(bad, "warning", "tested with 0.24 alone", "pip install 'openai-agents==0.24.*'")
     judged(unknown, "warning", "version is unknown")
     [not_it] = installation.judge_versions({"dbos": "3.40.0"})
-    judged(not_it, "warning", "dbos 3.40.0")
+    judged(not_it, "error", "dbos 3.40.0")
     assert status(installation.versions()) == "ok"
 
 

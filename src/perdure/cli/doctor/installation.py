@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from importlib import metadata
 
 from perdure import __version__
-from perdure.cli.doctor.findings import Finding, ok, warning
+from perdure.cli.doctor.findings import Finding, error, ok, warning
+from perdure.runs.dbos_inside import tested
 
-TESTED = {"dbos": "3.4", "openai-agents": "0.24", "psycopg": "3.3"}
+TESTED = {"dbos": tested.TESTED, "openai-agents": "0.24", "psycopg": "3.3"}
 """The minor versions this build was tested with, by distribution."""
 
 
@@ -27,20 +28,24 @@ def judge_versions(installed: Mapping[str, str | None]) -> list[Finding]:
     return [_judge(name, version) for name, version in installed.items()]
 
 
+def dbos_is_tested() -> bool:
+    """Whether the DBOS that is installed is one this build runs with."""
+    version = _installed("dbos")
+    return version is not None and tested.problem_with(version) is None
+
+
 def _judge(name: str, version: str | None) -> Finding:
-    tested = TESTED[name]
-    remedy = f"pip install '{name}=={tested}.*'"
+    minor = TESTED[name]
+    remedy = f"pip install '{name}=={minor}.*'"
     if version is None:
         return warning(
             name, f"{name} is not installed as a package: its version is unknown", remedy
         )
-    if version == tested or version.startswith(f"{tested}."):
+    if version == minor or version.startswith(f"{minor}."):
         return ok(name, f"{name} {version}")
-    return warning(
-        name,
-        f"{name} {version}: this build was tested with {tested} alone, and leans on its inside",
-        remedy,
-    )
+    found = f"{name} {version}: this build was tested with {minor} alone, and leans on its inside"
+    # Another DBOS is refused at the start.
+    return (error if name == "dbos" else warning)(name, found, remedy)
 
 
 def _installed(name: str) -> str | None:
