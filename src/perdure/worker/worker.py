@@ -34,6 +34,9 @@ from perdure.worker.watch import LoopWatch
 _LOG = logging.getLogger(__name__)
 DEFAULT_CONCURRENCY = 64
 STOP_SECONDS = 5.0
+"""How long effects under way may take to end when a worker is told to stop."""
+_CLAIM_SECONDS = 2.0
+"""How long DBOS may take for its own part of a workflow, before and after ours."""
 
 
 class Worker:
@@ -48,11 +51,13 @@ class Worker:
         concurrency: int = DEFAULT_CONCURRENCY,
         version: str = "",
         tag: str | None = None,
+        stop_seconds: float = STOP_SECONDS,
     ) -> None:
         self._registry = registry
         self._pool = pool
         self._url = url
         self._concurrency = concurrency
+        self._stop_seconds = stop_seconds
         self._lease = Lease(
             url,
             version,
@@ -163,18 +168,18 @@ class Worker:
     async def _stop_segments(self) -> None:
         self._stopping = True
         if self._queue is not None:
-            await asyncio.to_thread(self._queue.stop, STOP_SECONDS)
+            await asyncio.to_thread(self._queue.stop, _CLAIM_SECONDS)
         if self._runner is not None:
             self._runner.stop()
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(STOP_SECONDS):
+                async with asyncio.timeout(self._stop_seconds):
                     await self._runner.quiet()
         # DBOS's own part of a workflow before and after ours is let run to its end.
         workflows = self._workflow_tasks()
         for task in self._segments:
             task.cancel()
         if workflows:
-            await asyncio.wait(workflows, timeout=STOP_SECONDS)
+            await asyncio.wait(workflows, timeout=_CLAIM_SECONDS)
 
     async def _hand_over(self) -> None:
         with contextlib.suppress(Exception):
