@@ -138,7 +138,7 @@ async def test_trouble_is_found_and_named(database_url: str) -> None:
         ("migrations", "ok", "the last is"),
         ("dbos_migrations", "ok", "applied"),
         ("workers", "error", "no worker is alive, and 3 segments would have to run"),
-        ("leases", "error", "1 worker whose lease has been over for up to 1 min 5"),
+        ("leases", "error", "1 worker whose lease is over since up to 1 min 5"),
         ("leases", "error", "holding 2 segments, and nobody has taken over: dead-1"),
         ("scheduled", "warning", "1 segment late"),
         ("running", "ok", "2 segments: 2 under dead-1"),
