@@ -12,7 +12,7 @@ from agents import RunState
 from agents.items import ToolApprovalItem
 
 from perdure.interruptions.digest import digest_v1
-from perdure.ledger.journal import STARTED, RecordedCall, RecordedReply
+from perdure.ledger.journal import RecordedCall, RecordedReply
 from perdure.runs import hosted
 from perdure.runs.doubts import settle_by_probe
 from perdure.runs.execution import Execution, scope_text
@@ -132,28 +132,19 @@ class Questions:
         ``doubts`` are calls whose effect is in doubt, ``lost`` replies that nothing matches any
         more, whose calls are asked about.
         """
-        asked = [(call, _did_it_happen(call)) for call in doubts]
-        known = {call.id for call in doubts}
-        asked += [
+        asked = [
             (call, _LOST_REPLY.format(tool=call.tool, status=call.status))
-            for call in self._calls_of(lost)
-            if call.id not in known
+            for reply in lost
+            for call in self._execution.journal.started_by(reply)
         ]
+        known = {call.id for call, _ in asked}
+        asked += [(call, _did_it_happen(call)) for call in doubts if call.id not in known]
         return Rest(
             "interrupted",
             questions=[self._uncertain(n, call, text) for n, (call, text) in enumerate(asked)],
             doubtful=[call.id for call, _ in asked if _is_open(call)],
             superseded=[reply.id for reply in lost],
         )
-
-    def _calls_of(self, replies: Sequence[RecordedReply]) -> list[RecordedCall]:
-        return [
-            call
-            for reply in replies
-            for call_id in reply.call_ids
-            if (call := self._execution.call(reply.scope, call_id)) is not None
-            and call.status in STARTED
-        ]
 
     def _uncertain(self, ordinal: int, call: RecordedCall, question: str) -> Question:
         arguments = call.arguments if call.arguments is not None else call.arguments_raw or ""
