@@ -7,7 +7,15 @@ from typing import Any, cast
 from uuid import UUID
 
 import pytest
-from agents import Agent, HostedMCPTool, ModelSettings, WebSearchTool, function_tool
+from agents import (
+    Agent,
+    HostedMCPTool,
+    ModelSettings,
+    RunConfig,
+    WebSearchTool,
+    function_tool,
+)
+from agents.run import CallModelData, ModelInputData
 from agents.testing import assistant_message
 from openai.types.responses.response_output_item import McpApprovalRequest, McpCall
 from openai.types.responses.tool_param import Mcp
@@ -179,6 +187,7 @@ async def test_a_request_that_failed_without_a_word_is_asked_about(
                 assert "the request failed without a reply" in words, words
                 assert question.tool["arguments"] == {}
                 outcome = ("done", "not_done")[n % 2]
+                agents[n - 3 if "time-out" in name else 0].model_settings = ModelSettings()
                 run = await resolve(engine, run, outcome)
                 assert (run.status, run.output) == ("completed", "done"), name
                 assert len(server.requests) == asked + 2
@@ -357,3 +366,48 @@ async def test_a_nested_request_that_the_sdk_gave_up_is_asked_about(database_url
         run = await resolve(engine, run, "done")
         assert (run.status, run.output, asked) == ("completed", "done", ["inner"] * 2)
     assert outputs_in(model.inputs[-1]) == {"c1": "answer"}
+
+
+async def test_a_reply_in_which_a_server_acted_is_not_asked_for_again_unasked(
+    database_url: str,
+) -> None:
+    """After a death the conversation comes out differently than it was recorded."""
+    gate = Gate()
+    clock = ["morning"]
+    made = McpCall(
+        id="mcp_1", type="mcp_call", server_label="crm", name="pay", arguments="{}", output="paid"
+    )
+
+    @effect("read")
+    @function_tool
+    async def look() -> str:
+        await gate.stop()
+        return "saw"
+
+    async def clocked(data: CallModelData[Any]) -> ModelInputData:
+        note: Any = {"role": "developer", "content": f"good {clock[-1]}"}
+        return ModelInputData(input=[*data.model_data.input, note], instructions=None)
+
+    def rule(items: list[Any]) -> Any:
+        return [made, call("look", "c1")] if replies_in(items) == 0 else [assistant_message("done")]
+
+    async with running(
+        database_url,
+        Agent(name="a", model=RuleModel(rule), tools=[look, mcp()]),
+        run_config=RunConfig(call_model_input_filter=clocked),
+    ) as engine:
+        run = await engine.start("a", "hi")
+        await gate.reached()
+        clock.append("evening")
+        async with other_worker(engine, database_url) as other:
+            assert await other.run(UUID(run.id), 1) == "interrupted"
+        await run.refresh()
+        tools = {one.tool["name"]: str(one.question) for one in run.interruptions}
+        assert tools.keys() == {"look", "crm"}
+        assert "the model would be asked again after crm had begun (succeeded)" in tools["crm"]
+        gate.open()
+        for one in run.interruptions:
+            await engine.decide(one.id, "resolve", outcome="done")
+        await run.wait(SECONDS)
+        assert (run.status, run.output) == ("completed", "done")
+        assert await asks_of(engine, run) == [("crm", "succeeded", 1)] * 3

@@ -259,5 +259,5 @@ class Execution:
         lost = self.journal.unmatched_with_effects(scope, agent)
         if lost:
             self.lost_replies = self.lost_replies or lost
-            call_ids = [call_id for reply in lost for call_id in reply.call_ids]
+            call_ids = [call.call_id for reply in lost for call in self.journal.started_by(reply)]
             await self.park(Uncertain(self.run_id, call_ids=call_ids))

@@ -23,7 +23,6 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from hashlib import blake2b
 from typing import Any, TypeVar
 
 from agents import HostedMCPTool
@@ -31,7 +30,7 @@ from agents.tool import Tool
 
 from perdure.errors import Uncertain
 from perdure.ledger.effects import Effect, effect_of
-from perdure.ledger.journal import RecordedCall
+from perdure.ledger.journal import RecordedCall, request_id
 from perdure.runs.effects import Call, begin
 from perdure.runs.execution import Execution
 from perdure.runs.sdk import model_timed_out, never_reached
@@ -182,11 +181,10 @@ async def begin_hosted(
 
 def _call_id(execution: Execution, scope: str, agent: str, input_hash: str) -> str:
     """Return the id of the first row for this input that is free, or may be begun again."""
-    asked = f"{execution.journal.base_seq}:{agent}:{input_hash}"
-    digest = blake2b(asked.encode(errors="surrogatepass"), digest_size=6).hexdigest()
+    asked = request_id(execution.journal.base_seq, agent, input_hash)
     n = 1
     while True:
-        call_id = f"ask_{digest}_{n}"
+        call_id = f"{asked}{n}"
         known = execution.call(scope, call_id)
         if known is None or known.status == "proposed":
             return call_id

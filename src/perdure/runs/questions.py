@@ -12,7 +12,7 @@ from agents import RunState
 from agents.items import ToolApprovalItem
 
 from perdure.interruptions.digest import digest_v1
-from perdure.ledger.journal import STARTED, RecordedCall, RecordedReply
+from perdure.ledger.journal import RecordedCall, RecordedReply
 from perdure.runs import hosted
 from perdure.runs.execution import Execution, scope_text
 from perdure.runs.registry import Registry
@@ -131,13 +131,7 @@ class Questions:
 
     def lost(self, replies: Sequence[RecordedReply]) -> Rest:
         """Return a rest that asks about the calls of replies nothing matches any more."""
-        calls = [
-            call
-            for reply in replies
-            for call_id in reply.call_ids
-            if (call := self._execution.call(reply.scope, call_id)) is not None
-            and call.status in STARTED
-        ]
+        calls = [call for reply in replies for call in self._execution.journal.started_by(reply)]
         return Rest(
             "interrupted",
             questions=[self._uncertain(n, call, _LOST_REPLY) for n, call in enumerate(calls)],

@@ -39,6 +39,8 @@ _TEXTS = {
     "no_open_segment": "the run is {status} and its segment is missing or over",
     "nothing_to_wait_for": "the run is interrupted and waits for nobody",
 }
+KINDS = tuple(_TEXTS)
+"""All there are."""
 UNREPAIRED = frozenset(("foreign_workflow", "no_open_segment", "nothing_to_wait_for"))
 """Kinds that are found and left as they are: nobody knows what was meant. Workers repair the
 others; a `dead_executor` is taken over."""

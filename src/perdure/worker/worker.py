@@ -61,8 +61,8 @@ class Worker:
         self._pool = pool
         self._url = url
         self._concurrency = concurrency
-        self._stop_seconds = stop_seconds
         self._quarantine = Quarantine(apart)
+        self._stop_seconds = stop_seconds
         self._lease = Lease(
             url,
             version,
