@@ -164,7 +164,7 @@ class Engine:
     def _new_worker(self, url: str, tag: str, concurrency: int, stop_seconds: float) -> Worker:
         self._worker = Worker(
             *(self.registry, self.pool, url),
-            apart=Alone(lambda: self.target or locate(self), url, __version__),
+            apart=Alone(lambda: self.target or locate(self), url, __version__, stop_seconds),
             concurrency=concurrency,
             version=__version__,
             tag=tag,

@@ -22,7 +22,7 @@ def main(url: str, log: str, poison: str, limits: tuple[int, int] | None = None)
     os.environ[LOG] = log
     # How long anything waits is not the point of any test here.
     quarantine.PAUSES_SECONDS = (0.01,) * 4
-    alone.STOP_SECONDS = 0.5
+    alone.STOP_SHARE = 0.1
     if limits is not None:
         quarantine.MOST_STALLED, quarantine.MOST_DEATHS = limits
     alone.COMMAND = zygote.command(poison)

@@ -24,8 +24,8 @@ from uuid import UUID
 from perdure.runs.quarantine import Ending
 
 _LOG = logging.getLogger(__name__)
-STOP_SECONDS = 4.0
-"""How long it has to stop in good order: less than its worker has."""
+STOP_SHARE = 0.8
+"""How much of the time its worker has to stop it has, to stop in good order."""
 _DRAIN_SECONDS = 1.0
 _LONGEST_LINE = 8192
 _LEVELS = {"DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"}
@@ -36,14 +36,18 @@ COMMAND: tuple[str, ...] = (sys.executable, "-P", "-m", "perdure.cli.alone_child
 class Alone:
     """Starts such processes for one worker."""
 
-    def __init__(self, target: Callable[[], str | None], url: str, version: str) -> None:
+    def __init__(
+        self, target: Callable[[], str | None], url: str, version: str, stop_seconds: float
+    ) -> None:
         """Take what says where another process finds the engine, and the database's URL.
 
+        ``stop_seconds`` is how long the worker takes to stop at most.
         The URL goes to the process with its orders, so that it shows in no list of processes.
         """
         self._target = target
         self._url = url
         self._version = version
+        self._stop_seconds = stop_seconds * STOP_SHARE
 
     def possible(self) -> bool:
         """Whether another process can find the engine."""
@@ -78,7 +82,7 @@ class Alone:
             # What a process that it started has inherited may stay open for long.
             await asyncio.wait(readers, timeout=_DRAIN_SECONDS)
         except asyncio.CancelledError:
-            await _stop(process)
+            await _stop(process, self._stop_seconds)
             raise
         finally:
             if process.returncode is None:
@@ -122,12 +126,12 @@ async def _order(process: Process, orders: dict[str, Any]) -> None:
         await process.stdin.drain()
 
 
-async def _stop(process: Process) -> None:
+async def _stop(process: Process, seconds: float) -> None:
     """Have the process stop, and end it where it does not."""
     with contextlib.suppress(ProcessLookupError):
         process.terminate()
     with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(STOP_SECONDS):
+        async with asyncio.timeout(seconds):
             await process.wait()
 
 

@@ -6,6 +6,8 @@ import logging
 import threading
 from collections.abc import Callable
 
+from perdure.worker.held import Round
+
 _LOG = logging.getLogger(__name__)
 POLL_SECONDS = 5.0
 
@@ -14,12 +16,18 @@ class QueueLoop:
     """Claims in a thread of its own, when woken.
 
     ``claim`` claims and starts what there is; what it raises is logged, and it is called again.
+    ``full`` says whether it may have left something for want of room.
     """
 
-    def __init__(self, claim: Callable[[], object]) -> None:
+    def __init__(
+        self, claim: Callable[[], object], full: Callable[[], bool] = lambda: False
+    ) -> None:
         self._claim = claim
+        self._full = full
         self._woken = threading.Event()
         self._stopped = False
+        self._rounds = 0
+        self._resting = False
         self._thread = threading.Thread(target=self._run, name="perdure-queue", daemon=True)
 
     def start(self) -> None:
@@ -31,6 +39,16 @@ class QueueLoop:
         """Look now; callable from any thread."""
         self._woken.set()
 
+    def room(self) -> None:
+        """Look now if something may wait for the place that was just given up."""
+        if self._full():
+            self.wake()
+
+    @property
+    def round(self) -> Round:
+        """Where the loop is: what it claimed in a round that is over has been started here."""
+        return Round(self._rounds, self._resting or not self._thread.is_alive())
+
     def stop(self, timeout: float) -> None:
         """Claim nothing more; waits up to ``timeout`` seconds for a claim under way. Blocks."""
         self._stopped = True
@@ -39,7 +57,9 @@ class QueueLoop:
 
     def _run(self) -> None:
         while True:
+            self._resting = True
             self._woken.wait(POLL_SECONDS)
+            self._resting = False
             self._woken.clear()
             if self._stopped:
                 return
@@ -48,3 +68,4 @@ class QueueLoop:
             except Exception as error:  # noqa: BLE001 - whatever it is, the next look may do better
                 if not self._stopped:
                     _LOG.warning("Claiming segments failed: %s", error)
+            self._rounds += 1

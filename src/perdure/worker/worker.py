@@ -24,10 +24,12 @@ from perdure.runs.registry import Registry
 from perdure.runs.workflow import SegmentRunner
 from perdure.worker.cancelling import Cancellations
 from perdure.worker.due import keep_enqueuing
+from perdure.worker.held import HeldClaims
 from perdure.worker.launch import launch
 from perdure.worker.lease import Lease, new_executor_id, session_name
 from perdure.worker.purge import keep_purging
 from perdure.worker.recovery import hand_over, keep_recovering
+from perdure.worker.sweep import Sweeper
 from perdure.worker.wake import QueueLoop
 from perdure.worker.watch import LoopWatch
 
@@ -59,8 +61,8 @@ class Worker:
         self._pool = pool
         self._url = url
         self._concurrency = concurrency
-        self._stop_seconds = stop_seconds
         self._quarantine = Quarantine(apart)
+        self._stop_seconds = stop_seconds
         self._lease = Lease(
             url,
             version,
@@ -77,6 +79,7 @@ class Worker:
         self._workflow_tasks: Callable[[], set[asyncio.Task[Any]]] = set
         self._due = asyncio.Event()
         self._segments: set[asyncio.Task[Any]] = set()
+        self._claims = HeldClaims()
         self._stopping = False
 
     @property
@@ -113,7 +116,11 @@ class Worker:
                 keep_purging(self._pool),
             ):
                 stack.push_async_callback(_cancelled, asyncio.create_task(loop))
+            sweeper = Sweeper(self._pool, self.executor_id, self._claims, self._queue)
+            sweeping = asyncio.create_task(sweeper.keep_sweeping())
             stack.push_async_callback(self._stop_segments)
+            # Before anything else: what stops is no fault to be repaired.
+            stack.push_async_callback(_cancelled, sweeping)
             self._stack = stack.pop_all()
         return self
 
@@ -124,17 +131,21 @@ class Worker:
         task = asyncio.current_task()
         assert task is not None and self._runner is not None  # noqa: S101, PT018
         self._segments.add(task)
-        full = len(self._segments) >= self._concurrency
+        task.add_done_callback(self._make_room)
         try:
-            if self._stopping:
-                # Claimed at the last moment: it stays PENDING and is handed over.
+            if self._stopping or not self._claims.take():
+                # Claimed at the last moment: it stays PENDING and is handed over. Or come so late
+                # that it was given back.
                 raise asyncio.CancelledError
             return await self._runner.run(run_id, seq)
         finally:
             self._segments.discard(task)
-            if full and self._queue is not None:
-                # Others may wait for the place this one held.
-                asyncio.get_running_loop().call_later(0.02, self._queue.wake)
+            self._claims.end()
+
+    def _make_room(self, _: asyncio.Task[Any]) -> None:
+        # It was held until now: DBOS has recorded the outcome.
+        if self._queue is not None:
+            self._queue.room()
 
     def _on_segments(self, _: str) -> None:
         if self._queue is not None:
