@@ -17,6 +17,7 @@ _SQL = load_sql("perdure.worker", "due.sql")
 _ENQUEUE_DUE = f"{_SQL['enqueue_due']}\n{ENQUEUE_QUEUED}"
 _LOG = logging.getLogger(__name__)
 LONGEST_SLEEP_SECONDS = 5.0
+_RETRY_SECONDS = 1.0
 
 
 async def enqueue_due(pool: Pool) -> int:
@@ -41,7 +42,7 @@ async def keep_enqueuing(pool: Pool, woken: asyncio.Event) -> None:
             seconds = await _seconds_to_next(pool)
         except psycopg.Error as error:
             _LOG.warning("Looking for delayed starts failed: %s", error)
-            seconds = LONGEST_SLEEP_SECONDS
+            seconds = _RETRY_SECONDS
         try:
             async with asyncio.timeout(min(max(seconds, 0.01), LONGEST_SLEEP_SECONDS)):
                 await woken.wait()
