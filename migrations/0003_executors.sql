@@ -2,11 +2,11 @@
 
 ALTER TABLE perdure.executors
     ADD COLUMN renewed_at  timestamptz NOT NULL DEFAULT now(),
-    ADD COLUMN lease_until timestamptz NOT NULL DEFAULT now(),
+    ADD COLUMN lease_until timestamptz,
     ADD COLUMN lost_at     timestamptz,
     ADD COLUMN lost_to     text;
 CREATE INDEX executors_living ON perdure.executors (id) WHERE stopped_at IS NULL AND lost_at IS NULL;
-COMMENT ON COLUMN perdure.executors.lease_until IS 'Until when its word is taken that it lives, on this clock; it renews it all the time.';
+COMMENT ON COLUMN perdure.executors.lease_until IS 'Until when its word is taken that it lives, on this clock; it renews it all the time. Null: by its lock alone.';
 COMMENT ON COLUMN perdure.executors.lost_at IS 'When another executor found it dead and took its segments: it will never be let in again under this id.';
 
 ALTER TABLE perdure.segments

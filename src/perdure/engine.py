@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 from uuid import UUID
 
@@ -33,6 +34,8 @@ from perdure.runs.dbos_schema import migrate_dbos
 from perdure.runs.handle import CONNECTION_SECONDS, Interruption, Run, start_once
 from perdure.runs.registry import Registry
 from perdure.runs.store import NewRun
+from perdure.worker.lease import new_tag
+from perdure.worker.succession import succession
 from perdure.worker.worker import Worker
 
 if TYPE_CHECKING:
@@ -105,11 +108,14 @@ class Engine:
         migrate_first: bool = True,
         url: str | None = None,
         concurrency: int | None = None,
+        replace_lost: bool = True,
     ) -> AsyncIterator[Self]:
         """Open the database and, with ``worker``, run segments in this process, inside the block.
 
         ``migrate_first`` brings the database up to date; without it, one that is behind is
         refused. ``concurrency`` is how many segments run at once, the engine's own by default.
+        A worker that is taken for dead (its process was paused) ends; with ``replace_lost``
+        another one starts in its place, without it ``lost`` returns and the process should end.
 
         Raises:
             ConfigurationError: the engine is running already, or the process runs DBOS itself.
@@ -125,20 +131,31 @@ class Engine:
                 url = server.url
                 _LOG.info("No DATABASE_URL: using the embedded Postgres.")
             await _prepare(url, migrate_first=migrate_first)
-            self._pool = await stack.enter_async_context(await open_pool(url, 2, 16))
+            tag = new_tag()
+            self._pool = await stack.enter_async_context(
+                await open_pool(url, 2, 16, application_name=f"perdure {tag}")
+            )
             stack.callback(self._forget)
             await stack.enter_async_context(Listener(url, {RUNS: self._waiters.notify}))
             if worker:
-                self._worker = await stack.enter_async_context(
-                    Worker(
-                        self.registry,
-                        self._pool,
-                        url,
-                        concurrency=concurrency or self._concurrency,
-                        version=__version__,
-                    )
-                )
+                make = partial(self._new_worker, url, tag, concurrency or self._concurrency)
+                working = succession(make) if replace_lost else make()
+                await stack.enter_async_context(working)
             yield self
+
+    def _new_worker(self, url: str, tag: str, concurrency: int) -> Worker:
+        self._worker = Worker(
+            self.registry, self.pool, url, concurrency=concurrency, version=__version__, tag=tag
+        )
+        return self._worker
+
+    async def lost(self) -> None:
+        """Wait until the worker of this process was taken for dead and its runs were taken over.
+
+        Without a worker it waits for ever. The engine replaces it, if it was entered so.
+        """
+        lost = asyncio.Event() if self._worker is None else self._worker.lost
+        await lost.wait()
 
     def _forget(self) -> None:
         self._pool = None

@@ -22,7 +22,7 @@ from tests.engine_support import (
 
 _WRITER_WAITS = """
 SELECT 1 AS waits FROM pg_stat_activity
- WHERE application_name = 'perdure-ledger' AND datname = current_database()
+ WHERE application_name LIKE 'perdure-ledger%%' AND datname = current_database()
    AND wait_event_type = 'Lock'"""
 
 _STATE_WAITS = """

@@ -972,7 +972,7 @@ async def test_what_was_never_begun_is_not_asked_about(
             await query(
                 engine,
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-                " WHERE datname = current_database() AND application_name = 'perdure-ledger'",
+                " WHERE datname = current_database() AND application_name LIKE 'perdure-ledger%%'",
             )
         return "cut"
 

@@ -46,6 +46,7 @@ def main(orders: dict[str, Any]) -> int:
                         loopback_only=True,
                         migrate_first=True,
                         stop_seconds=_STOP_SECONDS,
+                        replace_lost=True,
                         on_ready=lambda: report("ready", agents=names),
                     )
                 )

@@ -8,7 +8,7 @@ import logging
 import signal
 import socket
 import sys
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Awaitable, Callable, Generator, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -16,13 +16,17 @@ import uvicorn
 
 from perdure.cli.output import one_line
 from perdure.config import Settings
-from perdure.errors import ConfigurationError
+from perdure.errors import ConfigurationError, UnavailableError
 
 if TYPE_CHECKING:
     from perdure.engine import Engine
 
 STOP_SECONDS = 5
 _BACKLOG = 2048
+_TAKEN_OVER = (
+    "This worker was silent for too long (it was paused, or cut off from the database) and its "
+    "runs went on elsewhere. Start it again."
+)
 
 
 class _Server(uvicorn.Server):
@@ -54,14 +58,16 @@ async def serve(
     migrate_first: bool = False,
     url: str | None = None,
     stop_seconds: int = STOP_SECONDS,
+    replace_lost: bool = False,
 ) -> None:
     """Serve ``engine`` on a bound socket until SIGTERM or SIGINT; ``on_ready`` is called once.
 
-    Answers under way then have ``stop_seconds``.
+    Answers under way then have ``stop_seconds``. A worker that was taken for dead and taken over
+    ends it too, or with ``replace_lost`` is replaced by a new one.
 
     Raises:
-        ConfigurationError, MigrationError, UnavailableError: the engine cannot run; nothing was
-            served.
+        ConfigurationError, MigrationError, UnavailableError: the engine cannot run, and nothing
+            was served; or, in the end, that the worker was taken over.
     """
     app = engine.api(loopback_only=loopback_only, max_body_bytes=Settings.from_env().max_body_bytes)
     config = uvicorn.Config(
@@ -75,13 +81,15 @@ async def serve(
     )
     server = _Server(config, on_ready)
     with _told_to_stop() as told:
-        async with engine.running(worker=worker, migrate_first=migrate_first, url=url):
+        async with engine.running(
+            worker=worker, migrate_first=migrate_first, url=url, replace_lost=replace_lost
+        ):
             serving = asyncio.create_task(server.serve(sockets=[listening]))
-            stop = asyncio.create_task(told.wait())
-            await asyncio.wait({serving, stop}, return_when=asyncio.FIRST_COMPLETED)
-            stop.cancel()
+            lost = await _first_of(serving, told.wait(), engine.lost()) == 2
             server.should_exit = True
             await serving
+    if lost:
+        raise UnavailableError(_TAKEN_OVER)
 
 
 async def work(
@@ -90,12 +98,27 @@ async def work(
     """Run segments of ``engine`` until SIGTERM or SIGINT; the database has to be migrated.
 
     Raises:
-        ConfigurationError, MigrationError, UnavailableError: the engine cannot run.
+        ConfigurationError, MigrationError, UnavailableError: the engine cannot run, or was taken
+            over.
     """
     with _told_to_stop() as told:
-        async with engine.running(migrate_first=False, concurrency=concurrency):
+        async with engine.running(migrate_first=False, concurrency=concurrency, replace_lost=False):
             on_ready()
-            await told.wait()
+            lost = await _first_of(told.wait(), engine.lost()) == 1
+    if lost:
+        raise UnavailableError(_TAKEN_OVER)
+
+
+async def _first_of(*waits: Awaitable[Any]) -> int:
+    """Return the place of the first that is over; those that are no task are ended."""
+    tasks = [asyncio.ensure_future(wait) for wait in waits]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        return min(tasks.index(task) for task in done)
+    finally:
+        for task, wait in zip(tasks, waits, strict=True):
+            if task is not wait:
+                task.cancel()
 
 
 def require_database(engine: Engine) -> None:

@@ -38,8 +38,9 @@ and the columns of that kind; the statement in writer.sql names them all."""
 class LedgerWriter:
     """Writes entries of every run of this process over one connection of its own."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, session_name: str = "perdure-ledger") -> None:
         self._url = url
+        self._session_name = session_name
         self._queue: list[tuple[Entry, str, asyncio.Future[None]]] = []
         self._wake = asyncio.Event()
         self._urgent = asyncio.Event()
@@ -48,7 +49,7 @@ class LedgerWriter:
         self._conn: psycopg.AsyncConnection[Any] | None = None
 
     async def __aenter__(self) -> Self:
-        self._conn = await connect(self._url, application_name="perdure-ledger")
+        self._conn = await connect(self._url, application_name=self._session_name)
         self._task = asyncio.create_task(self._run(), name="perdure-ledger-writer")
         return self
 
@@ -147,7 +148,7 @@ class LedgerWriter:
         while True:
             try:
                 if self._conn is None or self._conn.closed:
-                    self._conn = await connect(self._url, application_name="perdure-ledger")
+                    self._conn = await connect(self._url, application_name=self._session_name)
                 cursor = await self._conn.execute(_SQL["write"], (payload,), prepare=True)
                 return {row["n"]: row["accepted"] for row in await cursor.fetchall()}
             except psycopg.Error as error:

@@ -68,7 +68,7 @@ async def with_retries(
                 raise
         attempt += 1
         await asyncio.sleep(delay)
-        await execution.check()
+        await execution.may_begin()
 
 
 def _delay(error: Exception, attempt: int) -> float | None:

@@ -197,6 +197,7 @@ class _Place:
     async def before_asking(self) -> None:
         await self.execution.committed()
         await self.execution.refuse_unmatched(self.scope, self.agent)
+        await self.execution.may_begin()
         self.execution.writer.asking()
 
     async def record(

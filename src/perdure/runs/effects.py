@@ -125,8 +125,9 @@ async def perform(
     nested = call.effect is Effect.NESTED
     if not nested and (recorded is None or not recorded.begun_here):
         recorded = await _begin(execution, scope, call, recorded)
-        # While that was written the segment may have been stopped: then this is taken back.
-        await execution.check()
+    # Since that was written, by us or with the reply, the segment may have been stopped: then it
+    # is taken back. Or this process was paused, and taken over.
+    await execution.may_begin()
     attempt = 1 if recorded is None else recorded.attempt
     execution.started.add((scope, call.call_id))
 

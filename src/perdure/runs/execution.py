@@ -24,6 +24,7 @@ from perdure.ledger.effects import Effect
 from perdure.ledger.hashing import InputHasher
 from perdure.ledger.journal import Journal, RecordedCall, RecordedReply
 from perdure.ledger.writer import Entry, LedgerWriter
+from perdure.runs.liveness import UNDOUBTED, Liveness
 
 current_execution: ContextVar[Execution | None] = ContextVar("perdure_execution", default=None)
 current_scope: ContextVar[tuple[str, ...]] = ContextVar("perdure_scope", default=())
@@ -94,6 +95,7 @@ class Execution:
     started: set[tuple[str, str]] = field(default_factory=set)
     lost_replies: list[RecordedReply] = field(default_factory=list)
     """Replies with effects that nothing matches, once that has stopped the segment."""
+    lease: Liveness = UNDOUBTED
     mcp_lists: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     """What MCP servers offered this segment; see mcp_lists.py."""
     mcp_tools: dict[str, list[Tool]] = field(default_factory=dict)
@@ -198,6 +200,15 @@ class Execution:
         """Park when the segment is stopping: nothing new may begin."""
         if self.stopped.done():
             await self.park(self.stopped.result())
+
+    async def may_begin(self) -> None:
+        """Return when an effect may begin, or a model be asked, at this very moment.
+
+        Parks when the segment is stopping; waits while others may take this process for dead.
+        """
+        if not self.lease.held():
+            await self.lease.confirmed()
+        await self.check()
 
     @contextmanager
     def effect_under_way(self) -> Iterator[None]:

@@ -42,6 +42,7 @@ from perdure.errors import Fenced, LedgerUnavailable, PerdureError, UnavailableE
 from perdure.ledger.writer import LedgerWriter
 from perdure.runs.driver import Driver, cancelled
 from perdure.runs.execution import CancelRequested, Execution, Stopping
+from perdure.runs.liveness import UNDOUBTED, Liveness
 from perdure.runs.registry import Registry
 from perdure.runs.segment import Begun, Rest, SegmentRows, begin
 
@@ -59,6 +60,7 @@ class SegmentRunner:
     pool: Pool
     writer: LedgerWriter
     executor_id: str
+    lease: Liveness = UNDOUBTED
     _running: dict[UUID, Execution] = field(default_factory=dict)
     _beginning: dict[tuple[UUID, int], bool] = field(default_factory=dict)
     """Segments being begun, and whether a cancellation of their run came meanwhile.
@@ -127,6 +129,9 @@ class SegmentRunner:
     async def _execute(self, run_id: UUID, seq: int) -> str:
         self._beginning[run_id, seq] = False
         try:
+            await self.lease.confirmed()
+            if self._stopping:
+                raise Stopping(run_id)
             begun = await begin(self.pool, run_id, seq, self.executor_id)
             if begun is None:
                 return "over"
@@ -152,6 +157,7 @@ class SegmentRunner:
             default_effect=self.registry.default_effect,
             journal=begun.journal,
             mcp_lists=begun.mcp_lists,
+            lease=self.lease,
         )
         self._running[run_id] = self._previous[run_id, seq] = execution
         if self._stopping:

@@ -1,8 +1,9 @@
 """Runs of a dead worker go on: its segments are given back to the queue.
 
-DBOS recovers only what its own executor id left behind. Here an executor is dead when its
-advisory lock is free; its workflows are put back, and whoever claims one begins the segment at a
-new epoch. Doing it twice finds nothing the second time.
+DBOS recovers only what its own executor id left behind. Here an executor that is silent is
+declared lost (recovery.sql says when), its sessions are ended, and what it held is given back;
+whoever claims it begins the segment at a new epoch. Each step may be the last of whoever takes it:
+the next one to look goes on from there.
 """
 
 from __future__ import annotations
@@ -13,14 +14,37 @@ import logging
 import psycopg
 
 from perdure.db import Pool, load_sql
+from perdure.worker.lease import LEASE_SECONDS, SILENCE_SECONDS, Lease
 
 _SQL = load_sql("perdure.worker", "recovery.sql")
 _LOG = logging.getLogger(__name__)
 INTERVAL_SECONDS = 2.0
 
 
+async def declare_lost(pool: Pool, lease: Lease) -> list[str]:
+    """Declare the executors lost that are dead, end their sessions; returns their ids."""
+    async with pool.connection() as conn:
+        cursor = await conn.execute(
+            _SQL["declare_lost"],
+            {
+                "id": lease.executor_id,
+                "since": lease.since,
+                "lease": LEASE_SECONDS,
+                "silence": SILENCE_SECONDS,
+            },
+        )
+        lost = [row["id"] for row in await cursor.fetchall()]
+        for executor_id in lost:
+            _LOG.warning("Executor %s is dead: its runs go on elsewhere.", executor_id)
+            try:
+                await conn.execute(_SQL["end_sessions"], {"id": executor_id})
+            except psycopg.errors.InsufficientPrivilege as error:
+                _LOG.warning("The sessions of %s cannot be ended: %s", executor_id, error)
+    return lost
+
+
 async def recover(pool: Pool, executor_id: str) -> list[str]:
-    """Give back what dead executors were running; returns the ids of those workflows."""
+    """Give back what executors hold that are not alive; returns the ids of those workflows."""
     return await _give_back(pool, "recover", executor_id)
 
 
@@ -38,11 +62,18 @@ async def _give_back(pool: Pool, statement: str, executor_id: str) -> list[str]:
     return recovered
 
 
-async def keep_recovering(pool: Pool, executor_id: str) -> None:
-    """Recover now and every two seconds, until cancelled."""
+async def keep_recovering(pool: Pool, lease: Lease, silence: asyncio.Event) -> None:
+    """Recover now, every two seconds and when somebody is silent, until cancelled."""
     while True:
         try:
-            await recover(pool, executor_id)
+            if silence.is_set():
+                silence.clear()
+                await declare_lost(pool, lease)
+            await recover(pool, lease.executor_id)
         except psycopg.Error as error:
             _LOG.warning("Looking for dead workers failed: %s", error)
-        await asyncio.sleep(INTERVAL_SECONDS)
+        try:
+            async with asyncio.timeout(INTERVAL_SECONDS):
+                await silence.wait()
+        except TimeoutError:
+            continue

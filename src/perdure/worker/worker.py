@@ -14,24 +14,20 @@ from contextlib import AsyncExitStack
 from typing import Any, Self
 from uuid import UUID
 
-from dbos import DBOS, DBOSConfig, WorkflowSerializationFormat
-
 from perdure.db import Pool
-from perdure.errors import ConfigurationError
 from perdure.ledger.writer import LedgerWriter
 from perdure.notify import CANCEL, DUE, SEGMENTS, Listener
-from perdure.runs.enqueue import APPLICATION_VERSION, QUEUE, WORKFLOW
 from perdure.runs.registry import Registry
 from perdure.runs.workflow import SegmentRunner
 from perdure.worker.due import keep_enqueuing
-from perdure.worker.lease import Lease
+from perdure.worker.launch import launch, workflow_tasks
+from perdure.worker.lease import Lease, new_executor_id, session_name
 from perdure.worker.purge import keep_purging
 from perdure.worker.recovery import hand_over, keep_recovering
 from perdure.worker.wake import QueueLoop
 
 _LOG = logging.getLogger(__name__)
 DEFAULT_CONCURRENCY = 64
-POLL_SECONDS = 5.0
 STOP_SECONDS = 5.0
 
 
@@ -46,12 +42,22 @@ class Worker:
         *,
         concurrency: int = DEFAULT_CONCURRENCY,
         version: str = "",
+        tag: str | None = None,
     ) -> None:
         self._registry = registry
         self._pool = pool
         self._url = url
         self._concurrency = concurrency
-        self._lease = Lease(url, version)
+        self._lease = Lease(
+            url,
+            version,
+            new_executor_id(tag),
+            on_silence=self._on_silence,
+            on_lost=self._on_lost,
+        )
+        self.lost = asyncio.Event()
+        """Set when another executor took this one's segments: it begins nothing more."""
+        self._silence = asyncio.Event()
         self._stack = AsyncExitStack()
         self._runner: SegmentRunner | None = None
         self._queue: QueueLoop | None = None
@@ -68,14 +74,19 @@ class Worker:
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self._lease)
-            writer = await stack.enter_async_context(LedgerWriter(self._url))
-            self._runner = SegmentRunner(self._registry, self._pool, writer, self.executor_id)
+            name = session_name("perdure-ledger", self.executor_id)
+            writer = await stack.enter_async_context(LedgerWriter(self._url, name))
+            self._runner = SegmentRunner(
+                self._registry, self._pool, writer, self.executor_id, self._lease
+            )
             stack.push_async_callback(self._hand_over)
-            await self._launch(stack)
+            self._queue = await launch(
+                stack, self._url, self.executor_id, self._concurrency, self._run_segment
+            )
             heard = {SEGMENTS: self._on_segments, DUE: self._on_due, CANCEL: self._on_cancel}
             await stack.enter_async_context(Listener(self._url, heard))
             for loop in (
-                keep_recovering(self._pool, self.executor_id),
+                keep_recovering(self._pool, self._lease, self._silence),
                 keep_enqueuing(self._pool, self._due),
                 keep_purging(self._pool),
             ):
@@ -86,61 +97,6 @@ class Worker:
 
     async def __aexit__(self, *_: object) -> None:
         await self._stack.aclose()
-
-    async def _launch(self, stack: AsyncExitStack) -> None:
-        from dbos._dbos import _dbos_global_instance
-
-        if _dbos_global_instance is not None:
-            raise ConfigurationError(
-                "This process runs DBOS already, and DBOS is one to a process. Run the agents in "
-                "a worker process of their own: `perdure worker TARGET`."
-            )
-        config: DBOSConfig = {
-            "name": "perdure",
-            "system_database_url": self._url,
-            "application_version": APPLICATION_VERSION,
-            "executor_id": self.executor_id,
-            "max_executor_threads": 8,
-            "run_migrations": False,
-            "sys_db_pool_size": 8,
-            # How often a thread looks whether DBOS's own events are to be told of; there are none.
-            # DBOS waits for that thread when it ends.
-            "notification_coalesce_sec": 0.1,
-            "db_engine_kwargs": {
-                # A dead connection is found by the statement that meets it, which DBOS tries
-                # again; asking before each one costs a round trip and a half of a claim.
-                "pool_pre_ping": False,
-                # The same connection again, which knows the statement: its plan is kept there.
-                "pool_use_lifo": True,
-            },
-            "log_level": "WARNING",
-        }
-        dbos = DBOS(config=config)
-        stack.callback(lambda: DBOS.destroy(destroy_registry=True))
-
-        @DBOS.workflow(
-            name=WORKFLOW,
-            max_recovery_attempts=None,
-            serialization_type=WorkflowSerializationFormat.PORTABLE,
-        )
-        async def segment(run_id: str, seq: int) -> str:
-            return await self._run_segment(UUID(run_id), seq)
-
-        DBOS.listen_queues([])
-        DBOS.launch()
-        # In a thread: its async twin would make DBOS's small executor the loop's default one,
-        # where plain (not async) tools run.
-        queue = await asyncio.to_thread(
-            DBOS.register_queue,
-            QUEUE,
-            worker_concurrency=self._concurrency,
-            polling_interval_sec=POLL_SECONDS,
-            on_conflict="always_update",
-        )
-        # Its limits are this process's; reading them again before each claim takes a query.
-        queue.database_backed_queue = False
-        self._queue = QueueLoop(dbos, queue)
-        self._queue.start()
 
     async def _run_segment(self, run_id: UUID, seq: int) -> str:
         task = asyncio.current_task()
@@ -161,6 +117,16 @@ class Worker:
     def _on_segments(self, _: str) -> None:
         if self._queue is not None:
             self._queue.wake()
+
+    def _on_silence(self) -> None:
+        self._silence.set()
+
+    def _on_lost(self) -> None:
+        # Effects under way may finish; what they came to is kept as evidence.
+        self._stopping = True
+        if self._runner is not None:
+            self._runner.stop()
+        self.lost.set()
 
     def _on_due(self, _: str) -> None:
         self._due.set()
@@ -184,7 +150,7 @@ class Worker:
                 async with asyncio.timeout(STOP_SECONDS):
                     await self._runner.quiet()
         # DBOS's own part of a workflow before and after ours is let run to its end.
-        workflows = _workflow_tasks()
+        workflows = workflow_tasks()
         for task in self._segments:
             task.cancel()
         if workflows:
@@ -193,15 +159,6 @@ class Worker:
     async def _hand_over(self) -> None:
         with contextlib.suppress(Exception):
             await hand_over(self._pool, self.executor_id)
-
-
-def _workflow_tasks() -> set[asyncio.Task[Any]]:
-    """Return DBOS's tasks of this loop, those that have not come to our part of them too."""
-    return {
-        task
-        for task in asyncio.all_tasks()
-        if getattr(task.get_coro(), "__name__", "") == "_execute_workflow_async"
-    }
 
 
 async def _cancelled(task: asyncio.Task[Any]) -> None:
