@@ -11,7 +11,7 @@ from importlib import resources
 from uuid import UUID
 
 from perdure.connections import Connection, connect, connection_options, unreachable
-from perdure.outages import is_infrastructure
+from perdure.outages import in_words, is_infrastructure
 from perdure.pool import Pool, open_pool
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "Statements",
     "connect",
     "connection_options",
+    "in_words",
     "is_infrastructure",
     "load_sql",
     "open_pool",

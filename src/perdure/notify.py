@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import psycopg
 from psycopg import AsyncConnection, sql
 
-from perdure.db import connection_options
+from perdure.db import connection_options, in_words
 
 logger = logging.getLogger(__name__)
 
@@ -97,7 +97,7 @@ class Listener:
                     "lost the connection that listens for notifications, trying again in"
                     " %.1f s: %s",
                     backoff,
-                    " ".join(str(error).split()),
+                    in_words(error),
                 )
             except Exception:
                 logger.exception("listening for notifications failed, trying again")

@@ -10,7 +10,7 @@ import psycopg
 
 from perdure.errors import LedgerUnavailable, UnavailableError
 
-__all__ = ["is_infrastructure"]
+__all__ = ["in_words", "is_infrastructure"]
 
 _CLASSES = frozenset(
     {
@@ -47,3 +47,10 @@ def is_infrastructure(error: BaseException | None) -> bool:
     if error.sqlstate is None:
         return isinstance(error, psycopg.OperationalError)
     return error.sqlstate[:2] in _CLASSES or error.sqlstate in _STATES
+
+
+def in_words(error: BaseException) -> str:
+    """Return what ``error`` says in one line, for a log, with what it came from."""
+    words = " ".join(str(error).split())
+    cause = error.__cause__
+    return words if cause is None else f"{words} ({' '.join(str(cause).split())})"

@@ -25,7 +25,7 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from perdure.connections import Connection, connect, connection_options, hang_up, unreachable
 from perdure.errors import UnavailableError
-from perdure.outages import is_infrastructure
+from perdure.outages import in_words, is_infrastructure
 
 __all__ = ["Pool", "open_pool"]
 
@@ -93,7 +93,7 @@ class Pool(AsyncConnectionPool[Connection]):
         except psycopg.Error as error:
             if not is_infrastructure(error):
                 raise
-            _LOG.warning("The database failed in mid-request: %s", one_line(error))
+            _LOG.warning("The database failed in mid-request: %s", in_words(error))
             await conn.close()
             raise UnavailableError(
                 "The database failed while it was asked, so whether it did what it was asked is "
@@ -140,7 +140,7 @@ class Pool(AsyncConnectionPool[Connection]):
         """Note an attempt to connect that has failed, and tell who does not care to wait."""
         if self._refused_since is None:
             self._refused_since = time.monotonic()
-            _LOG.warning("The database does not answer pool %s: %s", self.name, one_line(error))
+            _LOG.warning("The database does not answer pool %s: %s", self.name, in_words(error))
         if self._is_refused:
             now = asyncio.get_running_loop().time()
             for patience in self._impatient:
@@ -233,8 +233,3 @@ async def open_pool(
         await pool.close()
         raise
     return pool
-
-
-def one_line(error: BaseException) -> str:
-    """Return what ``error`` says, for a log: libpq's words have line breaks in them."""
-    return " ".join(str(error).split())

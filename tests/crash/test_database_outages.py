@@ -82,9 +82,7 @@ async def test_ten_restarts_under_many_runs() -> None:
             )
             return "booked"
 
-        model = turns(
-            [call("pay", "c1")], [call("notify", "c2"), call("book", "c3")], "done"
-        )
+        model = turns([call("pay", "c1")], [call("notify", "c2"), call("book", "c3")], "done")
         agent = Agent(name="a", model=model, tools=[pay, notify, book])
         async with running(server.url, agent, concurrency=16) as engine:
             await query(engine, "CREATE TABLE bookings (run_id text)")
@@ -99,16 +97,6 @@ async def test_ten_restarts_under_many_runs() -> None:
                 over.release()
                 return run
 
-            async def spy():
-                last = None
-                while True:
-                    await asyncio.sleep(5)
-                    try:
-                        print(time.monotonic() - began, outages.caught, over._value, await query(engine, """SELECT (SELECT json_object_agg(status,n) FROM (SELECT status, count(*) n FROM dbos.workflow_status GROUP BY 1) x) w,
-                        (SELECT json_object_agg(status,n) FROM (SELECT status, count(*) n FROM perdure.runs GROUP BY 1) x) r"""), engine._worker._runner._under_way, flush=True)
-                    except Exception as e:
-                        print(repr(e))
-            spying = asyncio.create_task(spy())
             async with asyncio.timeout(PATIENCE_SECONDS), asyncio.TaskGroup() as tasks:
                 runs = [tasks.create_task(one(n)) for n in range(RUNS)]
                 for n in range(RESTARTS):
@@ -116,7 +104,6 @@ async def test_ten_restarts_under_many_runs() -> None:
                         await over.acquire()
                     await outages.once(signal.SIGKILL if n % 2 else signal.SIGQUIT)
             print(f"{RUNS} runs in {time.monotonic() - began:.1f} s; caught {outages.caught}")
-            spying.cancel()
             ended = [task.result() for task in runs]
             assert {(run.status, run.output) for run in ended} == {("completed", "done")}
             ids = {run.id for run in ended}

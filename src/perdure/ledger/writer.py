@@ -17,7 +17,7 @@ from typing import Any, Self
 import psycopg
 
 from perdure import jsonsafe
-from perdure.db import connect, is_infrastructure, load_sql
+from perdure.db import connect, in_words, is_infrastructure, load_sql
 from perdure.errors import Fenced, LedgerRejected, LedgerUnavailable
 
 _SQL = load_sql("perdure.ledger", "writer.sql")
@@ -156,8 +156,9 @@ class LedgerWriter:
                     raise
                 delay = _BACKOFF_SECONDS[min(attempt, len(_BACKOFF_SECONDS) - 1)]
                 attempt += 1
-                reason = " ".join(str(error).split())
-                _LOG.warning("Ledger write failed (%s); trying again in %.2f s.", reason, delay)
+                _LOG.warning(
+                    "Ledger write failed (%s); trying again in %.2f s.", in_words(error), delay
+                )
                 if self._conn is not None:
                     # Another one may do: it is the session that may be read-only, say.
                     await self._conn.close()

@@ -37,7 +37,7 @@ from uuid import UUID
 import psycopg
 from psycopg_pool import PoolClosed
 
-from perdure.db import Pool, is_infrastructure, load_sql
+from perdure.db import Pool, in_words, is_infrastructure, load_sql
 from perdure.errors import Fenced, LedgerUnavailable, PerdureError, UnavailableError
 from perdure.ledger.writer import LedgerWriter
 from perdure.runs.driver import Driver, cancelled
@@ -116,7 +116,7 @@ class SegmentRunner:
                     attempt += 1
                     _LOG.warning(
                         "Run %s, segment %d: %s Beginning again in %.2f s.",
-                        run_id, seq, " ".join(str(error).split()), delay,
+                        run_id, seq, in_words(error), delay,
                     )  # fmt: skip
                 else:
                     # A mistake of ours, most likely; a run without a rest would be worse than a

@@ -10,7 +10,7 @@ import logging
 
 import psycopg
 
-from perdure.db import Pool, load_sql
+from perdure.db import Pool, in_words, load_sql
 from perdure.runs.enqueue import ENQUEUE_QUEUED
 
 _SQL = load_sql("perdure.worker", "due.sql")
@@ -41,7 +41,7 @@ async def keep_enqueuing(pool: Pool, woken: asyncio.Event) -> None:
             await enqueue_due(pool)
             seconds = await _seconds_to_next(pool)
         except psycopg.Error as error:
-            _LOG.warning("Looking for delayed starts failed: %s", error)
+            _LOG.warning("Looking for delayed starts failed: %s", in_words(error))
             seconds = _RETRY_SECONDS
         try:
             async with asyncio.timeout(min(max(seconds, 0.01), LONGEST_SLEEP_SECONDS)):

@@ -7,7 +7,7 @@ import logging
 
 import psycopg
 
-from perdure.db import Pool
+from perdure.db import Pool, in_words
 from perdure.idempotency import purge_expired
 
 _LOG = logging.getLogger(__name__)
@@ -23,6 +23,6 @@ async def keep_purging(pool: Pool) -> None:
             async with pool.connection() as conn:
                 await purge_expired(conn)
         except psycopg.Error as error:
-            _LOG.warning("Deleting expired idempotency keys failed: %s", error)
+            _LOG.warning("Deleting expired idempotency keys failed: %s", in_words(error))
             seconds = _RETRY_SECONDS
         await asyncio.sleep(seconds)

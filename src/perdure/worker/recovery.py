@@ -13,7 +13,7 @@ import logging
 
 import psycopg
 
-from perdure.db import Pool, load_sql
+from perdure.db import Pool, in_words, load_sql
 from perdure.worker.lease import LEASE_SECONDS, SILENCE_SECONDS, Lease
 
 _SQL = load_sql("perdure.worker", "recovery.sql")
@@ -71,7 +71,7 @@ async def keep_recovering(pool: Pool, lease: Lease, silence: asyncio.Event) -> N
                 await declare_lost(pool, lease)
             await recover(pool, lease.executor_id)
         except psycopg.Error as error:
-            _LOG.warning("Looking for dead workers failed: %s", error)
+            _LOG.warning("Looking for dead workers failed: %s", in_words(error))
         try:
             async with asyncio.timeout(INTERVAL_SECONDS):
                 await silence.wait()
