@@ -36,7 +36,7 @@ from perdure.runs.registry import Registry
 from perdure.runs.store import NewRun
 from perdure.worker.lease import new_tag
 from perdure.worker.succession import succession
-from perdure.worker.worker import Worker
+from perdure.worker.worker import STOP_SECONDS, Worker
 
 if TYPE_CHECKING:
     from agents import Agent, ModelProvider, RunConfig, RunErrorHandlers, RunHooks
@@ -109,6 +109,7 @@ class Engine:
         url: str | None = None,
         concurrency: int | None = None,
         replace_lost: bool = True,
+        stop_seconds: float = STOP_SECONDS,
     ) -> AsyncIterator[Self]:
         """Open the database and, with ``worker``, run segments in this process, inside the block.
 
@@ -116,6 +117,8 @@ class Engine:
         refused. ``concurrency`` is how many segments run at once, the engine's own by default.
         A worker that is taken for dead (its process was paused) ends; with ``replace_lost``
         another one starts in its place, without it ``lost`` returns and the process should end.
+        At the end of the block effects under way have ``stop_seconds``; what takes longer is cut
+        off, and is in doubt.
 
         Raises:
             ConfigurationError: the engine is running already, or the process runs DBOS itself.
@@ -138,14 +141,22 @@ class Engine:
             stack.callback(self._forget)
             await stack.enter_async_context(Listener(url, {RUNS: self._waiters.notify}))
             if worker:
-                make = partial(self._new_worker, url, tag, concurrency or self._concurrency)
+                make = partial(
+                    self._new_worker, url, tag, concurrency or self._concurrency, stop_seconds
+                )
                 working = succession(make) if replace_lost else make()
                 await stack.enter_async_context(working)
             yield self
 
-    def _new_worker(self, url: str, tag: str, concurrency: int) -> Worker:
+    def _new_worker(self, url: str, tag: str, concurrency: int, stop_seconds: float) -> Worker:
         self._worker = Worker(
-            self.registry, self.pool, url, concurrency=concurrency, version=__version__, tag=tag
+            self.registry,
+            self.pool,
+            url,
+            concurrency=concurrency,
+            version=__version__,
+            tag=tag,
+            stop_seconds=stop_seconds,
         )
         return self._worker
 

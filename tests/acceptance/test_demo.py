@@ -77,7 +77,7 @@ def check(document: dict[str, Any]) -> None:
     rests = [entry["what"] for entry in timeline if entry["kind"] == "rest"]
     assert rests == [
         "rests segment 1: interrupted; begun once, epoch 1",
-        "rests segment 2: completed; begun 2 times, epoch 2",
+        "rests segment 2: completed; begun 2 times, epoch 3",
     ]
 
 

@@ -276,6 +276,58 @@ async def test_several_doubts_are_asked_about_at_once(database_url: str) -> None
     assert run.data["usage"]["requests"] == 4
 
 
+async def test_a_call_begun_late_in_a_segment_is_begun_again_in_the_next(
+    database_url: str,
+) -> None:
+    """Two deaths in one segment, a question, and the calls beside it go on in the segment after."""
+    gate, under_way = Gate(), Gate()
+    asked: list[int] = []
+    keys: list[str] = []
+    shipped: list[int] = []
+
+    async def rule(items: list[Any]) -> Any:
+        asked.append(replies_in(items))
+        if len(asked) == 1:
+            await gate.stop()
+        if replies_in(items) == 0:
+            return [call("send", "c1"), call("ship", "c2")]
+        return [assistant_message("; ".join(outputs_in(items).values()))]
+
+    @effect("idempotent")
+    @function_tool
+    async def send() -> str:
+        keys.append(tool_call().idempotency_key)
+        if len(keys) == 1:
+            await gate.stop()
+        return "sent"
+
+    @function_tool
+    async def ship() -> str:
+        shipped.append(tool_call().attempt)
+        if len(shipped) == 1:
+            await under_way.stop()
+        return "shipped"
+
+    agent = Agent(name="a", model=RuleModel(rule), tools=[send, ship])
+    async with running(database_url, agent) as engine:
+        run = await engine.start("a", "hi")
+        await gate.reached()
+        second = asyncio.create_task(take_over(engine, database_url, run))
+        await under_way.reached()
+        assert await take_over(engine, database_url, run) == "interrupted"
+        [doubt] = run.interruptions
+        await engine.decide(doubt.id, "resolve", outcome="not_done")
+        await run.wait(SECONDS)
+        assert (run.status, run.error) == ("completed", None)
+        assert run.output == "sent; shipped"
+        under_way.open()
+        await _first_is_fenced(engine, gate)
+        await second
+        calls = await calls_of(engine, run)
+    assert (keys, shipped) == ([keys[0]] * 2, [1, 2])
+    assert [calls[id]["attempt"] for id in ("c1", "c2")] == [2, 2]
+
+
 async def test_a_transaction_of_a_zombie_does_not_commit(database_url: str) -> None:
     gate = Gate()
 

@@ -19,6 +19,13 @@ Target = Annotated[
     ),
 ]
 
+StopSeconds = Annotated[
+    int,
+    typer.Option(
+        metavar="N", min=0, help="How long tools and answers under way may take when it stops."
+    ),
+]
+
 
 def register(app: typer.Typer) -> None:
     """Add the commands to those of ``perdure``."""
@@ -29,7 +36,10 @@ def register(app: typer.Typer) -> None:
         ),
     )(serve)
     app.command(
-        epilog=examples("perdure worker refunds.py", "perdure worker refunds.py --concurrency 16"),
+        epilog=examples(
+            "perdure worker refunds.py",
+            "perdure worker refunds.py --concurrency 16 --stop-seconds 30",
+        ),
     )(worker)
 
 
@@ -47,6 +57,7 @@ def serve(
     with_worker: Annotated[
         bool, typer.Option("--worker", help="Run a worker in this process too.")
     ] = False,
+    stop_seconds: StopSeconds = 5,
 ) -> None:
     """Serve the API to who has a key (`perdure keys create`).
 
@@ -68,6 +79,7 @@ def serve(
                 engine,
                 listening,
                 worker=with_worker,
+                stop_seconds=stop_seconds,
                 on_ready=lambda: print_note(f"{said}, {how}."),
             )
         )
@@ -78,6 +90,7 @@ def worker(
     concurrency: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="So many runs at once; by default 64.")
     ] = None,
+    stop_seconds: StopSeconds = 5,
 ) -> None:
     """Run the agents of TARGET. Any number of workers may share a database.
 
@@ -90,5 +103,10 @@ def worker(
     serving.log_to_stderr()
     said = f"Working for {', '.join(engine.registry.agents)}."
     serving.run_until_stopped(
-        serving.work(engine, on_ready=lambda: print_note(said), concurrency=concurrency)
+        serving.work(
+            engine,
+            on_ready=lambda: print_note(said),
+            concurrency=concurrency,
+            stop_seconds=stop_seconds,
+        )
     )

@@ -62,8 +62,8 @@ async def serve(
 ) -> None:
     """Serve ``engine`` on a bound socket until SIGTERM or SIGINT; ``on_ready`` is called once.
 
-    Answers under way then have ``stop_seconds``. A worker that was taken for dead and taken over
-    ends it too, or with ``replace_lost`` is replaced by a new one.
+    Answers and effects under way then have ``stop_seconds``. A worker that was taken for dead ends
+    it too, or with ``replace_lost`` is replaced by a new one.
 
     Raises:
         ConfigurationError, MigrationError, UnavailableError: the engine cannot run, and nothing
@@ -82,7 +82,11 @@ async def serve(
     server = _Server(config, on_ready)
     with _told_to_stop() as told:
         async with engine.running(
-            worker=worker, migrate_first=migrate_first, url=url, replace_lost=replace_lost
+            worker=worker,
+            migrate_first=migrate_first,
+            url=url,
+            replace_lost=replace_lost,
+            stop_seconds=stop_seconds,
         ):
             serving = asyncio.create_task(server.serve(sockets=[listening]))
             lost = await _first_of(serving, told.wait(), engine.lost()) == 2
@@ -93,16 +97,27 @@ async def serve(
 
 
 async def work(
-    engine: Engine, *, on_ready: Callable[[], None], concurrency: int | None = None
+    engine: Engine,
+    *,
+    on_ready: Callable[[], None],
+    concurrency: int | None = None,
+    stop_seconds: int = STOP_SECONDS,
 ) -> None:
     """Run segments of ``engine`` until SIGTERM or SIGINT; the database has to be migrated.
+
+    Effects under way then have ``stop_seconds``.
 
     Raises:
         ConfigurationError, MigrationError, UnavailableError: the engine cannot run, or was taken
             over.
     """
     with _told_to_stop() as told:
-        async with engine.running(migrate_first=False, concurrency=concurrency, replace_lost=False):
+        async with engine.running(
+            migrate_first=False,
+            concurrency=concurrency,
+            replace_lost=False,
+            stop_seconds=stop_seconds,
+        ):
             on_ready()
             lost = await _first_of(told.wait(), engine.lost()) == 1
     if lost:

@@ -132,7 +132,7 @@ async def perform(
     execution.started.add((scope, call.call_id))
 
     scope_token = current_scope.set((*current_scope.get(), call.call_id))
-    under_way = nullcontext() if nested else execution.effect_under_way()
+    under_way = nullcontext() if nested else execution.effect_under_way(call.tool, call.call_id)
     try:
         with under_way:
             if call.effect is Effect.TRANSACTIONAL:

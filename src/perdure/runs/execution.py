@@ -15,6 +15,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 from uuid import UUID
+from weakref import WeakKeyDictionary
 
 from agents.tool import Tool
 
@@ -32,6 +33,9 @@ current_agent: ContextVar[str] = ContextVar("perdure_agent", default="")
 
 _holds: ContextVar[tuple[object, ...]] = ContextVar("perdure_holds", default=())
 """The effects the current task is in the middle of, each within the one before."""
+
+calls_under_way: WeakKeyDictionary[asyncio.Task[Any], str] = WeakKeyDictionary()
+"""What effect each task is in the middle of, in words, for whoever finds the loop held up."""
 
 SCOPE_SEPARATOR = "/"
 
@@ -211,8 +215,11 @@ class Execution:
         await self.check()
 
     @contextmanager
-    def effect_under_way(self) -> Iterator[None]:
+    def effect_under_way(self, tool: str, call_id: str) -> Iterator[None]:
         """Hold off the driver's cancellation while an effect runs and is recorded."""
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - a tool is called in one
+        calls_under_way[task] = f"Tool {tool} (call {call_id} of run {self.run_id})"
         hold = object()
         self._under_way.add(hold)
         self._idle.clear()
@@ -220,6 +227,7 @@ class Execution:
         try:
             yield
         finally:
+            calls_under_way.pop(task, None)
             _holds.reset(token)
             self._release(hold)
 

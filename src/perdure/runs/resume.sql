@@ -14,8 +14,12 @@ WITH moved AS (
     WHERE id = %(id)s AND status = %(from_status)s
     RETURNING id, tenant_id, segment, priority
 )
-INSERT INTO perdure.segments (run_id, seq, tenant_id)
-SELECT id, segment, tenant_id FROM moved
+INSERT INTO perdure.segments (run_id, seq, tenant_id, epoch)
+SELECT id, segment, tenant_id,
+       -- Goes on from where the last one ended: calls that were begun there carry its epoch, and
+       -- whoever begins them again has to be told from who did then.
+       (SELECT coalesce(max(s.epoch), 0) FROM perdure.segments s WHERE s.run_id = moved.id)
+FROM moved
 RETURNING seq
 
 -- name: find_abandonment

@@ -2,9 +2,10 @@
 
 The lease is a row on the database's clock, renewed twice a second. The lock belongs to the session
 that renews it, so it is free the moment the process is gone, however it died. An executor that is
-silent for a moment and whose lock is free is dead; one that is silent for the whole lease is taken
-for dead although its session still stands: it is paused, or its machine has vanished. Either is
-declared *lost*, once and for ever, before anything is taken from it (recovery.py).
+silent for a moment and whose lock is free is dead (at once, if it ran on this host and its process
+is not there any more); one that is silent for the whole lease is taken for dead although its
+session still stands: it is paused, or its machine has vanished. Either is declared *lost*, once
+and for ever, before anything is taken from it (recovery.py).
 
 The process knows as much itself. ``held`` is true only while nobody can have declared it lost:
 the lease counts from when the renewal was *sent*, by a clock that runs while the process is
@@ -63,6 +64,16 @@ def session_name(name: str, executor_id: str) -> str:
     return f"{name} {executor_id[-12:]}"
 
 
+def _is_there(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
 class Lease:
     """Holds an executor id for this process; ``async with`` takes and releases it.
 
@@ -90,6 +101,8 @@ class Lease:
         self._awaited = False
         self._since: Any = None
         """From when this process can tell who is silent, on the database's clock."""
+        self._gone: frozenset[str] = frozenset()
+        self._host = socket.gethostname()
         self._wake_up, self._woken = socket.socketpair()
         self._thread = threading.Thread(target=self._keep, name="perdure-lease", daemon=True)
 
@@ -102,6 +115,11 @@ class Lease:
     def since(self) -> Any:
         """The moment (database clock) before which silence of others says nothing."""
         return self._since
+
+    @property
+    def gone(self) -> frozenset[str]:
+        """Executors of this host whose processes are not there any more."""
+        return self._gone
 
     def held(self) -> bool:
         """Whether nobody can have taken this executor's segments, as far as can be known here."""
@@ -130,6 +148,7 @@ class Lease:
         self._wake_up.send(b"x")
         await asyncio.to_thread(self._thread.join, _STOP_SECONDS)
         self._wake_up.close()
+        self._woken.close()
 
     def _enter(self) -> psycopg.Connection[dict[str, Any]]:
         """Connect, take the lock and write the row; returns the session that holds the lock."""
@@ -146,7 +165,7 @@ class Lease:
                 _SQL["enter"],
                 {
                     "id": self.executor_id,
-                    "host": socket.gethostname(),
+                    "host": self._host,
                     "pid": os.getpid(),
                     "version": self._version,
                     "lease": LEASE_SECONDS,
@@ -182,7 +201,6 @@ class Lease:
             if self._conn is not None:
                 self._conn.execute(_SQL["leave"], {"id": self.executor_id})
         self._close()
-        self._woken.close()
 
     def _close(self) -> None:
         if self._conn is not None:
@@ -195,6 +213,7 @@ class Lease:
             _SQL["renew"],
             {
                 "id": self.executor_id,
+                "host": self._host,
                 "lease": LEASE_SECONDS,
                 "silence": SILENCE_SECONDS,
                 "since": self._since,
@@ -205,7 +224,9 @@ class Lease:
             self._lose()
             return
         self._extend(sent)
-        if row["somebody_is_silent"]:
+        neighbours = row["neighbours"] or {}
+        self._gone = frozenset(id for id, pid in neighbours.items() if not _is_there(pid))
+        if self._gone or row["somebody_is_silent"]:
             self._tell(self._on_silence)
 
     def _pause(self, conn: psycopg.Connection[dict[str, Any]]) -> None:

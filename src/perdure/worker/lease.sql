@@ -11,7 +11,7 @@ VALUES (%(id)s, %(host)s, %(pid)s, %(version)s, now() + make_interval(secs => %(
      WHERE e.lost_at IS NULL
 RETURNING now() AS entered_at, pg_postmaster_start_time() AS server_started_at
 
--- Renews, and tells whether anybody is silent: all in one round trip.
+-- Renews, and tells whether anybody is silent and who else is on this host: in one round trip.
 -- name: renew
 WITH renewed AS (
     UPDATE perdure.executors
@@ -23,7 +23,10 @@ SELECT EXISTS (SELECT FROM renewed) AS held,
        EXISTS (SELECT FROM perdure.executors
                 WHERE stopped_at IS NULL AND lost_at IS NULL AND id <> %(id)s
                   AND GREATEST(renewed_at, %(since)s) < now() - make_interval(secs => %(silence)s))
-           AS somebody_is_silent
+           AS somebody_is_silent,
+       (SELECT jsonb_object_agg(id, pid) FROM perdure.executors
+         WHERE stopped_at IS NULL AND lost_at IS NULL AND id <> %(id)s AND host = %(host)s)
+           AS neighbours
 
 -- name: leave
 UPDATE perdure.executors SET stopped_at = now() WHERE id = %(id)s AND lost_at IS NULL

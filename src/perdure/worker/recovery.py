@@ -29,6 +29,7 @@ async def declare_lost(pool: Pool, lease: Lease) -> list[str]:
             {
                 "id": lease.executor_id,
                 "since": lease.since,
+                "gone": list(lease.gone),
                 "lease": LEASE_SECONDS,
                 "silence": SILENCE_SECONDS,
             },

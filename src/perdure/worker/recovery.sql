@@ -1,12 +1,13 @@
--- Declares dead who is silent and whose lock can be had (its session is gone), or whose lease is
--- over (it is paused, or its machine has vanished). Once, for ever: it is never let in again. Its
+-- Declares dead who is silent, or whose process is known to be gone, and whose lock can be had (its
+-- session is gone); and whose lease is over (it is paused, or its machine has vanished). Once, for ever: it is never let in again. Its
 -- sessions are ended, as a paused one may hold locks on rows that whoever goes on needs.
 -- name: declare_lost
 WITH silent AS MATERIALIZED (
     SELECT id, GREATEST(lease_until, %(since)s + make_interval(secs => %(lease)s)) < now() AS over
       FROM perdure.executors
      WHERE stopped_at IS NULL AND lost_at IS NULL AND id <> %(id)s
-       AND GREATEST(renewed_at, %(since)s) < now() - make_interval(secs => %(silence)s)
+       AND (GREATEST(renewed_at, %(since)s) < now() - make_interval(secs => %(silence)s)
+            OR id = ANY(%(gone)s))
        FOR UPDATE SKIP LOCKED
 ), dead AS MATERIALIZED (
     SELECT id FROM silent

@@ -1,8 +1,9 @@
 """A worker: joins the queue, runs segments, recovers those of workers that died.
 
-Enter: lease → ledger writer → DBOS (launched in this event loop, so that segments run in it) →
-queue loop → recovery, delayed starts, cancellations. Leave, in the other order: nothing new is
-claimed, segments under way are parked at their next step, and what is left goes back to the queue.
+Enter: lease → watch over the loop → ledger writer → DBOS (launched in this event loop, so that
+segments run in it) → queue loop → recovery, delayed starts, cancellations. Leave, in the other
+order: nothing new is claimed, segments under way are parked at their next step, and what is left
+goes back to the queue. A worker that was taken for dead begins nothing more and says so (`lost`).
 """
 
 from __future__ import annotations
@@ -25,10 +26,14 @@ from perdure.worker.lease import Lease, new_executor_id, session_name
 from perdure.worker.purge import keep_purging
 from perdure.worker.recovery import hand_over, keep_recovering
 from perdure.worker.wake import QueueLoop
+from perdure.worker.watch import LoopWatch
 
 _LOG = logging.getLogger(__name__)
 DEFAULT_CONCURRENCY = 64
 STOP_SECONDS = 5.0
+"""How long effects under way may take to end when a worker is told to stop."""
+_CLAIM_SECONDS = 2.0
+"""How long DBOS may take for its own part of a workflow, before and after ours."""
 
 
 class Worker:
@@ -43,11 +48,13 @@ class Worker:
         concurrency: int = DEFAULT_CONCURRENCY,
         version: str = "",
         tag: str | None = None,
+        stop_seconds: float = STOP_SECONDS,
     ) -> None:
         self._registry = registry
         self._pool = pool
         self._url = url
         self._concurrency = concurrency
+        self._stop_seconds = stop_seconds
         self._lease = Lease(
             url,
             version,
@@ -74,6 +81,7 @@ class Worker:
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self._lease)
+            stack.enter_context(LoopWatch())
             name = session_name("perdure-ledger", self.executor_id)
             writer = await stack.enter_async_context(LedgerWriter(self._url, name))
             self._runner = SegmentRunner(
@@ -143,18 +151,18 @@ class Worker:
     async def _stop_segments(self) -> None:
         self._stopping = True
         if self._queue is not None:
-            await asyncio.to_thread(self._queue.stop, STOP_SECONDS)
+            await asyncio.to_thread(self._queue.stop, _CLAIM_SECONDS)
         if self._runner is not None:
             self._runner.stop()
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(STOP_SECONDS):
+                async with asyncio.timeout(self._stop_seconds):
                     await self._runner.quiet()
         # DBOS's own part of a workflow before and after ours is let run to its end.
         workflows = workflow_tasks()
         for task in self._segments:
             task.cancel()
         if workflows:
-            await asyncio.wait(workflows, timeout=STOP_SECONDS)
+            await asyncio.wait(workflows, timeout=_CLAIM_SECONDS)
 
     async def _hand_over(self) -> None:
         with contextlib.suppress(Exception):
