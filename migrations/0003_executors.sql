@@ -33,6 +33,16 @@ CREATE INDEX repairs_run ON perdure.repairs (run_id);
 COMMENT ON TABLE perdure.repairs IS 'What nobody ran and was set going again: one row each time.';
 COMMENT ON COLUMN perdure.repairs.executor_id IS 'Whom it was taken from, where somebody had it.';
 
+-- One row a look: whoever holds its lock looks, and nobody before it is due again.
+CREATE TABLE perdure.sweeps (
+    name     text        PRIMARY KEY CHECK (name IN ('open_segments', 'parked_runs')),
+    due_at   timestamptz NOT NULL DEFAULT now(),
+    reached  uuid
+);
+INSERT INTO perdure.sweeps (name) VALUES ('open_segments'), ('parked_runs');
+COMMENT ON TABLE perdure.sweeps IS 'When all workers together look next for what nobody runs, so that many of them look no more often than one.';
+COMMENT ON COLUMN perdure.sweeps.reached IS 'The last run looked at, where a look was too large for one go.';
+
 -- What became known of a call's effect by another way than its outcome.
 CREATE TABLE perdure.tool_call_evidence (
     id            uuid        NOT NULL,

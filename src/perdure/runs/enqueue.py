@@ -8,10 +8,11 @@ from uuid import UUID
 from psycopg import AsyncConnection
 
 from perdure.db import load_sql
+from perdure.runs.dbos_inside.statements import ENQUEUE_QUEUED
+
+__all__ = ["APPLICATION_VERSION", "ENQUEUE_QUEUED", "QUEUE", "WORKFLOW", "enqueue"]
 
 _SQL = load_sql("perdure.runs", "enqueue.sql")
-ENQUEUE_QUEUED = _SQL["enqueue_queued"]
-"""Ends a statement: each row of its CTE ``queued`` (run_id, seq, priority) enters the queue."""
 _ENQUEUE_ONE = f"{_SQL['one_segment']}\n{ENQUEUE_QUEUED}"
 
 QUEUE = "perdure"

@@ -17,6 +17,7 @@ from perdure.runs.enqueue import enqueue
 
 _SQL = load_sql("perdure.runs", "resume.sql")
 _LOCK_RUN = _SQL["lock_run"]
+_LOCK_DECIDED_RUN = _SQL["lock_decided_run"]
 _NEXT_SEGMENT = _SQL["next_segment"]
 _FIND_ABANDONMENT = _SQL["find_abandonment"]
 _ABANDON_RUN = _SQL["abandon_run"]
@@ -50,22 +51,35 @@ async def decide_and_resume(
             by=by,
         )
         if decided.pending_left == 0 and decided.run_status == "interrupted":
-            await _go_on(conn, decided)
+            await _go_on(conn, decided.run_id, decided.run_segment, decided.run_priority)
         return decided
 
 
-async def _go_on(conn: Connection, decided: DecidedInterruption) -> None:
-    cursor = await conn.execute(
-        _FIND_ABANDONMENT, {"id": decided.run_id, "segment": decided.run_segment}
-    )
+async def go_on_if_decided(conn: Connection, *, run_id: UUID, segment: int) -> bool:
+    """Move a run on that is interrupted in ``segment`` and waits for nobody.
+
+    Does what the last decision would have done. Returns False, and changes nothing, when it is not
+    so or somebody else is at it. Joins the caller's transaction or makes one.
+    """
+    async with conn.transaction():
+        cursor = await conn.execute(_LOCK_DECIDED_RUN, {"id": run_id, "segment": segment})
+        run = await cursor.fetchone()
+        if run is None:
+            return False
+        await _go_on(conn, run_id, segment, run["priority"])
+        return True
+
+
+async def _go_on(conn: Connection, run_id: UUID, segment: int, priority: int) -> None:
+    cursor = await conn.execute(_FIND_ABANDONMENT, {"id": run_id, "segment": segment})
     abandonment = await cursor.fetchone()
     if abandonment is None:
-        await _enqueue_next(conn, decided.run_id, "interrupted", decided.run_priority)
+        await _enqueue_next(conn, run_id, "interrupted", priority)
         return
     await conn.execute(
         _ABANDON_RUN,
         {
-            "id": decided.run_id,
+            "id": run_id,
             "message": (
                 f"{abandonment['who']} abandoned the run: the outcome of call "
                 f"{abandonment['call_id']} of {abandonment['tool']} is not known. "

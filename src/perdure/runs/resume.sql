@@ -6,6 +6,21 @@ FROM perdure.runs
 WHERE id = %(id)s AND tenant_id = %(tenant_id)s AND deleted_at IS NULL
 FOR NO KEY UPDATE
 
+-- An interrupted run all of whose questions are closed, and that never went on. Whoever closes one
+-- holds this lock, and goes on himself if it was the last: who is at it is left to it.
+-- name: lock_decided_run
+SELECT r.priority
+FROM perdure.runs r
+WHERE r.id = %(id)s AND r.segment = %(segment)s AND r.status = 'interrupted'
+  AND r.deleted_at IS NULL
+  AND EXISTS (SELECT FROM perdure.interruptions i
+              WHERE i.run_id = r.id AND i.segment = r.segment)
+  AND NOT EXISTS (SELECT FROM perdure.interruptions i
+                  WHERE i.run_id = r.id AND i.status = 'pending')
+  AND NOT EXISTS (SELECT FROM perdure.segments s
+                  WHERE s.run_id = r.id AND (s.seq > r.segment OR s.status <> 'rested'))
+FOR NO KEY UPDATE OF r SKIP LOCKED
+
 -- name: next_segment
 WITH moved AS (
     UPDATE perdure.runs

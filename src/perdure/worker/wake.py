@@ -1,64 +1,62 @@
-"""DBOS's queue loop, woken by NOTIFY instead of a short poll.
-
-DBOS claims workflows in a thread that waits on an event between polls. Given an event whose wait
-also ends when a notification comes, the poll can be long and a claim still starts in
-milliseconds, with all of DBOS's limits and its exactly-one claim kept.
-"""
+"""The queue's loop: claims when a NOTIFY wakes it, and every few seconds in case one was lost."""
 
 from __future__ import annotations
 
+import logging
 import threading
+from collections.abc import Callable
 
-from dbos import DBOS
-from dbos._queue import Queue, queue_worker_thread
+from perdure.worker.held import Round
 
-
-class WakeEvent(threading.Event):
-    """Set means stop; a wake ends one wait without setting it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._woken = threading.Event()
-
-    def wake(self) -> None:
-        """End the wait that is on, or the next one if none is."""
-        self._woken.set()
-
-    def set(self) -> None:
-        """Stop the loop."""
-        super().set()
-        self._woken.set()
-
-    def wait(self, timeout: float | None = None) -> bool:
-        """Wait for a wake, a stop or ``timeout`` seconds; True when it is to stop."""
-        if not self.is_set():
-            self._woken.wait(timeout)
-            self._woken.clear()
-        return self.is_set()
+_LOG = logging.getLogger(__name__)
+POLL_SECONDS = 5.0
 
 
 class QueueLoop:
-    """Claims workflows of one queue in a thread of its own, when woken."""
+    """Claims in a thread of its own, when woken.
 
-    def __init__(self, dbos: DBOS, queue: Queue) -> None:
-        self._event = WakeEvent()
-        self._thread = threading.Thread(
-            target=queue_worker_thread,
-            args=(self._event, dbos, queue),
-            name=f"perdure-queue-{queue.name}",
-            daemon=True,
-        )
+    ``claim`` claims and starts what there is; what it raises is logged, and it is called again.
+    """
+
+    def __init__(self, claim: Callable[[], object]) -> None:
+        self._claim = claim
+        self._woken = threading.Event()
+        self._stopped = False
+        self._rounds = 0
+        self._resting = False
+        self._thread = threading.Thread(target=self._run, name="perdure-queue", daemon=True)
 
     def start(self) -> None:
         """Begin to claim; what is queued already is claimed at once."""
+        self._woken.set()
         self._thread.start()
-        self._event.wake()
 
     def wake(self) -> None:
         """Look now; callable from any thread."""
-        self._event.wake()
+        self._woken.set()
+
+    @property
+    def round(self) -> Round:
+        """Where the loop is: what it claimed in a round that is over has been started here."""
+        return Round(self._rounds, self._resting or not self._thread.is_alive())
 
     def stop(self, timeout: float) -> None:
         """Claim nothing more; waits up to ``timeout`` seconds for a claim under way. Blocks."""
-        self._event.set()
+        self._stopped = True
+        self._woken.set()
         self._thread.join(timeout)
+
+    def _run(self) -> None:
+        while True:
+            self._resting = True
+            self._woken.wait(POLL_SECONDS)
+            self._resting = False
+            self._woken.clear()
+            if self._stopped:
+                return
+            try:
+                self._claim()
+            except Exception as error:  # noqa: BLE001 - whatever it is, the next look may do better
+                if not self._stopped:
+                    _LOG.warning("Claiming segments failed: %s", error)
+            self._rounds += 1

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import Any, Self
 from uuid import UUID
@@ -21,10 +22,12 @@ from perdure.notify import CANCEL, DUE, SEGMENTS, Listener
 from perdure.runs.registry import Registry
 from perdure.runs.workflow import SegmentRunner
 from perdure.worker.due import keep_enqueuing
-from perdure.worker.launch import launch, workflow_tasks
+from perdure.worker.held import HeldClaims
+from perdure.worker.launch import launch
 from perdure.worker.lease import Lease, new_executor_id, session_name
 from perdure.worker.purge import keep_purging
 from perdure.worker.recovery import hand_over, keep_recovering
+from perdure.worker.sweep import Sweeper
 from perdure.worker.wake import QueueLoop
 from perdure.worker.watch import LoopWatch
 
@@ -68,8 +71,10 @@ class Worker:
         self._stack = AsyncExitStack()
         self._runner: SegmentRunner | None = None
         self._queue: QueueLoop | None = None
+        self._workflow_tasks: Callable[[], set[asyncio.Task[Any]]] = set
         self._due = asyncio.Event()
         self._segments: set[asyncio.Task[Any]] = set()
+        self._claims = HeldClaims()
         self._looking: asyncio.Task[None] | None = None
         self._stopping = False
 
@@ -88,9 +93,15 @@ class Worker:
                 self._registry, self._pool, writer, self.executor_id, self._lease
             )
             stack.push_async_callback(self._hand_over)
-            self._queue = await launch(
-                stack, self._url, self.executor_id, self._concurrency, self._run_segment
+            launched = await launch(
+                stack,
+                self._pool,
+                self._url,
+                self.executor_id,
+                self._concurrency,
+                self._run_segment,
             )
+            self._queue, self._workflow_tasks = launched.queue, launched.workflow_tasks
             heard = {SEGMENTS: self._on_segments, DUE: self._on_due, CANCEL: self._on_cancel}
             await stack.enter_async_context(Listener(self._url, heard))
             for loop in (
@@ -99,7 +110,11 @@ class Worker:
                 keep_purging(self._pool),
             ):
                 stack.push_async_callback(_cancelled, asyncio.create_task(loop))
+            sweeper = Sweeper(self._pool, self.executor_id, self._claims, self._queue)
+            sweeping = asyncio.create_task(sweeper.keep_sweeping())
             stack.push_async_callback(self._stop_segments)
+            # Before anything else: what stops is no fault to be repaired.
+            stack.push_async_callback(_cancelled, sweeping)
             self._stack = stack.pop_all()
         return self
 
@@ -112,12 +127,14 @@ class Worker:
         self._segments.add(task)
         full = len(self._segments) >= self._concurrency
         try:
-            if self._stopping:
-                # Claimed at the last moment: it stays PENDING and is handed over.
+            if self._stopping or not self._claims.take():
+                # Claimed at the last moment: it stays PENDING and is handed over. Or come so late
+                # that it was given back.
                 raise asyncio.CancelledError
             return await self._runner.run(run_id, seq)
         finally:
             self._segments.discard(task)
+            self._claims.end()
             if full and self._queue is not None:
                 # Others may wait for the place this one held.
                 asyncio.get_running_loop().call_later(0.02, self._queue.wake)
@@ -158,7 +175,7 @@ class Worker:
                 async with asyncio.timeout(self._stop_seconds):
                     await self._runner.quiet()
         # DBOS's own part of a workflow before and after ours is let run to its end.
-        workflows = workflow_tasks()
+        workflows = self._workflow_tasks()
         for task in self._segments:
             task.cancel()
         if workflows:

@@ -1,0 +1,116 @@
+"""Segments are claimed from their queue and started, by DBOS's own statement and dispatch.
+
+Its queue thread is not used: it takes rows without a version too if this version is the latest,
+asks before each claim whether it is, and reads each row back to unpickle what a row says is a
+pickle. A segment is known by its workflow's id, so nothing of a row is read at all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import re
+from uuid import uuid4
+
+from dbos import DBOS
+from dbos._core import execute_dequeued_workflow
+from dbos._serialization import DBOSPortableJSON, serialize_exception
+from dbos._sys_db import WorkflowStatusInternal
+
+from perdure.errors import ConfigurationError
+from perdure.runs.enqueue import APPLICATION_VERSION, QUEUE, WORKFLOW
+
+__all__ = ["Claims"]
+
+_LOG = logging.getLogger(__name__)
+_SEGMENT = re.compile(r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}):([0-9]{1,9})")
+
+
+class Claims:
+    """Claims segments for one executor, ``concurrency`` of them at once at most."""
+
+    def __init__(self, dbos: DBOS, executor_id: str, concurrency: int) -> None:
+        self._dbos = dbos
+        self._executor_id = executor_id
+        # Not entered in the table of queues: nobody else is to know it.
+        self._queue = dbos._registry._register_internal_queue(QUEUE, worker_concurrency=concurrency)
+
+    def claim(self) -> int:
+        """Claim and start what there is and there is room for; returns how many. Blocks.
+
+        Not to be called from the event loop segments run in, nor from two threads at once.
+        """
+        owner = str(uuid4())
+        claimed, _ = self._dbos._sys_db.start_queued_workflows(
+            self._queue,
+            self._executor_id,
+            APPLICATION_VERSION,
+            None,
+            self._dbos._active_workflows_set.count_for_queue(QUEUE),
+            owner_xid=owner,
+            is_latest_version=False,
+        )
+        for workflow_id in claimed:
+            self._start(workflow_id, owner)
+        if claimed:
+            # A started workflow counts as running from its task's first step on. This comes after.
+            self._dbos._background_event_loop.submit_coroutine(asyncio.sleep(0))
+        return len(claimed)
+
+    def _start(self, workflow_id: str, owner: str) -> None:
+        segment = _SEGMENT.fullmatch(workflow_id)
+        if segment is None:
+            self._refuse(workflow_id, owner)
+            return
+        status = _status(workflow_id, segment[1], int(segment[2]), self._executor_id)
+        execute_dequeued_workflow(self._dbos, status, owner)
+
+    def _refuse(self, workflow_id: str, owner: str) -> None:
+        reason = ConfigurationError(
+            f"Workflow {workflow_id} is no segment of a run, and the queue {QUEUE!r} takes nothing "
+            "else. Enqueue it on a queue of its own application."
+        )
+        _LOG.error("%s", reason)
+        serialized, _ = serialize_exception(reason, DBOSPortableJSON.name(), DBOSPortableJSON)
+        self._dbos._sys_db.update_workflow_outcome(
+            workflow_id, "ERROR", error=serialized, owner_xid=owner
+        )
+
+
+def _status(workflow_id: str, run_id: str, seq: int, executor_id: str) -> WorkflowStatusInternal:
+    """Return what a claimed segment's row says, or would if nobody had meddled with it."""
+    return {
+        "workflow_uuid": workflow_id,
+        "status": "PENDING",
+        "name": WORKFLOW,
+        "class_name": None,
+        "config_name": None,
+        "authenticated_user": None,
+        "assumed_role": None,
+        "authenticated_roles": None,
+        "created_at": None,
+        "updated_at": None,
+        "queue_name": QUEUE,
+        "executor_id": executor_id,
+        "app_version": APPLICATION_VERSION,
+        "app_id": None,
+        "recovery_attempts": None,
+        "workflow_timeout_ms": None,
+        "workflow_deadline_epoch_ms": None,
+        "deduplication_id": None,
+        "priority": 0,
+        "inputs": json.dumps({"positionalArgs": [run_id, seq], "namedArgs": {}}),
+        "queue_partition_key": None,
+        "forked_from": None,
+        "parent_workflow_id": None,
+        "started_at_epoch_ms": None,
+        "serialization": DBOSPortableJSON.name(),
+        "delay_until_epoch_ms": None,
+        "attributes": None,
+        "schedule_name": None,
+        "debounce_deadline_epoch_ms": None,
+        "is_debounced": False,
+        "application_name": "perdure",
+        "shard_key": None,
+    }
