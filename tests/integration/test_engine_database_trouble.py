@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 from urllib.parse import quote
 
@@ -150,7 +151,7 @@ async def test_a_lock_that_outlasts_the_limit_of_the_session(
                 await conn.execute(f"LOCK TABLE perdure.{table} IN SHARE MODE".encode())
                 run = await engine.start("front", "hi")
                 what = f"due to {limit.replace('_', ' ')}"
-                await eventually(lambda what=what: _said(caplog, what, times=2))
+                await eventually(partial(_said, caplog, what, times=2))
             await run.wait(SECONDS)
             await _completed_once(engine, made, run)
     made.models_were_told_nothing()

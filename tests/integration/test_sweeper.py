@@ -3,27 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-import threading
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from types import SimpleNamespace
 from typing import Any, cast
 from uuid import UUID
 
-import psycopg
 import pytest
 from agents import Agent, function_tool
 from agents.testing import assistant_message
 from dbos import DBOSClient
 
 from perdure import effect
-from perdure.access.principals import DEFAULT_TENANT, Principal
-from perdure.db import connect
 from perdure.engine import Engine, Run
-from perdure.interruptions.decisions import decide
-from perdure.interruptions.rules import Decision
 from perdure.runs.stuck import count_repairs, find_stuck
 from perdure.worker import sweep
 from perdure.worker.held import HeldClaims, Round
@@ -33,11 +26,8 @@ from tests.engine_support import (
     Gate,
     RuleModel,
     call,
-    eventually,
     query,
     replies_in,
-    rested,
-    running,
 )
 
 

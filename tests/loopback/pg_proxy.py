@@ -3,15 +3,19 @@
 The worst moment is right after a COMMIT: the server has done it, and the client does not hear. So
 the proxy reads along (protocol 3.0, no TLS): what a client sends up to a Sync is a unit, and the
 server's ReadyForQuery says that the unit is over, and whether it left a transaction open.
+
+It has a thread and an event loop of its own: DBOS connects in whatever thread it is in.
 """
 
 from __future__ import annotations
 
 import asyncio
 import struct
+import threading
 from collections import deque
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
@@ -26,19 +30,33 @@ class Cut:
 
     marker: str
     nth: int = 1
-    made: asyncio.Event = field(default_factory=asyncio.Event)
     met: int = 0
+    _made: Future[None] = field(default_factory=Future)
+
+    @property
+    def made(self) -> bool:
+        """Whether it has been lost."""
+        return self._made.done()
+
+    async def wait(self, seconds: float) -> None:
+        """Wait until it has been lost."""
+        async with asyncio.timeout(seconds):
+            await asyncio.shield(asyncio.wrap_future(self._made))
+
+    def make(self) -> None:
+        """Note that it has been lost."""
+        self._made.set_result(None)
 
     def counts(self, statements: list[str]) -> bool:
         """Count a unit that has committed; whether it is the one."""
-        if not self.made.is_set() and any(self.marker in one for one in statements):
+        if not self.made and any(self.marker in one for one in statements):
             self.met += 1
             return self.met == self.nth
         return False
 
 
 class PgProxy:
-    """A port that leads to a server; ``async with`` opens and closes it."""
+    """A port that leads to a server; ``pg_proxy`` opens and closes it."""
 
     def __init__(self, url: str) -> None:
         self._target = urlsplit(url)
@@ -46,28 +64,35 @@ class PgProxy:
         self._links: set[_Link] = set()
         self._flowing = asyncio.Event()
         self._flowing.set()
-        self._server: asyncio.Server | None = None
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="pg-proxy")
+        self._thread.start()
+        self._server = asyncio.run_coroutine_threadsafe(
+            asyncio.start_server(self._accept, "127.0.0.1", 0), self._loop
+        ).result()
 
     @property
     def url(self) -> str:
         """The URL that leads through it."""
-        assert self._server is not None
         port = self._server.sockets[0].getsockname()[1]
         netloc = f"{self._target.username}:{self._target.password}@127.0.0.1:{port}"
         url = self._target._replace(netloc=netloc).geturl()
         return f"{url}{'&' if self._target.query else '?'}sslmode=disable&gssencmode=disable"
 
-    async def __aenter__(self) -> PgProxy:
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
-        return self
+    def close(self) -> None:
+        """Lose every connection and take no more."""
+        asyncio.run_coroutine_threadsafe(self._close(), self._loop).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
 
-    async def __aexit__(self, *_: object) -> None:
-        assert self._server is not None
+    async def _close(self) -> None:
         self._server.close()
-        self.thaw()
-        self.cut_all()
-        while self._links:
-            await asyncio.sleep(0)
+        self._flowing.set()
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        self._abort_all()
+        if others:
+            await asyncio.wait(others)
 
     def cut_after(self, marker: str, nth: int = 1) -> Cut:
         """Lose the connection on which the ``nth`` statement with ``marker`` from now commits.
@@ -80,16 +105,19 @@ class PgProxy:
 
     def cut_all(self) -> None:
         """Lose every connection there is."""
-        for link in list(self._links):
-            link.abort()
+        self._loop.call_soon_threadsafe(self._abort_all)
 
     def freeze(self) -> None:
         """Go on accepting, and say nothing any more in either direction."""
-        self._flowing.clear()
+        self._loop.call_soon_threadsafe(self._flowing.clear)
 
     def thaw(self) -> None:
         """Let everything through again."""
-        self._flowing.set()
+        self._loop.call_soon_threadsafe(self._flowing.set)
+
+    def _abort_all(self) -> None:
+        for link in self._links:
+            link.abort()
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await self._flowing.wait()
@@ -108,9 +136,7 @@ class PgProxy:
 
     def matching(self, statements: list[str]) -> bool:
         """Whether somebody waits for one of these statements to commit."""
-        return any(
-            cut.marker in one for cut in self._cuts for one in statements if not cut.made.is_set()
-        )
+        return any(cut.marker in one for cut in self._cuts for one in statements if not cut.made)
 
     def due(self, statements: list[str]) -> Cut | None:
         """Return what is to be done now that these statements have committed."""
@@ -220,7 +246,7 @@ class _Link:
         cut = self._proxy.due(done)
         if cut is not None:
             self.abort()
-            cut.made.set()
+            cut.make()
         return cut is not None
 
 
@@ -237,8 +263,11 @@ def _texts(body: bytes) -> Iterator[str]:
         yield text.decode(errors="replace")
 
 
-@asynccontextmanager
-async def pg_proxy(url: str) -> AsyncIterator[PgProxy]:
+@contextmanager
+def pg_proxy(url: str) -> Iterator[PgProxy]:
     """A proxy to the server of ``url`` inside the block."""
-    async with PgProxy(url) as proxy:
+    proxy = PgProxy(url)
+    try:
         yield proxy
+    finally:
+        proxy.close()
