@@ -67,7 +67,10 @@ ROWS: tuple[tuple[str, Callable[[Figures], str]], ...] = (
         _times("takeover_p50", "takeover_p99", "takeover_max"),
     ),
     ("… how many", _count("takeovers")),
-    ("takeover from a paused worker, p50 / max", _times("paused_takeover_p50", "paused_takeover_max")),
+    (
+        "takeover from a paused worker, p50 / max",
+        _times("paused_takeover_p50", "paused_takeover_max"),
+    ),
     ("… how many", _count("paused_takeovers")),
     (
         "longest time a run stood still, p50 / p99 / max",

@@ -59,9 +59,7 @@ class PerdureSide:
                 elif run is not None:
                     await self._settle(question, run, log, herd)
 
-    async def _settle(
-        self, question: dict[str, Any], run: RunRecord, log: Log, herd: Herd
-    ) -> None:
+    async def _settle(self, question: dict[str, Any], run: RunRecord, log: Log, herd: Herd) -> None:
         """Say whether a call happened, once no process is left that may still make it."""
         id, call_id = str(question["id"]), question["call_id"]
         doing = {row["pid"] for row in await self._rows("who_began", run_id=question["run_id"])}

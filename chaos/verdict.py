@@ -188,9 +188,7 @@ def _missing(runs: Sequence[RunRecord], effects: Effects) -> list[str]:
     return missing
 
 
-def _paid_again(
-    runs: Sequence[RunRecord], log: Log, blows: Blows
-) -> tuple[int, int, int]:
+def _paid_again(runs: Sequence[RunRecord], log: Log, blows: Blows) -> tuple[int, int, int]:
     """Return the requests made although the run was known to be past them, and all repeated ones.
 
     A run is past a reply once something that follows from it has happened: a call it asks for,

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import shutil
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import contextmanager
 
 from perdure.embedded.programs import program_directory, server_user
 from perdure.embedded.server import Server, choose_port
@@ -17,7 +16,10 @@ from tests.conftest import scratch_directory
 
 
 class OwnServer:
-    """A server on a port of its own. The thread that starts it has to outlive it."""
+    """A server on a port of its own; what it does here blocks, as the server's own code does.
+
+    Its postmaster ends with the thread that started it.
+    """
 
     def __init__(self, thread: ThreadPoolExecutor) -> None:
         self._thread = thread
@@ -43,43 +45,43 @@ class OwnServer:
         """The process id of its postmaster."""
         return int((self._home / "pgdata" / "postmaster.pid").read_text().splitlines()[0])
 
-    async def create(self) -> None:
+    def create(self) -> None:
         """Make its cluster."""
-        await self._do(self._server.create)
+        self._do(self._server.create)
 
-    async def start(self) -> None:
+    def start(self) -> None:
         """Start it, after whatever end it came to, and return when it takes connections."""
-        await self._do(lambda: self._server.clear_the_way(self.port))
-        await self._do(lambda: self._server.start(self.port))
+        self._do(lambda: self._server.clear_the_way(self.port))
+        self._do(lambda: self._server.start(self.port))
 
-    async def end(self, how: signal.Signals) -> None:
+    def end(self, how: signal.Signals) -> None:
         """End it: SIGQUIT is Postgres's immediate shutdown, SIGKILL leaves its children behind."""
         os.kill(self.postmaster, how)
-        await self._do(self._wait)
+        self._do(self._wait)
+
+    def stop(self) -> None:
+        """Stop it for good and remove what it kept."""
+        self._do(self._server.stop)
+        self._server._log.close()
+        shutil.rmtree(self._home)
 
     def _wait(self) -> None:
         postmaster = self._server._postmaster
         assert postmaster is not None
         postmaster.wait(30)
 
-    async def stop(self) -> None:
-        """Stop it for good and remove what it kept."""
-        await self._do(self._server.stop)
-        self._server._log.close()
-        shutil.rmtree(self._home)
-
-    async def _do(self, work: Callable[[], None]) -> None:
-        await asyncio.get_running_loop().run_in_executor(self._thread, work)
+    def _do(self, work: Callable[[], None]) -> None:
+        self._thread.submit(work).result()
 
 
-@asynccontextmanager
-async def own_server() -> AsyncIterator[OwnServer]:
+@contextmanager
+def own_server() -> Iterator[OwnServer]:
     """A server of one's own inside the block, running and empty."""
     with ThreadPoolExecutor(1) as thread:
         server = OwnServer(thread)
-        await server.create()
-        await server.start()
+        server.create()
+        server.start()
         try:
             yield server
         finally:
-            await server.stop()
+            server.stop()

@@ -48,18 +48,18 @@ class _Outages:
         self._enough.clear()
         self._caught, self._expected = 0, 3
         await self._enough.wait()
-        await self._server.end(how)
+        await asyncio.to_thread(self._server.end, how)
         self._expected = 0
         self.caught.append(self._caught)
         self._away.set()
-        await self._server.start()
+        await asyncio.to_thread(self._server.start)
 
 
 async def test_ten_restarts_under_many_runs() -> None:
     sent: Counter[str] = Counter()
     keys: dict[str, set[str]] = {}
 
-    async with own_server() as server:
+    with own_server() as server:
         outages = _Outages(server)
 
         @function_tool
