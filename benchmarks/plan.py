@@ -16,6 +16,7 @@ class Plan:
     rounds_at_once: int = 7
     recoveries: int = 5
     recoveries_of_500: int = 3
+    takeovers: int = 5
     latencies: int = 60
     idle_seconds: float = 20.0
     parked: int = 2000
@@ -27,6 +28,7 @@ QUICK = Plan(
     rounds_at_once=3,
     recoveries=2,
     recoveries_of_500=1,
+    takeovers=2,
     latencies=15,
     idle_seconds=6.0,
     parked=200,

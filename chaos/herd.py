@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import signal
 import time
@@ -64,10 +63,8 @@ class Herd:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for pid in self._living.values():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        for pid in self._living.values():
-            await self._nursery.death(pid)
+            if _signalled(pid, signal.SIGKILL):
+                await self._nursery.death(pid)
 
     def _spawn(self, work: Any) -> None:
         task = asyncio.create_task(work)
@@ -87,7 +84,7 @@ class Herd:
                 await asyncio.sleep(_BREATH_SECONDS)
 
     async def _aim(self, aim: float, *, awake: bool = False) -> tuple[int, int]:
-        """Return slot and process id of the worker ``aim`` (0 to 1) points at, once there is one."""
+        """Return slot and process id of the living worker ``aim`` (0 to 1) points at."""
         async with self._changed:
             while True:
                 among = sorted(
@@ -107,24 +104,32 @@ class Herd:
 
     async def kill(self, aim: float) -> None:
         """Kill a worker as by kill -9; another takes its place at once."""
-        slot, pid = await self._aim(aim)
-        self._blows.kills.append((pid, time.time()))
-        os.kill(pid, signal.SIGKILL)
+        while True:
+            slot, pid = await self._aim(aim)
+            at = time.time()
+            if _signalled(pid, signal.SIGKILL):
+                break
+            await self._nursery.death(pid)
+        self._blows.kills.append((pid, at))
         del self._living[slot]
         self._ended(pid)
 
     async def pause(self, aim: float, seconds: float) -> None:
         """Stop a worker for ``seconds``, as a machine that is frozen and goes on."""
-        _, pid = await self._aim(aim, awake=True)
-        self._paused[pid] = pause = Pause(pid, time.time())
+        while True:
+            _, pid = await self._aim(aim, awake=True)
+            pause = Pause(pid, time.time())
+            if _signalled(pid, signal.SIGSTOP):
+                break
+            await self._nursery.death(pid)
+        self._paused[pid] = pause
         self._blows.pauses.append(pause)
-        os.kill(pid, signal.SIGSTOP)
         self._spawn(self._go_on(pid, seconds))
 
     async def _go_on(self, pid: int, seconds: float) -> None:
         await asyncio.sleep(seconds)
         if pid in self._paused:
-            os.kill(pid, signal.SIGCONT)
+            _signalled(pid, signal.SIGCONT)
             async with self._changed:
                 self._ended(pid)
                 self._changed.notify_all()
@@ -147,3 +152,12 @@ class Herd:
             pause.pid in pids and (pause.until is None or now - pause.until < _SETTLED_SECONDS)
             for pause in self._blows.pauses
         )
+
+
+def _signalled(pid: int, how: signal.Signals) -> bool:
+    """Send a signal; whether there was somebody to get it."""
+    try:
+        os.kill(pid, how)
+    except ProcessLookupError:
+        return False
+    return True

@@ -24,7 +24,7 @@ Figures = dict[str, Any]
 def _times(*keys: str) -> Callable[[Figures], str]:
     def shown(figures: Figures) -> str:
         values = [figures[key] for key in keys]
-        return "–" if None in values else " / ".join(f"{value:.2f}" for value in values) + " s"
+        return "-" if None in values else " / ".join(f"{value:.2f}" for value in values) + " s"
 
     return shown
 

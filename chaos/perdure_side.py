@@ -6,7 +6,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 from uuid import UUID
 
 from chaos import script
@@ -36,7 +36,7 @@ class PerdureSide:
 
     @classmethod
     @asynccontextmanager
-    async def at(cls, url: str, scratch: Path) -> AsyncIterator[PerdureSide]:
+    async def at(cls, url: str, scratch: Path) -> AsyncIterator[Self]:
         """Migrate the database of ``url`` and open it."""
         await migrate(url, system=migrate_dbos)
         async with await connect(url, application_name="chaos") as conn:

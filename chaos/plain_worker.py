@@ -39,29 +39,38 @@ def main(order: dict[str, Any]) -> None:
     asyncio.run(_work(world, order["url"], f"worker-{order['slot']}"))
 
 
-def register(world: World, source: AsyncSQLAlchemyDatasource) -> None:
-    """Register the workflow and its steps with DBOS."""
+class Steps:
+    """What a run does outside of itself, registered with DBOS as steps."""
 
-    @DBOS.step(name="ask")
-    async def ask(agent: str, order: str, outputs: dict[str, str]) -> dict[str, Any]:
-        said = await world.ask(agent, order, outputs)
-        return {"calls": [(call.tool, call.id) for call in said.calls], "text": said.text}
+    def __init__(self, world: World, source: AsyncSQLAlchemyDatasource) -> None:
+        @DBOS.step(name="ask")
+        async def ask(agent: str, order: str, outputs: dict[str, str]) -> dict[str, Any]:
+            said = await world.ask(agent, order, outputs)
+            return {"calls": [(call.tool, call.id) for call in said.calls], "text": said.text}
 
-    @DBOS.step(name="act")
-    async def act(tool: str, call_id: str, order: str, key: str) -> str:
-        return await world.act(Call(tool, call_id), order, key=key, attempt=1)
+        @DBOS.step(name="act")
+        async def act(tool: str, call_id: str, order: str, key: str) -> str:
+            return await world.act(Call(tool, call_id), order, key=key, attempt=1)
 
-    @source.transaction(name="book")
-    async def book(call_id: str, order: str, key: str) -> str:
-        await source.sql_session().execute(_BOOK, {"order": order, "call": call_id})
-        return await world.act(Call("book", call_id), order, key=key, attempt=1)
+        @source.transaction(name="book")
+        async def book(call_id: str, order: str, key: str) -> str:
+            await source.sql_session().execute(_BOOK, {"order": order, "call": call_id})
+            return await world.act(Call("book", call_id), order, key=key, attempt=1)
 
-    async def perform(call: Call, order: str) -> str:
-        # The same on every attempt, as the workflow's id is.
+        self.ask = ask
+        self._act = act
+        self._book = book
+
+    async def perform(self, call: Call, order: str) -> str:
+        """Perform a call, with a key that is the same each time, as the workflow's id is."""
         key = f"{DBOS.workflow_id}:{call.id}"
         if call.effect == "transactional":
-            return await book(call.id, order, key)
-        return await act(call.tool, call.id, order, key)
+            return await self._book(call.id, order, key)
+        return await self._act(call.tool, call.id, order, key)
+
+
+def register(world: World, steps: Steps) -> None:
+    """Register the workflow a run is."""
 
     @DBOS.workflow(name=WORKFLOW)
     async def run_agent(agent: str, order: str) -> str:
@@ -69,7 +78,7 @@ def register(world: World, source: AsyncSQLAlchemyDatasource) -> None:
             world.note("began", order=order)
         outputs: dict[str, str] = {}
         while True:
-            said = await ask(agent, order, outputs)
+            said = await steps.ask(agent, order, outputs)
             if not said["calls"]:
                 return str(said["text"])
             calls = [Call(tool, id) for tool, id in said["calls"]]
@@ -84,14 +93,14 @@ def register(world: World, source: AsyncSQLAlchemyDatasource) -> None:
                     child = await DBOS.start_workflow_async(run_agent, "researcher", order)
                     under_way[call.id] = child.get_result()
                 else:
-                    under_way[call.id] = perform(call, order)
+                    under_way[call.id] = steps.perform(call, order)
             returned = await asyncio.gather(*under_way.values())
             outputs.update(zip(under_way, returned, strict=True))
 
 
 async def _work(world: World, url: str, executor_id: str) -> None:
     source = await AsyncSQLAlchemyDatasource.create(url)
-    register(world, source)
+    register(world, Steps(world, source))
     config: DBOSConfig = {
         "name": "chaos",
         "system_database_url": url,

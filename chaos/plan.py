@@ -23,7 +23,7 @@ class Plan:
     runs: int = 250
     workers: int = 4
     seed: int = 1
-    every: float = 0.6
+    every: float = 0.75
     shortest_stop: float = 0.2
     longest_stop: float = 9.0
     patience: float = 30.0
@@ -53,7 +53,8 @@ class Schedule:
 def schedule(plan: Plan) -> Schedule:
     """Return what ``plan`` comes to; the same plan always comes to the same."""
     draw = random.Random(plan.seed)
-    kinds: list[Kind] = ["kill"] * plan.kills + ["stop"] * plan.stops + ["restart"] * plan.restarts
+    counts: dict[Kind, int] = {"kill": plan.kills, "stop": plan.stops, "restart": plan.restarts}
+    kinds = [kind for kind, count in counts.items() for _ in range(count)]
     draw.shuffle(kinds)
     at, blows = 0.0, []
     for kind in kinds:

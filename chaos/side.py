@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 from chaos.herd import Herd
 from chaos.world import Log
@@ -42,6 +42,11 @@ class Side(Protocol):
     worker: str
     """Module whose ``main`` is a worker."""
 
+    @classmethod
+    def at(cls, url: str, scratch: Path) -> AbstractAsyncContextManager[Self]:
+        """Prepare the database of ``url`` and open a side on it."""
+        ...
+
     async def start(self, order: str) -> None:
         """Start the run of ``order``, once, however often it has to be tried."""
         ...
@@ -57,9 +62,3 @@ class Side(Protocol):
     async def records(self, log: Log) -> list[RunRecord]:
         """Return what is known of every run, when all is over."""
         ...
-
-
-class MakeSide(Protocol):
-    """Prepares the database of ``url`` and opens a side on it."""
-
-    def __call__(self, url: str, scratch: Path) -> AbstractAsyncContextManager[Side]: ...

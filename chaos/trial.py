@@ -18,7 +18,7 @@ from psycopg_pool import PoolTimeout
 from chaos.herd import Blows, Herd
 from chaos.nursery import Nursery
 from chaos.plan import Plan, schedule
-from chaos.side import MakeSide, RunRecord, Side
+from chaos.side import RunRecord, Side
 from chaos.verdict import Verdict, judge
 from chaos.weather import Database, befall
 from chaos.world import Log
@@ -36,7 +36,7 @@ Say = Callable[[str], None]
 
 
 async def trial(
-    make_side: MakeSide,
+    side: type[Side],
     plan: Plan,
     *,
     directory: Path | None = None,
@@ -49,14 +49,22 @@ async def trial(
     The server's data, the outside log and the workers' warnings lie in a new directory below
     ``directory``, which is removed unless ``keep``.
     """
-    async with _scratch(directory, keep=keep, durable=durable, say=say) as (home, url):
-        async with make_side(url, home) as side:
-            return await _Trial(side, plan, home, url, say).carried_out()
+    async with (
+        _scratch(directory, keep=keep, say=say) as home,
+        # First, as it has much to load.
+        Nursery(side.worker, home / "workers.log") as nursery,
+        embedded.running(home, durable=durable) as server,
+        side.at(server.url, home) as opened,
+    ):
+        return await _Trial(opened, nursery, plan, home, server.url, say).carried_out()
 
 
 class _Trial:
-    def __init__(self, side: Side, plan: Plan, home: Path, url: str, say: Say) -> None:
+    def __init__(
+        self, side: Side, nursery: Nursery, plan: Plan, home: Path, url: str, say: Say
+    ) -> None:
         self._side = side
+        self._nursery = nursery
         self._plan = plan
         self._home = home
         self._url = url
@@ -66,29 +74,26 @@ class _Trial:
         self._started = 0
 
     async def carried_out(self) -> Verdict:
-        schedule_ = schedule(self._plan)
-        async with Nursery(self._side.worker, self._home / "workers.log") as nursery:
-            herd = Herd(nursery, self._plan.workers, self._order, self._blows)
-            async with herd:
-                # Not before the first worker could work: the blows are meant for runs.
-                await self._warmed_up(herd)
-                beginning = time.time()
-                person = asyncio.create_task(self._decide(herd))
-                telling = asyncio.create_task(self._tell())
-                try:
-                    async with asyncio.TaskGroup() as both:
-                        both.create_task(
-                            befall(schedule_.blows, herd, Database(self._home, self._blows))
-                        )
-                        both.create_task(self._start(schedule_.starts))
-                    self._say("The weather is over; waiting for the runs to end.")
-                    await self._ended()
-                finally:
-                    for task in (person, telling):
-                        task.cancel()
-                        with suppress(asyncio.CancelledError):
-                            await task
-                seconds = time.time() - beginning
+        planned = schedule(self._plan)
+        async with Herd(self._nursery, self._plan.workers, self._order, self._blows) as herd:
+            # Not before the workers work: the blows are meant for runs.
+            await self._warmed_up(herd)
+            beginning = time.time()
+            person = asyncio.create_task(self._decide(herd))
+            telling = asyncio.create_task(self._tell())
+            try:
+                async with asyncio.TaskGroup() as both:
+                    database = Database(self._home, self._blows)
+                    both.create_task(befall(planned.blows, herd, database))
+                    both.create_task(self._start(planned.starts))
+                self._say("The weather is over; waiting for the runs to end.")
+                await self._ended()
+            finally:
+                for task in (person, telling):
+                    task.cancel()
+                    with suppress(asyncio.CancelledError):
+                        await task
+            seconds = time.time() - beginning
         self._log.read_on()
         runs: list[RunRecord] = await _until_back(lambda: self._side.records(self._log))
         return judge(self._side.name, self._plan.seed, seconds, runs, self._log, self._blows)
@@ -158,13 +163,10 @@ async def _until_back(do: Callable[[], Awaitable[T]]) -> T:
 
 
 @asynccontextmanager
-async def _scratch(
-    parent: Path | None, *, keep: bool, durable: bool, say: Say
-) -> AsyncIterator[tuple[Path, str]]:
+async def _scratch(parent: Path | None, *, keep: bool, say: Say) -> AsyncIterator[Path]:
     home = Path(tempfile.mkdtemp(prefix="perdure-chaos-", dir=parent))
     try:
-        async with embedded.running(home, durable=durable) as server:
-            yield home, server.url
+        yield home
     finally:
         if keep:
             say(f"Kept: {home}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import pairwise
 from typing import Any
 
 from chaos import script
@@ -274,7 +275,7 @@ def longest_gap(run: RunRecord, times: Sequence[float]) -> float:
     return max(
         (
             after - before
-            for before, after in zip(moments, moments[1:], strict=False)
+            for before, after in pairwise(moments)
             if not any(since <= before and (until or after) >= after for since, until in run.waits)
         ),
         default=0.0,

@@ -18,9 +18,9 @@ from typing import Any
 from chaos import script
 from chaos.script import Call, Outputs, Reply
 
-_MODEL_SECONDS = (0.01, 0.08)
+_MODEL_SECONDS = (0.02, 0.15)
 _BEFORE_SECONDS = (0.0, 0.015)
-_AFTER_SECONDS = (0.0, 0.06)
+_AFTER_SECONDS = (0.0, 0.08)
 
 
 class World:

@@ -12,7 +12,10 @@ COMMENT ON COLUMN perdure.executors.lost_at IS 'When another executor found it d
 ALTER TABLE perdure.segments
     ADD COLUMN recorded     bigint NOT NULL DEFAULT 0 CHECK (recorded >= 0),
     ADD COLUMN stalled      int    NOT NULL DEFAULT 0 CHECK (stalled >= 0),
+    ADD COLUMN alone        boolean NOT NULL DEFAULT false,
     ADD COLUMN alone_deaths int    NOT NULL DEFAULT 0 CHECK (alone_deaths >= 0);
+COMMENT ON COLUMN perdure.segments.executor_id IS 'Who began it last; null when that one has let go of it in good order.';
+COMMENT ON COLUMN perdure.segments.alone IS 'Whether the last execution has a process to itself: its death is counted by who started that process.';
 COMMENT ON COLUMN perdure.segments.recorded IS 'How much the run had recorded when an execution last began after a death.';
 COMMENT ON COLUMN perdure.segments.stalled IS 'How many executions in a row died with their process without recording anything.';
 COMMENT ON COLUMN perdure.segments.alone_deaths IS 'How many processes died in a row that ran this segment alone and recorded nothing.';

@@ -2,11 +2,13 @@
 
 ``echo`` calls ``note`` with the user's very words, which has to be approved, and repeats what it
 gave. ``payer`` calls ``pay``, which says so on stderr and, the first time, stops there for good.
-``failing`` has a model that fails.
+``failing`` has a model that fails. ``dying`` calls ``die``, which reads a null pointer the
+first time.
 """
 
 from __future__ import annotations
 
+import ctypes
 import os
 import sys
 import threading
@@ -14,7 +16,7 @@ from pathlib import Path
 
 from agents import Agent, function_tool
 
-from perdure import Engine, tool_call
+from perdure import Engine, effect, tool_call
 from perdure.offline.model import OfflineModel
 from perdure.offline.turn import Answer, Call, Turn
 
@@ -29,6 +31,11 @@ def _echo(turn: Turn) -> Answer:
 def _pay(turn: Turn) -> Answer:
     given = turn.output("pay")
     return f"pay gave: {given}" if given else [Call("pay", {"cents": 5})]
+
+
+def _die(turn: Turn) -> Answer:
+    given = turn.output("die")
+    return f"die gave: {given}" if given else [Call("die", {})]
 
 
 def _fail(turn: Turn) -> Answer:
@@ -54,10 +61,23 @@ def pay(cents: int) -> str:
     return f"paid {cents}"
 
 
+@effect("read")
+@function_tool
+def die() -> str:
+    """End the process, once."""
+    attempt = tool_call().attempt
+    sys.stdout.write(f"dying, attempt {attempt}, stdin {sys.stdin.read()!r}\n")
+    sys.stdout.flush()
+    if attempt == 1:
+        ctypes.string_at(0)
+    return f"lived at attempt {attempt}"
+
+
 engine = Engine(
     agents=[
         Agent(name="echo", tools=[note], model=OfflineModel(_echo)),
         Agent(name="payer", tools=[pay], model=OfflineModel(_pay)),
         Agent(name="failing", model=OfflineModel(_fail)),
+        Agent(name="dying", tools=[die], model=OfflineModel(_die)),
     ]
 )

@@ -34,7 +34,10 @@ from perdure.runs.dbos_schema import migrate_dbos
 from perdure.runs.handle import CONNECTION_SECONDS, Interruption, Run, start_once
 from perdure.runs.registry import Registry
 from perdure.runs.store import NewRun
+from perdure.worker import alone_child
+from perdure.worker.alone import Alone
 from perdure.worker.lease import new_tag
+from perdure.worker.locating import locate
 from perdure.worker.succession import succession
 from perdure.worker.worker import STOP_SECONDS, Worker
 
@@ -55,6 +58,9 @@ class Engine:
     ``context_type`` is a pydantic model each run's context is validated against, stored as, and
     given back to tools as. ``default_effect`` is what an unmarked tool counts as.
     ``database_url`` is ``DATABASE_URL`` by default; without either an embedded Postgres is used.
+    ``target`` says where another process finds this engine (``package.module:engine``,
+    ``path/file.py:engine``), to run a segment alone that keeps ending its process; by default it
+    is looked for among the variables of the loaded modules.
 
     Raises:
         ConfigurationError: no agents, two of one name, a tool that cannot be made durable.
@@ -72,7 +78,9 @@ class Engine:
         default_effect: EffectName = "at_most_once",
         database_url: str | None = None,
         concurrency: int = 64,
+        target: str | None = None,
     ) -> None:
+        self.target = target
         self.registry = Registry(
             roots=list(agents),
             run_config=run_config,
@@ -127,6 +135,11 @@ class Engine:
         """
         if self._pool is not None:
             raise ConfigurationError("This engine is running already; enter it once.")
+        if alone_child.in_this_process:
+            raise ConfigurationError(
+                "This process runs one segment alone and loads the program for its engine only: "
+                'what the program does has to stand under `if __name__ == "__main__":`.'
+            )
         async with AsyncExitStack() as stack:
             url = url or self._database_url or Settings.from_env().database_url
             if url is None:
@@ -150,9 +163,8 @@ class Engine:
 
     def _new_worker(self, url: str, tag: str, concurrency: int, stop_seconds: float) -> Worker:
         self._worker = Worker(
-            self.registry,
-            self.pool,
-            url,
+            *(self.registry, self.pool, url),
+            apart=Alone(lambda: self.target or locate(self), url, __version__),
             concurrency=concurrency,
             version=__version__,
             tag=tag,

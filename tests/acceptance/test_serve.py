@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import signal
 from pathlib import Path
+from typing import Any
 
 import httpx
+import psycopg
 import pytest
 
 from tests.cli_support import EXAMPLES, SECONDS, going, perdure, perdure_json
@@ -55,14 +57,40 @@ def test_a_dead_workers_run_goes_on_in_another(env: dict[str, str], tmp_path: Pa
         with going("worker", APP, env=env) as second:
             second.wait_for("Working for")
             first.send(signal.SIGKILL)
-            headers = {"Authorization": f"Bearer {env['PERDURE_API_KEY']}"}
-            with httpx.Client(
-                base_url=env["PERDURE_URL"], headers=headers, trust_env=False
-            ) as http:
-                answer = http.get(f"/v1/runs/{run_id}", params={"wait": 60}, timeout=SECONDS)
-            run = answer.json()
+            run = _rested(env, run_id)
             assert run["status"] == "interrupted"
             assert run["interruptions"][0]["type"] == "uncertain_effect"
+
+
+def _rested(env: dict[str, str], run_id: str) -> dict[str, Any]:
+    headers = {"Authorization": f"Bearer {env['PERDURE_API_KEY']}"}
+    with httpx.Client(base_url=env["PERDURE_URL"], headers=headers, trust_env=False) as http:
+        answer = http.get(f"/v1/runs/{run_id}", params={"wait": 60}, timeout=SECONDS)
+    run: dict[str, Any] = answer.json()
+    return run
+
+
+def test_a_run_that_ends_its_process_runs_in_one_of_its_own(
+    env: dict[str, str], database_url: str
+) -> None:
+    """As if three workers had died with it: those deaths take time, and have a test of theirs."""
+    with going("serve", APP, "--port", "0", env=env) as server:
+        env["PERDURE_URL"] = server.address("Serving")
+        run_id = perdure_json("runs", "start", "dying", "go", env=env)["id"]
+        with psycopg.connect(database_url) as conn:
+            conn.execute("UPDATE perdure.segments SET stalled = 3")
+        with going("worker", APP, env=env) as worker:
+            worker.wait_for("It runs alone in a process of its own now.")
+            alone = f"Run {run_id}, segment 1, alone: "
+            # What is printed there, and by the fault handler, is said here.
+            assert "dying, attempt 1, stdin ''" in worker.wait_for(alone)
+            worker.wait_for(f"{alone}Fatal Python error: Segmentation fault")
+            worker.wait_for("was killed by signal 11 (SIGSEGV); death 1 of 5")
+            assert "dying, attempt 2" in worker.wait_for(alone)
+            run = _rested(env, run_id)
+            assert (run["status"], run["output"]) == ("completed", "die gave: lived at attempt 2")
+            assert worker.stop() == 0
+            assert env["DATABASE_URL"] not in worker.said
 
 
 def test_keys_are_required(env: dict[str, str]) -> None:

@@ -1,6 +1,7 @@
 """Workers in milliseconds: a process that has imported everything forks one for each line it reads.
 
-In: ``{"url": …, "log": …, "name": …, "n": …, "when": …}``. Out: ``{"pid": …}`` for each, and
+In: ``{"url": …, "log": …, "name": …, "n": …, "when": …}``, or ``{"url": …, "log": …, "poison": …}``
+for a worker of poison.py, or ``{"zygote": path}``. Out: ``{"pid": …}`` for each, and
 ``{"dead": pid}`` or ``{"stopped": pid}`` when one has. It ends itself, and its children, when its
 input does.
 """
@@ -67,9 +68,12 @@ class Nursery:
         self, url: str, log: Path, name: str = "", n: int = 0, when: str = "before"
     ) -> int:
         """Start a worker and return its process id; see child.py for when it dies."""
+        return await self.order(url=url, log=str(log), name=name, n=n, when=when)
+
+    async def order(self, **order: Any) -> int:
+        """Fork a process for an order and return its process id."""
         assert self._process is not None
         assert self._process.stdin is not None
-        order = {"url": url, "log": str(log), "name": name, "n": n, "when": when}
         self._process.stdin.write(json.dumps(order).encode() + b"\n")
         await self._process.stdin.drain()
         return await self._born.get()
@@ -94,7 +98,7 @@ def _say(message: dict[str, Any]) -> None:
 
 
 def _main() -> None:
-    from tests.crash import child
+    from tests.crash import child, poison_child, zygote
 
     def bury(*_: object) -> None:
         with contextlib.suppress(ChildProcessError):
@@ -108,6 +112,7 @@ def _main() -> None:
     children = []
     for line in sys.stdin:
         order = json.loads(line)
+        listening = zygote.listen(order["zygote"]) if "zygote" in order else None
         # A child's death must not be told before its birth.
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])
         pid = os.fork()
@@ -115,9 +120,15 @@ def _main() -> None:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGCHLD])
             os.dup2(2, 1)
+            if listening is not None:
+                zygote.serve(listening)
+            if "poison" in order:
+                poison_child.main(**order)
             child.main(order["url"], order["log"], order["name"], order["n"], order["when"])
             os._exit(0)
         children.append(pid)
+        if listening is not None:
+            listening.close()
         _say({"pid": pid})
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGCHLD])
     for pid in children:

@@ -94,6 +94,7 @@ def test_the_command_line_takes_measures_by_name() -> None:
         "statements",
         "throughput",
         "recovery",
+        "takeover",
         "latency",
         "parked",
     ]

@@ -179,10 +179,13 @@ def address_of(listening: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def log_to_stderr() -> None:
-    """Show what ``perdure`` says from level INFO on and everybody else from WARNING on."""
+def log_to_stderr(form: str = "%(asctime)s %(levelname)s %(name)s: %(message)s") -> None:
+    """Show what ``perdure`` says from level INFO on and everybody else from WARNING on.
+
+    ``form`` is the format of a line, as ``logging`` takes it.
+    """
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_PlainLines("%(asctime)s %(levelname)s %(name)s: %(message)s", "%H:%M:%S"))
+    handler.setFormatter(_PlainLines(form, "%H:%M:%S"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("perdure").setLevel(logging.INFO)
     # The pool says itself, once, that the database is away.

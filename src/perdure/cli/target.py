@@ -100,7 +100,9 @@ def load(target: Target) -> Engine:
     import perdure.engine
 
     module = _load_file(target) if target.file is not None else _load_module(target)
-    return _engine_of(module, target, perdure.engine.Engine)
+    engine = _engine_of(module, target, perdure.engine.Engine)
+    engine.target = f"{target.file or target.module}:{target.attribute}"
+    return engine
 
 
 def _load_file(target: Target) -> ModuleType:

@@ -47,6 +47,10 @@ class Begun:
     turn: int
     epoch: int
     executions: int
+    stalled: int
+    """How many executions in a row died with a process they shared, and recorded nothing."""
+    alone_deaths: int
+    """How many processes in a row died that ran this segment alone, and recorded nothing."""
     cancel_requested: bool
     mcp_lists: dict[str, list[dict[str, Any]]]
     """What MCP servers offered an earlier execution of this segment."""
@@ -126,15 +130,26 @@ class Rest:
     """How many turns were taken, where no checkpoint says it."""
 
 
-async def begin(pool: Pool, run_id: UUID, seq: int, executor_id: str) -> Begun | None:
+async def begin(
+    pool: Pool,
+    run_id: UUID,
+    seq: int,
+    executor_id: str,
+    *,
+    alone: bool = False,
+    after: int | None = None,
+) -> Begun | None:
     """Begin an execution of segment ``seq``, or return None when it is not to be run.
 
     Raises the segment's epoch, so that every earlier execution is fenced, and reads the latest
-    state and the ledger after it. None: the run has gone on, rested or ended already.
+    state and the ledger after it. ``alone``: this process runs nothing else. None: the run has
+    gone on, rested or ended already, or the segment's epoch is no longer ``after``.
     """
     async with pool.connection() as conn:
         key = {"run_id": run_id, "seq": seq}
-        cursor = await conn.execute(_SQL["begin"], {**key, "executor_id": executor_id})
+        cursor = await conn.execute(
+            _SQL["begin"], {**key, "executor_id": executor_id, "alone": alone, "after": after}
+        )
         begun = await cursor.fetchone()
         if begun is None:
             return None
@@ -159,6 +174,8 @@ async def begin(pool: Pool, run_id: UUID, seq: int, executor_id: str) -> Begun |
         turn=loaded["turn"],
         epoch=begun["epoch"],
         executions=begun["executions"],
+        stalled=begun["stalled"],
+        alone_deaths=begun["alone_deaths"],
         cancel_requested=begun["cancel_requested"],
         mcp_lists=jsonsafe.loads(begun["mcp_tools"]),
         state=loaded["state"],

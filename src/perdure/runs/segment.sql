@@ -1,5 +1,8 @@
 -- Begins an execution: only of the run's current segment, and only while it is not over. The run
--- is locked before its segment, here as everywhere.
+-- is locked before its segment, here as everywhere. Another executor's name in the row is that of
+-- one that died, as who stops in good order takes it out: the death is counted, and what the run
+-- has recorded is counted to tell whether it got anywhere since the one before. A process that ran
+-- the segment alone has somebody who counts its deaths.
 -- name: begin
 WITH run AS (
     SELECT id FROM perdure.runs
@@ -8,10 +11,26 @@ WITH run AS (
 ), began AS (
     UPDATE perdure.segments s
        SET status = 'running', epoch = s.epoch + 1, executions = s.executions + 1,
-           executor_id = %(executor_id)s, started_at = COALESCE(s.started_at, now())
+           executor_id = %(executor_id)s, alone = %(alone)s,
+           started_at = COALESCE(s.started_at, now()),
+           (stalled, alone_deaths, recorded) = (
+               SELECT s.stalled, s.alone_deaths, s.recorded
+                WHERE (s.executor_id <> %(executor_id)s AND NOT s.alone) IS NOT TRUE
+                UNION ALL
+               SELECT CASE WHEN c.recorded > s.recorded THEN 1 ELSE s.stalled + 1 END,
+                      CASE WHEN c.recorded > s.recorded THEN 0 ELSE s.alone_deaths END,
+                      c.recorded
+                 FROM (SELECT (SELECT count(*) FROM perdure.model_responses
+                                WHERE run_id = s.run_id)
+                            + (SELECT count(*) FROM perdure.tool_calls
+                                WHERE run_id = s.run_id AND finished_at IS NOT NULL)
+                            + (SELECT count(*) FROM perdure.run_states
+                                WHERE run_id = s.run_id) AS recorded) c
+                WHERE s.executor_id <> %(executor_id)s AND NOT s.alone)
       FROM run
      WHERE s.run_id = run.id AND s.seq = %(seq)s AND s.status IN ('queued', 'running')
-    RETURNING s.run_id, s.epoch, s.executions, s.mcp_tools
+       AND (%(after)s::int IS NULL OR s.epoch = %(after)s)
+    RETURNING s.run_id, s.epoch, s.executions, s.stalled, s.alone_deaths, s.mcp_tools
 )
 UPDATE perdure.runs r
    SET status = 'running', started_at = COALESCE(r.started_at, now()), updated_at = now()
@@ -19,7 +38,8 @@ UPDATE perdure.runs r
  WHERE r.id = began.run_id
 RETURNING r.tenant_id, r.agent, r.input::text AS input, r.context::text AS context, r.max_turns,
           r.cancel_requested_at IS NOT NULL AS cancel_requested, began.epoch,
-          began.executions, began.mcp_tools::text AS mcp_tools
+          began.executions, began.stalled, began.alone_deaths,
+          began.mcp_tools::text AS mcp_tools
 
 -- name: load
 WITH base AS (

@@ -22,6 +22,9 @@ Crash points.
 * After rest, before DBOS records success: the workflow is recovered, begin finds the segment
   rested, nothing happens.
 
+Who dies. Executions that end with their process and leave nothing recorded are counted where the
+next one begins, and quarantine.py says what becomes of a segment that does nothing else.
+
 What escapes. Nothing does, except the cancellation of a process that stops: an exception out of
 the body would be an ERROR for good, a BaseException a PENDING row nobody runs. Infrastructure
 errors begin again, from the latest state at a new epoch, as long as it takes.
@@ -43,6 +46,7 @@ from perdure.ledger.writer import LedgerWriter
 from perdure.runs.driver import Driver, cancelled
 from perdure.runs.execution import CancelRequested, Execution, Stopping
 from perdure.runs.liveness import UNDOUBTED, Liveness
+from perdure.runs.quarantine import Only, Quarantine, Verdict
 from perdure.runs.registry import Registry
 from perdure.runs.segment import Begun, Rest, SegmentRows, begin
 
@@ -61,6 +65,10 @@ class SegmentRunner:
     writer: LedgerWriter
     executor_id: str
     lease: Liveness = UNDOUBTED
+    quarantine: Quarantine | None = None
+    """Judges segments that keep ending their process; None runs them as any other."""
+    only: Only | None = None
+    """Where this process runs one segment alone: which."""
     _running: dict[UUID, Execution] = field(default_factory=dict)
     _beginning: dict[tuple[UUID, int], bool] = field(default_factory=dict)
     """Segments being begun, and whether a cancellation of their run came meanwhile.
@@ -88,6 +96,8 @@ class SegmentRunner:
             ended = await self._run(run_id, seq)
         finally:
             self._previous.pop((run_id, seq), None)
+            if self.quarantine is not None:
+                self.quarantine.forget((run_id, seq))
             self._under_way -= 1
             if not self._under_way:
                 self._quiet.set()
@@ -104,7 +114,9 @@ class SegmentRunner:
         attempt = 0
         while not self._stopping:
             try:
-                return await self._execute(run_id, seq)
+                ended = await self._execute(run_id, seq)
+                if ended is not None:
+                    return ended
             except Fenced as reason:
                 _LOG.warning("%s", reason)
                 return "fenced"
@@ -126,20 +138,30 @@ class SegmentRunner:
                 await asyncio.sleep(delay)
         return None
 
-    async def _execute(self, run_id: UUID, seq: int) -> str:
+    async def _execute(self, run_id: UUID, seq: int) -> str | None:
+        """Execute the segment once and return how it ended; None: it is to begin again."""
         self._beginning[run_id, seq] = False
         try:
             await self.lease.confirmed()
             if self._stopping:
                 raise Stopping(run_id)
-            begun = await begin(self.pool, run_id, seq, self.executor_id)
+            begun = await self._begin(run_id, seq)
             if begun is None:
                 return "over"
             return await self._run_begun(run_id, seq, begun)
         finally:
             self._beginning.pop((run_id, seq), None)
 
-    async def _run_begun(self, run_id: UUID, seq: int, begun: Begun) -> str:
+    async def _begin(self, run_id: UUID, seq: int) -> Begun | None:
+        only = self.only
+        if only is None:
+            return await begin(self.pool, run_id, seq, self.executor_id)
+        begun = await begin(self.pool, run_id, seq, self.executor_id, alone=True, after=only.after)
+        if begun is not None:
+            only.began(begun.epoch)
+        return begun
+
+    async def _run_begun(self, run_id: UUID, seq: int, begun: Begun) -> str | None:
         rows = SegmentRows(self.pool, run_id, seq, begun.epoch, begun.items)
         previous = self._previous.get((run_id, seq))
         if previous is not None and previous.epoch == begun.epoch - 1:
@@ -147,6 +169,14 @@ class SegmentRunner:
             await rows.withdraw(never, epoch=previous.epoch)
         if begun.cancel_requested or self._beginning.pop((run_id, seq)):
             return await rows.rest(cancelled(begun.journal.under_way()))
+        if self.quarantine is not None:
+            match await self.quarantine.judge(begun, rows):
+                case Verdict.AGAIN:
+                    return None
+                case Rest() as rest:
+                    return await self._rest(rest, rows)
+                case str() as ended:
+                    return ended
         execution = Execution(
             run_id=run_id,
             tenant_id=begun.tenant_id,
@@ -191,6 +221,8 @@ class SegmentRunner:
 
     def cancel(self, run_id: UUID) -> None:
         """Stop the run's execution in this process, if there is one, without waiting for it."""
+        if self.quarantine is not None:
+            self.quarantine.wake(run_id)
         execution = self._running.get(run_id)
         if execution is not None:
             execution.stop(CancelRequested(run_id))
@@ -202,6 +234,8 @@ class SegmentRunner:
     def stop(self) -> None:
         """Let every execution end at its next step; effects under way finish and are recorded."""
         self._stopping = True
+        if self.quarantine is not None:
+            self.quarantine.stop()
         for run_id, execution in self._running.items():
             execution.stop(Stopping(run_id))
 
@@ -222,5 +256,5 @@ class SegmentRunner:
 
     @property
     def running(self) -> list[UUID]:
-        """The runs this process executes a segment of now."""
-        return list(self._running)
+        """The runs this process executes a segment of now, itself or in a process for it alone."""
+        return [*self._running, *(self.quarantine.runs if self.quarantine is not None else ())]

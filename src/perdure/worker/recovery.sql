@@ -45,10 +45,20 @@ WITH recovered AS (
 )
 SELECT workflow_uuid, executor_id, pg_notify('perdure_segments', '') FROM recovered
 
--- A worker that stops gives back what it did not finish.
+-- A worker that stops gives back what it did not finish, and takes its name out of those
+-- segments: it has not died.
 -- name: hand_over
-UPDATE dbos.workflow_status
-   SET status = 'ENQUEUED', owner_xid = NULL, started_at_epoch_ms = NULL,
-       updated_at = (extract(epoch FROM now()) * 1000)::bigint
- WHERE executor_id = %(executor_id)s AND status = 'PENDING' AND name = 'perdure_segment'
-RETURNING workflow_uuid, pg_notify('perdure_segments', '')
+WITH handed AS (
+    UPDATE dbos.workflow_status
+       SET status = 'ENQUEUED', owner_xid = NULL, started_at_epoch_ms = NULL,
+           updated_at = (extract(epoch FROM now()) * 1000)::bigint
+     WHERE executor_id = %(executor_id)s AND status = 'PENDING' AND name = 'perdure_segment'
+    RETURNING workflow_uuid
+), let_go AS (
+    UPDATE perdure.segments s SET executor_id = NULL
+      FROM handed
+     WHERE s.run_id = split_part(handed.workflow_uuid, ':', 1)::uuid
+       AND s.seq = split_part(handed.workflow_uuid, ':', 2)::int
+       AND s.executor_id = %(executor_id)s AND s.status = 'running'
+)
+SELECT workflow_uuid, pg_notify('perdure_segments', '') FROM handed

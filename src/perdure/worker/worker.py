@@ -19,8 +19,10 @@ from uuid import UUID
 from perdure.db import Pool
 from perdure.ledger.writer import LedgerWriter
 from perdure.notify import CANCEL, DUE, SEGMENTS, Listener
+from perdure.runs.quarantine import Apart, Quarantine
 from perdure.runs.registry import Registry
 from perdure.runs.workflow import SegmentRunner
+from perdure.worker.cancelling import Cancellations
 from perdure.worker.due import keep_enqueuing
 from perdure.worker.held import HeldClaims
 from perdure.worker.launch import launch
@@ -48,16 +50,19 @@ class Worker:
         pool: Pool,
         url: str,
         *,
+        apart: Apart,
         concurrency: int = DEFAULT_CONCURRENCY,
         version: str = "",
         tag: str | None = None,
         stop_seconds: float = STOP_SECONDS,
     ) -> None:
+        """Take what it runs and where; ``apart`` is how a segment runs alone."""
         self._registry = registry
         self._pool = pool
         self._url = url
         self._concurrency = concurrency
         self._stop_seconds = stop_seconds
+        self._quarantine = Quarantine(apart)
         self._lease = Lease(
             url,
             version,
@@ -75,7 +80,6 @@ class Worker:
         self._due = asyncio.Event()
         self._segments: set[asyncio.Task[Any]] = set()
         self._claims = HeldClaims()
-        self._looking: asyncio.Task[None] | None = None
         self._stopping = False
 
     @property
@@ -90,8 +94,10 @@ class Worker:
             name = session_name("perdure-ledger", self.executor_id)
             writer = await stack.enter_async_context(LedgerWriter(self._url, name))
             self._runner = SegmentRunner(
-                self._registry, self._pool, writer, self.executor_id, self._lease
+                *(self._registry, self._pool, writer, self.executor_id, self._lease),
+                quarantine=self._quarantine,
             )
+            cancellations = Cancellations(self._runner)
             stack.push_async_callback(self._hand_over)
             launched = await launch(
                 stack,
@@ -102,7 +108,7 @@ class Worker:
                 self._run_segment,
             )
             self._queue, self._workflow_tasks = launched.queue, launched.workflow_tasks
-            heard = {SEGMENTS: self._on_segments, DUE: self._on_due, CANCEL: self._on_cancel}
+            heard = {SEGMENTS: self._on_segments, DUE: self._on_due, CANCEL: cancellations.heard}
             await stack.enter_async_context(Listener(self._url, heard))
             for loop in (
                 keep_recovering(self._pool, self._lease, self._silence),
@@ -155,15 +161,6 @@ class Worker:
 
     def _on_due(self, _: str) -> None:
         self._due.set()
-
-    def _on_cancel(self, payload: str) -> None:
-        if self._runner is None:
-            return
-        if payload:
-            self._runner.cancel(UUID(payload))
-        elif self._runner.running:
-            # Something may have been missed while the connection was lost.
-            self._looking = asyncio.create_task(self._runner.cancel_requested())
 
     async def _stop_segments(self) -> None:
         self._stopping = True

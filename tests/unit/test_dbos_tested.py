@@ -1,0 +1,22 @@
+"""Which versions of DBOS are accepted."""
+
+from __future__ import annotations
+
+import pytest
+
+from perdure.runs.dbos_inside.tested import problem_with
+
+
+@pytest.mark.parametrize("found", ["3.4.0", "3.4.17", "3.4", "3.4.1rc1", "3.4.2.post1"])
+def test_a_patch_of_the_tested_minor_passes(found: str) -> None:
+    assert problem_with(found) is None
+
+
+@pytest.mark.parametrize(
+    "found", ["3.5.0", "3.3.9", "4.0.0", "3.40.0", "13.4.0", "3", "", "unknown"]
+)
+def test_any_other_is_named_beside_the_tested_one_and_what_to_do(found: str) -> None:
+    problem = problem_with(found)
+    assert problem is not None
+    for word in (f"DBOS {found}", "3.4", "Install `dbos~=3.4.0`"):
+        assert word in problem
