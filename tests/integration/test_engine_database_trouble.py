@@ -49,20 +49,23 @@ _STATES = {
     "lock time-out": "55P03",
 }
 _PLACES = {
-    "begin": ("UPDATE", "segments"),
-    "reply": ("INSERT", "model_responses"),
-    "outcome": ("UPDATE", "tool_calls"),
-    "state at a handoff or the end": ("INSERT", "run_states"),
-    "items at the end": ("INSERT", "run_items"),
-    "status": ("UPDATE", "runs"),
+    "claim": "UPDATE ON dbos.workflow_status FOR EACH ROW WHEN (NEW.status = 'PENDING')",
+    "begin": "UPDATE ON perdure.segments FOR EACH ROW",
+    "reply": "INSERT ON perdure.model_responses FOR EACH ROW",
+    "outcome": "UPDATE ON perdure.tool_calls FOR EACH ROW",
+    "state at a handoff or the end": "INSERT ON perdure.run_states FOR EACH ROW",
+    "items at the end": "INSERT ON perdure.run_items FOR EACH ROW",
+    "status": "UPDATE ON perdure.runs FOR EACH ROW",
+    "success": "UPDATE ON dbos.workflow_status FOR EACH ROW WHEN (NEW.status = 'SUCCESS')",
 }
+_ALL_RECORDED = """
+SELECT true AS so WHERE NOT EXISTS (SELECT FROM dbos.workflow_status WHERE status <> 'SUCCESS')"""
 _SDK_SAYS = "An error occurred while running the tool"
-
 # Each place with two kinds of trouble, each kind at two places.
 _CASES = [
     (place, state)
     for n, place in enumerate(_PLACES)
-    for state in (list(_STATES)[n], list(_STATES)[(n + 3) % len(_STATES)])
+    for state in (list(_STATES)[n % 6], list(_STATES)[(n + 3) % 6])
 ]
 
 
@@ -119,21 +122,17 @@ async def _completed_once(engine: Engine, desk: _Desk, run: Run) -> None:
 async def test_whatever_statement_it_meets(desk: tuple[Engine, _Desk]) -> None:
     engine, made = desk
     for place, state in _CASES:
-        event, table = _PLACES[place]
-        await query(
-            engine,
-            f"CREATE TRIGGER trouble BEFORE {event} ON perdure.{table}"
-            f" FOR EACH ROW EXECUTE FUNCTION fail_twice('{_STATES[state]}')",
-        )
-        # The start writes these rows too: it is not what is tried here.
-        if (event, table) == ("UPDATE", "runs"):
-            await query(engine, "SELECT setval('fails', 1, false)")
+        trigger = f"EXECUTE FUNCTION fail_twice('{_STATES[state]}')"
+        await query(engine, f"CREATE TRIGGER trouble BEFORE {_PLACES[place]} {trigger}")
         run = await rested(engine, "front")
+        # What DBOS records comes after the run's own end.
+        await eventually(lambda: query(engine, _ALL_RECORDED))
         [failed] = await query(engine, "SELECT last_value FROM fails")
-        await query(engine, f"DROP TRIGGER trouble ON perdure.{table}")
+        await query(engine, f"DROP TRIGGER trouble ON {_PLACES[place].split()[2]}")
         assert failed["last_value"] > 2, f"{place} met no {state}"
         await query(engine, "ALTER SEQUENCE fails RESTART")
         await _completed_once(engine, made, run)
+    assert await query(engine, "TABLE perdure.repairs") == []
     made.models_were_told_nothing()
 
 

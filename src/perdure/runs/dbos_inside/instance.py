@@ -44,6 +44,8 @@ Body = Callable[[UUID, int], Awaitable[str]]
 class _SegmentDBOS(DBOS):
     """DBOS that runs workflows, and does nothing by itself."""
 
+    _wait_no_more: Callable[[], None] = staticmethod(lambda: None)
+
     def _launch(self) -> None:
         self._launched = True
         GlobalParams.app_name = APPLICATION_NAME
@@ -61,8 +63,12 @@ class _SegmentDBOS(DBOS):
             executor_id=GlobalParams.executor_id,
             app_name=APPLICATION_NAME,
         )
-        outages.wait_out(self._sys_db_field)
+        self._wait_no_more = outages.wait_out(self._sys_db_field)
         self._sys_db_field.verify_migrations()
+
+    def _destroy(self, **options: Any) -> None:
+        self._wait_no_more()
+        super()._destroy(**options)
 
 
 class _Taken(DBOS):
