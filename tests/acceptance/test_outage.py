@@ -24,8 +24,8 @@ APP = str(Path(__file__).parents[1] / "outage_app.py")
 AWAY_SECONDS = float(os.environ.get("PERDURE_TEST_OUTAGE_SECONDS", "0"))
 """How long the database is away at least; without it as long as it takes to see all there is."""
 ROUNDS = 3
-AT_ONCE_SECONDS = 3.0
-"""What counts as at once on a machine that is busy with other things; a wait takes five seconds."""
+AT_ONCE_SECONDS = 4.5
+"""What counts as at once on a busy machine; who waits for a connection does so for five seconds."""
 PROMPT_SECONDS = 9.0
 """The same for a database that takes connections and says nothing: five seconds and some."""
 # The others wait in the pool meanwhile, for ten seconds at a time.
@@ -57,10 +57,16 @@ class _Served:
             trust_env=False,
             timeout=SECONDS,
         )
+        self.runs = 0
+        self.begin_run()
+
+    def begin_run(self) -> None:
+        """Start a run; its tool is in the middle of its effect when this returns."""
         answer = self.http.post("/v1/runs", json={"agent": "payer", "input": "go"})
         assert answer.status_code == 202
         self.run_id = answer.json()["id"]
-        process.wait_for("paying, attempt 1")
+        self.process.wait_for("paying, attempt 1")
+        self.runs += 1
 
     def let_go(self) -> None:
         """Let the tool return."""
@@ -137,10 +143,11 @@ def _environment(url: str, key_url: str, pipe: Path) -> dict[str, str]:
     return {"DATABASE_URL": url, "PERDURE_API_KEY": key, "LET_GO": str(pipe)}
 
 
-def _said_no_traceback(process: Process) -> None:
-    assert process.stop() == 0
-    assert "Traceback" not in process.said
-    assert process.said.count("paying") == 1
+def _stopped_in_order(served: _Served) -> None:
+    served.http.close()
+    assert served.process.stop() == 0
+    assert "Traceback" not in served.process.said
+    assert served.process.said.count("paying") == served.runs
 
 
 def test_a_database_that_is_killed_and_comes_back(own: OwnServer, tmp_path: Path) -> None:
@@ -168,8 +175,14 @@ def test_a_database_that_is_killed_and_comes_back(own: OwnServer, tmp_path: Path
             f"ready after {ready:.2f} s, run over after {ended:.2f} s"
         )
         assert ended < 5
-        served.http.close()
-        _said_no_traceback(process)
+
+        # And stopped while it is away, with an outcome that cannot be written.
+        served.begin_run()
+        own.end(signal.SIGQUIT)
+        served.let_go()
+        began = time.monotonic()
+        _stopped_in_order(served)
+        print(f"stopped within {time.monotonic() - began:.1f} s")
 
 
 def test_a_database_that_says_nothing_any_more(database_url: str, tmp_path: Path) -> None:
@@ -184,5 +197,4 @@ def test_a_database_that_says_nothing_any_more(database_url: str, tmp_path: Path
             ready, ended = served.back()
             print(f"longest answers {longest}; ready {ready:.2f} s, run over {ended:.2f} s")
             assert ended < 5
-            served.http.close()
-            _said_no_traceback(process)
+            _stopped_in_order(served)
