@@ -62,6 +62,7 @@ class PgProxy:
         self._target = urlsplit(url)
         self._cuts: list[Cut] = []
         self._links: set[_Link] = set()
+        self._refusing = False
         self._flowing = asyncio.Event()
         self._flowing.set()
         self._loop = asyncio.new_event_loop()
@@ -107,6 +108,15 @@ class PgProxy:
         """Lose every connection there is."""
         self._loop.call_soon_threadsafe(self._abort_all)
 
+    def refuse(self) -> None:
+        """Lose every connection there is, and each new one as soon as it comes."""
+        self._refusing = True
+        self.cut_all()
+
+    def accept(self) -> None:
+        """Take connections again."""
+        self._refusing = False
+
     def freeze(self) -> None:
         """Go on accepting, and say nothing any more in either direction."""
         self._loop.call_soon_threadsafe(self._flowing.clear)
@@ -121,6 +131,9 @@ class PgProxy:
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await self._flowing.wait()
+        if self._refusing:
+            writer.transport.abort()
+            return
         try:
             assert self._target.hostname is not None
             there = await asyncio.open_connection(self._target.hostname, self._target.port)
