@@ -6,7 +6,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: help setup demo test check bench clean
+.PHONY: help setup demo test check bench chaos clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,9 +28,12 @@ check: $(STAMP) ## format, lint, types, import layers
 bench: $(VENV)/.installed-bench ## benchmarks
 	$(BIN)/python -m benchmarks
 
+chaos: $(STAMP) ## kill, pause and cut off workers at random: ARGS="--kills 1000 …"
+	$(BIN)/python -m chaos $(ARGS)
+
 clean: ## remove .venv and caches
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
-	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	find src tests chaos benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamp is written last: an installation that broke half-way is begun again.
 $(STAMP): pyproject.toml constraints.txt

@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from chaos.nursery import Nursery
 
-_BREATH_SECONDS = 0.2
+_BREATH_SECONDS = 0.5
 """Before a worker that ended by itself is replaced, as a supervisor would."""
 _SETTLED_SECONDS = 0.5
 """How long after a pause a process has done what it was about to do."""

@@ -14,6 +14,7 @@ import json
 import os
 import signal
 import sys
+import traceback
 from pathlib import Path
 from typing import Any, Self
 
@@ -108,6 +109,8 @@ def _main(module: str) -> None:
             os.dup2(2, 1)
             try:
                 worker.main(json.loads(line))
+            except BaseException:  # noqa: BLE001 - told, whatever it is
+                traceback.print_exc()
             finally:
                 os._exit(1)
         living.add(pid)

@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 from collections.abc import AsyncIterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -168,7 +169,9 @@ def make_engine(world: World) -> Engine:
 
 
 def warm_up() -> None:
-    """Load what the SDK loads when it first runs something, so that each fork has it."""
+    """Load what is loaded when a worker launches and first runs something: each fork has it."""
+    for name in ("claims", "instance", "pickles"):
+        import_module(f"perdure.runs.dbos_inside.{name}")
     asyncio.run(Runner.run(Agent(name="warm", model=_Greeter()), "hello", run_config=_UNTRACED))
 
 

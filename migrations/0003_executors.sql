@@ -36,6 +36,12 @@ CREATE INDEX repairs_run ON perdure.repairs (run_id);
 COMMENT ON TABLE perdure.repairs IS 'What nobody ran and was set going again: one row each time.';
 COMMENT ON COLUMN perdure.repairs.executor_id IS 'Whom it was taken from, where somebody had it.';
 
+CREATE TABLE perdure.repairs_purged (
+    kind     text    PRIMARY KEY,
+    repairs  bigint  NOT NULL CHECK (repairs > 0)
+);
+COMMENT ON TABLE perdure.repairs_purged IS 'How many repairs of each kind are not kept any more: a count of all there ever were must not fall.';
+
 -- One row a look: whoever holds its lock looks, and nobody before it is due again.
 CREATE TABLE perdure.sweeps (
     name     text        PRIMARY KEY CHECK (name IN ('open_segments', 'parked_runs')),
@@ -45,6 +51,11 @@ CREATE TABLE perdure.sweeps (
 INSERT INTO perdure.sweeps (name) VALUES ('open_segments'), ('parked_runs');
 COMMENT ON TABLE perdure.sweeps IS 'When all workers together look next for what nobody runs, so that many of them look no more often than one.';
 COMMENT ON COLUMN perdure.sweeps.reached IS 'The last run looked at, where a look was too large for one go.';
+
+-- What doctor and /metrics count: few rows each, whatever else there is.
+CREATE INDEX runs_quarantined ON perdure.runs (finished_at) WHERE error_type = 'quarantined';
+CREATE INDEX interruptions_uncertain ON perdure.interruptions (requested_at)
+    WHERE status = 'pending' AND type = 'uncertain_effect';
 
 -- What became known of a call's effect by another way than its outcome.
 CREATE TABLE perdure.tool_call_evidence (

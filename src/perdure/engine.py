@@ -35,7 +35,6 @@ from perdure.runs.handle import CONNECTION_SECONDS, Interruption, Run, start_onc
 from perdure.runs.registry import Registry
 from perdure.runs.store import NewRun
 from perdure.worker import alone_child
-from perdure.worker.alone import Alone
 from perdure.worker.lease import new_tag
 from perdure.worker.locating import locate
 from perdure.worker.succession import succession
@@ -164,7 +163,7 @@ class Engine:
     def _new_worker(self, url: str, tag: str, concurrency: int, stop_seconds: float) -> Worker:
         self._worker = Worker(
             *(self.registry, self.pool, url),
-            apart=Alone(lambda: self.target or locate(self), url, __version__),
+            target=lambda: self.target or locate(self),
             concurrency=concurrency,
             version=__version__,
             tag=tag,

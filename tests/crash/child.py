@@ -11,8 +11,9 @@ from psycopg import AsyncConnection
 
 from perdure.db import load_sql
 from perdure.runs.workflow import SegmentRunner
-from tests.crash import scenario
-from tests.crash.scenario import LOG, log, make_engine
+from tests.crash import orders, outside, scenario
+from tests.crash.orders_server import FATAL
+from tests.crash.scenario import LOG, log
 
 COUNTED = {
     statement: name
@@ -79,13 +80,17 @@ class Killer:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def main(url: str, log_path: str, name: str, n: int, when: str) -> None:
-    """Be a worker on the database of ``url`` until killed."""
+SCENARIOS = {"scenario": scenario, "outside": outside, "orders": orders}
+
+
+def main(url: str, log_path: str, name: str, n: int, when: str, scene: str) -> None:
+    """Be a worker of a scenario on the database of ``url`` until killed."""
     os.environ[LOG] = log_path
+    os.environ[FATAL] = name
     Killer(name, n, when).install()
-    asyncio.run(_work(url))
+    asyncio.run(_work(url, scene))
 
 
-async def _work(url: str) -> None:
-    async with make_engine().running(url=url, migrate_first=False):
+async def _work(url: str, scene: str) -> None:
+    async with SCENARIOS[scene].at_work(url):
         await asyncio.get_running_loop().create_future()

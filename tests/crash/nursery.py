@@ -1,7 +1,7 @@
 """Workers in milliseconds: a process that has imported everything forks one for each line it reads.
 
-In: ``{"url": …, "log": …, "name": …, "n": …, "when": …}``, or ``{"url": …, "log": …, "poison": …}``
-for a worker of poison.py, or ``{"zygote": path}``. Out: ``{"pid": …}`` for each, and
+In: ``{"url": …, "log": …, "name": …, "n": …, "when": …, "scene": …}``, or ``{"url": …, "log": …,
+"poison": …}`` for a worker of poison.py, or ``{"zygote": path}``. Out: ``{"pid": …}`` for each, and
 ``{"dead": pid}`` or ``{"stopped": pid}`` when one has. It ends itself, and its children, when its
 input does.
 """
@@ -65,10 +65,16 @@ class Nursery:
                 self._stops[message["stopped"]].set()
 
     async def worker(
-        self, url: str, log: Path, name: str = "", n: int = 0, when: str = "before"
+        self,
+        url: str,
+        log: Path,
+        name: str = "",
+        n: int = 0,
+        when: str = "before",
+        scene: str = "scenario",
     ) -> int:
         """Start a worker and return its process id; see child.py for when it dies."""
-        return await self.order(url=url, log=str(log), name=name, n=n, when=when)
+        return await self.order(url=url, log=str(log), name=name, n=n, when=when, scene=scene)
 
     async def order(self, **order: Any) -> int:
         """Fork a process for an order and return its process id."""
@@ -98,6 +104,8 @@ def _say(message: dict[str, Any]) -> None:
 
 
 def _main() -> None:
+    # What a worker loads when it launches DBOS is loaded once, here.
+    from perdure.runs.dbos_inside import claims, instance, pickles  # noqa: F401
     from tests.crash import child, poison_child, zygote
 
     def bury(*_: object) -> None:
@@ -124,7 +132,8 @@ def _main() -> None:
                 zygote.serve(listening)
             if "poison" in order:
                 poison_child.main(**order)
-            child.main(order["url"], order["log"], order["name"], order["n"], order["when"])
+            place = order["name"], order["n"], order["when"]
+            child.main(order["url"], order["log"], *place, order["scene"])
             os._exit(0)
         children.append(pid)
         if listening is not None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,7 @@ def _outputs(items: list[Any]) -> dict[str, str]:
     return {
         item["call_id"]: str(item["output"])
         for item in items
-        if isinstance(item, dict) and item.get("type") == "function_call_output"
+        if isinstance(item, dict) and str(item.get("type")).endswith("_call_output")
     }
 
 
@@ -96,6 +97,7 @@ class RuleModel(Model):
     def _ask(self, model_input: Any) -> list[Any]:
         items = model_input if isinstance(model_input, list) else []
         log("asked", agent=self.model, items=len(items))
+        at(f"asked {self.model}")
         return list(self._rule(_outputs(items)))
 
     async def get_response(
@@ -237,3 +239,8 @@ def make_engine() -> Engine:
     )
     desk.handoffs = [triage]
     return Engine(agents=[triage])
+
+
+def at_work(url: str) -> AbstractAsyncContextManager[Any]:
+    """A worker of the scenario on the database of ``url``, inside the block."""
+    return make_engine().running(url=url, migrate_first=False)

@@ -26,8 +26,17 @@ PATIENCE_SECONDS = 30
 class Story:
     """One run, from its start to its end, whatever happens to the workers."""
 
-    def __init__(self, url: str, pool: Pool, waiters: Waiters, log: Path, nursery: Nursery) -> None:
+    def __init__(
+        self,
+        url: str,
+        pool: Pool,
+        waiters: Waiters,
+        log: Path,
+        nursery: Nursery,
+        scene: str = "scenario",
+    ) -> None:
         self.url = url
+        self.scene = scene
         self.pool = pool
         self.log_path = log
         self.uncertain: list[str] = []
@@ -40,17 +49,19 @@ class Story:
         """Return the log's lines of one kind."""
         return [line for line in read_log(self.log_path) if line["kind"] == kind]
 
-    async def start(self) -> None:
+    async def start(self, agent: str = "triage") -> None:
         """Accept the run; no worker is there yet."""
         async with self.pool.connection() as conn:
             await conn.execute("CREATE TABLE IF NOT EXISTS bookings (order_id text)")
             self.run_id = await store.start_run(
-                conn, NewRun(tenant_id=DEFAULT_TENANT, agent="triage", input="go", max_turns=20)
+                conn, NewRun(tenant_id=DEFAULT_TENANT, agent=agent, input="go", max_turns=20)
             )
 
     async def worker(self, name: str = "", n: int = 0, when: str = "before") -> None:
         """Start a worker that dies at the n-th statement of that name (0: it does not)."""
-        self.worker_pid = await self._nursery.worker(self.url, self.log_path, name, n, when)
+        self.worker_pid = await self._nursery.worker(
+            self.url, self.log_path, name, n, when, self.scene
+        )
 
     async def until_rest_or_death(self) -> dict[str, Any] | None:
         """Return the run when it rests, or None when the worker is dead."""
@@ -134,10 +145,12 @@ class Story:
 
 
 @asynccontextmanager
-async def story(url: str, log: Path, nursery: Nursery) -> AsyncIterator[Story]:
-    """A story on an empty, migrated database."""
+async def story(
+    url: str, log: Path, nursery: Nursery, *, scene: str = "scenario", agent: str = "triage"
+) -> AsyncIterator[Story]:
+    """A story on an empty, migrated database: a run of ``agent`` in a scenario's module."""
     waiters = Waiters()
     async with await open_pool(url, 1, 4) as pool, Listener(url, {RUNS: waiters.notify}):
-        told = Story(url, pool, waiters, log, nursery)
-        await told.start()
+        told = Story(url, pool, waiters, log, nursery, scene)
+        await told.start(agent)
         yield told

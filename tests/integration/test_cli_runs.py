@@ -202,7 +202,7 @@ def test_resume(run: Run, run_json: Run, waiting: dict[str, Any]) -> None:
 def test_an_unknown_agent(run: Run) -> None:
     done = run("runs", "start", "nobody", "hi", code=1)
 
-    assert "There is no agent 'nobody'. Agents: echo, failing, payer." in done.stderr
+    assert "There is no agent 'nobody'. Agents: dying, echo, failing, payer." in done.stderr
 
 
 def test_pages(run: Run, run_json: Run) -> None:

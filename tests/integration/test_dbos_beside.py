@@ -63,8 +63,15 @@ async def test_a_process_that_runs_dbos_is_refused_and_goes_on_as_before(
         assert leave.wait(SECONDS)
         return "waited"
 
+    # Made and not launched is enough to be somebody's.
+    host = DBOS(config={"name": dbos_host.NAME, "system_database_url": database_url})
+    with pytest.raises(ConfigurationError, match="DBOS already"):
+        async with running(database_url, _agent()):
+            pass
+    assert _dbos._dbos_global_instance is host
+    DBOS.destroy()
     await asyncio.to_thread(dbos_host.launch, database_url)
-    host = _dbos._dbos_global_instance
+    host = DBOS(config={"name": dbos_host.NAME})
     under_way = await asyncio.to_thread(DBOS.start_workflow, waits)
     assert await asyncio.to_thread(reached.wait, SECONDS)
     engine = Engine([_agent()])

@@ -1,4 +1,4 @@
-"""MCP servers whose tools change, or that are away, while a run lasts."""
+"""MCP servers whose tools change, or that are away, while a run lasts; their effect classes."""
 
 from __future__ import annotations
 
@@ -18,11 +18,13 @@ from agents.mcp import MCPServer, MCPServerStdio
 
 from perdure import effect, tool_call
 from perdure.engine import Engine
+from perdure.errors import ConfigurationError
 from tests.engine_support import (
     SECONDS,
     Gate,
     approve,
     call,
+    calls_of,
     other_worker,
     outputs_in,
     query,
@@ -118,3 +120,87 @@ async def test_outside_a_durable_run_a_server_lists_as_before(words: MCPServer) 
     Engine(agents=[agent])
     await words.call_tool("upper", {"text": "more"})
     assert [tool.name for tool in await words.list_tools(None, agent)] == ["upper", "lower"]
+
+
+_ANNOTATED = """
+import logging
+from mcp.server.mcpserver import MCPServer
+from mcp.types import ToolAnnotations
+
+logging.disable()
+server = MCPServer("orders")
+
+
+def offer(name, **hints):
+    def tool(order: str) -> str:
+        return f"{name} {order}"
+
+    annotations = ToolAnnotations.model_validate(hints) if hints else None
+    server.add_tool(tool, name=name, annotations=annotations)
+
+
+offer("look", readOnlyHint=True)
+offer("put", idempotentHint=True, readOnlyHint=False)
+offer("send", destructiveHint=True)
+offer("print")
+server.run()
+"""
+
+
+async def test_the_tools_of_a_server_have_the_classes_it_says_or_was_marked_with(
+    database_url: str, tmp_path: Path
+) -> None:
+    script = tmp_path / "orders.py"
+    script.write_text(_ANNOTATED)
+    names = ["look", "put", "send", "print"]
+    model = turns([call(name, name, order="7") for name in names], "done")
+    async with MCPServerStdio(
+        params={"command": sys.executable, "args": [str(script)]},
+        client_session_timeout_seconds=20,
+    ) as server:
+        agent: Agent[Any] = Agent(name="w", model=model, mcp_servers=[server])
+        async with running(database_url, agent) as engine:
+
+            async def classes() -> dict[str, str]:
+                run = await rested(engine, "w")
+                assert (run.status, run.error) == ("completed", None)
+                calls = await calls_of(engine, run)
+                assert {one["kind"] for one in calls.values()} == {"mcp"}
+                return {key: one["effect"] for key, one in calls.items()}
+
+            said = {"look": "read", "put": "idempotent"}
+            unsaid = dict.fromkeys(["send", "print"], "at_most_once")
+            assert await classes() == said | unsaid
+            # Marks win over what it says and add up, the more exact one first, in any order.
+            assert effect("idempotent", tools=["print"])(server) is server
+            effect("at_most_once", tools=("put",))(server)
+            assert await classes() == unsaid | {
+                "look": "read",
+                "put": "at_most_once",
+                "print": "idempotent",
+            }
+            effect("read")(server)
+            assert await classes() == {
+                "look": "read",
+                "send": "read",
+                "put": "at_most_once",
+                "print": "idempotent",
+            }
+    assert outputs_in(model.inputs[-1]).keys() == set(names)
+
+
+async def test_marks_that_make_no_sense_are_refused(words: MCPServer) -> None:
+    @function_tool
+    async def pay() -> str:
+        return "paid"
+
+    with pytest.raises(ConfigurationError, match="FunctionTool is none"):
+        effect("read", tools=["pay"])(pay)
+    with pytest.raises(ConfigurationError, match="FunctionTool is none"):
+        effect("read", tools=[])(pay)
+    with pytest.raises(ConfigurationError, match="a list of the names"):
+        effect("read", tools="upper")(words)
+    with pytest.raises(ConfigurationError, match="a list of the names"):
+        effect("read", tools=[])(words)
+    with pytest.raises(ConfigurationError, match="cannot be transactional"):
+        effect("transactional")(words)

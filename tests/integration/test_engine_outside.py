@@ -1,22 +1,28 @@
-"""Outside a durable run the agents of an engine are as they were."""
+"""What is outside: plain runs of an engine's agents, and callbacks that are no tools."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
-from typing import Any, cast
+from collections import Counter
+from typing import Any, TypeVar, cast
+from uuid import UUID
 
 import pytest
 from agents import (
     Agent,
     CustomTool,
+    GuardrailFunctionOutput,
+    InputGuardrail,
     ModelProvider,
     RunConfig,
+    RunHooks,
     Runner,
     RunState,
     ShellTool,
     ToolGuardrailFunctionOutput,
     function_tool,
+    handoff,
     tool_input_guardrail,
 )
 from agents.models.interface import Model
@@ -26,9 +32,12 @@ from openai.types.responses import ResponseCustomToolCall, ResponseFunctionShell
 from perdure import Engine, tool_call
 from perdure.errors import ConfigurationError
 from tests.engine_support import (
+    SECONDS,
+    Gate,
     RuleModel,
     call,
     calls_of,
+    other_worker,
     outputs_in,
     replies_in,
     rested,
@@ -322,3 +331,86 @@ async def test_what_the_sdk_asks_a_model_it_finds_behind_the_wrapper() -> None:
     found = cast(Any, agent.model)
     assert found.model == "special-1"
     assert found._supports_default_prompt_cache_key()
+
+
+_T = TypeVar("_T")
+
+
+class Hooks(RunHooks[Any]):
+    """Notes what it is told, and waits at the first handoff."""
+
+    def __init__(self, log: list[str]) -> None:
+        self.log = log
+        self.gate = Gate()
+
+    async def on_agent_start(self, context: Any, agent: Any) -> None:
+        self.log.append(f"hook: {agent.name} starts")
+
+    async def on_llm_start(self, *_: Any) -> None:
+        self.log.append("hook: asked")
+
+    async def on_tool_start(self, context: Any, agent: Any, tool: Any) -> None:
+        self.log.append(f"hook: {tool.name} starts")
+
+    async def on_tool_end(self, context: Any, agent: Any, tool: Any, result: Any) -> None:
+        self.log.append(f"hook: {tool.name} ends")
+
+    async def on_handoff(self, context: Any, from_agent: Any, to_agent: Any) -> None:
+        if not self.gate.was_reached:
+            await self.gate.stop()
+
+
+async def test_what_is_no_tool_runs_again_after_a_death_and_tools_do_not(database_url: str) -> None:
+    log: list[str] = []
+
+    def note(what: str, answer: _T) -> _T:
+        log.append(what)
+        return answer
+
+    fine = GuardrailFunctionOutput(output_info=None, tripwire_triggered=False)
+
+    @tool_input_guardrail
+    def careful(_: Any) -> ToolGuardrailFunctionOutput:
+        return note("tool guardrail", ToolGuardrailFunctionOutput.allow())
+
+    async def is_gated(*_: Any) -> bool:
+        return note("needs approval?", False)
+
+    @function_tool(needs_approval=is_gated, tool_input_guardrails=[careful])
+    async def pay() -> str:
+        return note("paid", "paid")
+
+    back = Agent(name="back", model=turns([], [], "done"))
+    model = turns([call("pay", "c1")], [call("transfer_to_back", "h1")])
+    front = Agent(
+        name="front",
+        instructions=lambda context, agent: note("instructions", "Be quick."),
+        model=model,
+        tools=[pay],
+        handoffs=[handoff(back, on_handoff=lambda context: note("handed off", None))],
+        input_guardrails=[InputGuardrail(lambda *_: note("guardrail", fine), name="guardrail")],
+    )
+    hooks = Hooks(log)
+    async with running(database_url, front, back, hooks=hooks) as engine:
+        run = await engine.start("front", "hi")
+        await hooks.gate.reached()
+        before = Counter(log)
+        async with other_worker(engine, database_url) as other, asyncio.timeout(SECONDS):
+            assert await other.run(UUID(run.id), 1) == "completed"
+        hooks.gate.open()
+        again = Counter(log) - before - Counter(["hook: back starts", "hook: asked"])
+    # At most once: what is wrapped. At least once: everything else.
+    assert before.pop("paid") == 1
+    assert before == {
+        "guardrail": 1,
+        "instructions": 2,
+        "hook: front starts": 1,
+        "hook: asked": 2,
+        "needs approval?": 1,
+        "tool guardrail": 1,
+        "hook: pay starts": 1,
+        "hook: pay ends": 1,
+        "handed off": 1,
+    }
+    assert again == before
+    assert model.asked == 2

@@ -12,7 +12,6 @@ import pytest
 from agents import (
     Agent,
     ApplyPatchTool,
-    ComputerTool,
     CustomTool,
     LocalShellTool,
     ShellCallOutcome,
@@ -561,8 +560,5 @@ async def test_graphs_that_cannot_be_made_durable_are_refused() -> None:
         Engine([Agent(name="b", handoffs=[one], tools=[other.as_tool("ask", "asks")])])
     with pytest.raises(ConfigurationError, match="no agents"):
         Engine([])
-    computer = ComputerTool(computer=cast(Any, object()))
-    with pytest.raises(ConfigurationError, match="computer tool"):
-        Engine([Agent(name="c", tools=[computer])])
     with pytest.raises(ConfigurationError, match="effect"):
         Engine([one], default_effect=cast(Any, "sometimes"))

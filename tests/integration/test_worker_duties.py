@@ -9,7 +9,7 @@ from perdure.db import open_pool
 from perdure.worker.purge import keep_purging
 
 
-async def test_expired_idempotency_keys_are_deleted_and_no_others(database_url: str) -> None:
+async def test_what_is_kept_no_longer_is_deleted_and_nothing_else(database_url: str) -> None:
     async with await open_pool(database_url) as pool, pool.connection() as conn:
         for key, age in (("old", "25 hours"), ("new", "23 hours")):
             await conn.execute(
@@ -19,12 +19,29 @@ async def test_expired_idempotency_keys_are_deleted_and_no_others(database_url: 
                 " now() - %(age)s::interval + interval '24 hours')",
                 {"tenant": DEFAULT_TENANT, "key": key, "age": age},
             )
+        for age in ("91 days", "89 days"):
+            await conn.execute(
+                "INSERT INTO perdure.repairs (id, kind, run_id, segment, repaired_by, repaired_at)"
+                " VALUES (gen_random_uuid(), 'taken_over', gen_random_uuid(), 1, 'one',"
+                " now() - %s::interval)",
+                (age,),
+            )
         purging = asyncio.create_task(keep_purging(pool))
         async with asyncio.timeout(10):
             while True:
                 cursor = await conn.execute("SELECT key FROM perdure.idempotency_keys")
                 left = [row["key"] for row in await cursor.fetchall()]
-                if left != ["old", "new"]:
+                cursor = await conn.execute(
+                    "SELECT (now() - repaired_at) > interval '90 days' AS old FROM perdure.repairs"
+                )
+                repairs = [row["old"] for row in await cursor.fetchall()]
+                if left != ["old", "new"] and len(repairs) < 2:
                     break
         purging.cancel()
         assert left == ["new"]
+        assert repairs == [False]
+        # How many there ever were is not forgotten.
+        row = await (
+            await conn.execute("SELECT kind, repairs FROM perdure.repairs_purged")
+        ).fetchone()
+        assert row == {"kind": "taken_over", "repairs": 1}

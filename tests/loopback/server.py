@@ -68,6 +68,7 @@ class Loopback:
         self._for_ever: Trouble | None = None
         self._arrived = asyncio.Event()
         self._open: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
+        self.listening: asyncio.Server | None = None
 
     def trouble(self, *troubles: Trouble | None) -> None:
         """Let the next requests meet these, in the order they come; None is none."""
@@ -101,6 +102,12 @@ class Loopback:
             writer.close()
             with suppress(ConnectionError):
                 await writer.wait_closed()
+
+    async def close(self) -> None:
+        """Listen no more: whoever connects from now on is refused."""
+        assert self.listening is not None
+        self.listening.close()
+        await self.stop()
 
     async def stop(self) -> None:
         """End what connections are left."""
@@ -263,6 +270,7 @@ async def loopback(rule: Rule) -> AsyncIterator[Loopback]:
     """Serve on a free port of 127.0.0.1 inside the block."""
     serving = Loopback(rule)
     server = await asyncio.start_server(serving.serve, "127.0.0.1", 0)
+    serving.listening = server
     host, port = server.sockets[0].getsockname()
     serving.url = f"http://{host}:{port}/v1"
     try:

@@ -36,6 +36,7 @@ def test_the_commands_of_the_contract_are_there() -> None:
         ("approve",),
         ("reject",),
         ("resolve",),
+        ("doctor",),
         *(("runs", name) for name in ("list", "show", "start", "cancel", "resume", "delete")),
         *(("keys", name) for name in ("create", "list", "revoke")),
     }
@@ -92,7 +93,7 @@ def test_misuse_ends_with_2_and_one_message(arguments: list[str]) -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["runs", "tail", "01a2"], ["runs", "fork", "01a2", "--input", "x"], ["doctor"], ["preflight"]],
+    [["runs", "tail", "01a2"], ["runs", "fork", "01a2", "--input", "x"], ["preflight"]],
     ids=" ".join,
 )
 def test_what_comes_later_says_so(arguments: list[str]) -> None:
@@ -113,6 +114,7 @@ def test_what_comes_later_says_so(arguments: list[str]) -> None:
         ["approve", "01a20131-4a27-77ae-b605-6e01616eb463"],
         ["keys", "list"],
         ["migrate", "--sql"],
+        ["doctor"],
         ["dev", "--help"],
         ["demo", "--help"],
     ],

@@ -2,19 +2,72 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import inspect
 from importlib.metadata import version
 from typing import Any
 
-from agents import Agent, FunctionTool, RunState, function_tool
+import httpx2 as httpx
+import pytest
+from agents import (
+    Agent,
+    Computer,
+    ComputerProvider,
+    ComputerTool,
+    FunctionTool,
+    ModelBehaviorError,
+    ModelSettings,
+    Runner,
+    RunState,
+    UserError,
+    dispose_resolved_computers,
+    function_tool,
+    resolve_computer,
+)
 from agents.agent import AgentBase
+from agents.exceptions import ModelTimeoutError
 from agents.run_context import RunContextWrapper
+from agents.run_internal.tool_actions import ComputerAction
 from agents.tool import _FailureHandlingFunctionToolInvoker, _get_function_tool_invoke_context
 from agents.tool_context import ToolContext
+from openai import APIConnectionError, APIStatusError, APITimeoutError, OpenAIError
+from openai.types.responses import ResponseComputerToolCall
 
 from perdure.runs import sdk
 from perdure.runs.durable_tools import wrap_tool
+from tests.engine_support import RuleModel, outputs_in, turns
+
+_ACT = ComputerAction.__dict__["_execute_action_and_capture"]
+
+
+class Screen(Computer):
+    """A computer that shows a picture."""
+
+    def screenshot(self) -> str:
+        return "picture"
+
+    def click(self, x: int, y: int, button: Any) -> None: ...
+    def double_click(self, x: int, y: int) -> None: ...
+    def scroll(self, x: int, y: int, scroll_x: int, scroll_y: int) -> None: ...
+    def type(self, text: str) -> None: ...
+    def wait(self) -> None: ...
+    def move(self, x: int, y: int) -> None: ...
+    def keypress(self, keys: list[str]) -> None: ...
+    def drag(self, path: list[tuple[int, int]]) -> None: ...
+
+
+def _use(call_id: str, **acts: Any) -> Any:
+    return ResponseComputerToolCall.model_validate(
+        {
+            "type": "computer_call",
+            "id": call_id,
+            "call_id": call_id,
+            "status": "completed",
+            "pending_safety_checks": [],
+            **(acts or {"action": {"type": "screenshot"}}),
+        }
+    )
 
 
 def _context(tool: FunctionTool) -> ToolContext[Any]:
@@ -65,7 +118,7 @@ def test_the_sdk_hands_its_own_invoker_and_ours_the_context_as_it_is() -> None:
     async def works() -> str:
         return "yes"
 
-    for tool in (works, wrap_tool(works, agent="a")):
+    for tool in (works, wrap_tool(works)):
         assert isinstance(tool, FunctionTool)
         context = _context(tool)
         assert _get_function_tool_invoke_context(tool, context) is context
@@ -105,6 +158,109 @@ async def test_a_state_is_restored_strictly_with_the_context_given() -> None:
     assert sdk.current_turn(restored) == 0
     assert sdk.current_agent_name(restored) == "a"
     assert not sdk.goes_on(restored)
+
+
+async def test_computer_calls_are_carried_out_where_we_stand_in(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ComputerAction, "_execute_action_and_capture", _ACT)
+    served: list[str] = []
+
+    async def serve(tool_call: Any, actions: list[Any], computer: Any, act: sdk.Act) -> str:
+        served.append(f"{tool_call.call_id} {[action.type for action in actions]}")
+        assert isinstance(computer, Screen)
+        return "ours " + await act()
+
+    sdk.serve_computer_calls(serve)
+    looked = [_use("c1", actions=[{"type": "wait"}, {"type": "screenshot"}]), _use("c2")]
+    model = turns(looked, "done")
+    agent = Agent(name="a", model=model, tools=[ComputerTool(Screen())])
+    result = await Runner.run(agent, "hi")
+    assert result.final_output == "done"
+    # One after the other, each once.
+    assert served == ["c1 ['wait', 'screenshot']", "c2 ['screenshot']"]
+    outputs = outputs_in(model.inputs[-1])
+    assert outputs["c1"]["image_url"] == "data:image/png;base64,ours picture"
+
+
+async def test_how_a_computer_is_made_is_known_also_while_a_run_has_one() -> None:
+    screen = Screen()
+    made: list[Any] = []
+
+    def create(**_: Any) -> Screen:
+        return screen
+
+    async def dispose(*, run_context: Any, computer: Any) -> None:
+        made.append(computer)
+
+    assert sdk.computer_config(ComputerTool(screen)) == (screen, None, None)
+    assert sdk.computer_config(ComputerTool(create)) == (None, create, None)
+    provider = ComputerProvider(create=create, dispose=dispose)
+    tool: ComputerTool[Any] = ComputerTool(provider)
+    context = RunContextWrapper(None)
+    assert await resolve_computer(tool=tool, run_context=context) is screen
+    assert sdk.computer_config(tool) == (None, create, dispose)
+    await dispose_resolved_computers(run_context=context)
+    assert made == [screen]
+
+
+async def test_a_model_call_that_the_sdk_gives_up_knows_why() -> None:
+    known: list[bool] = []
+
+    class Slow(RuleModel):
+        async def get_response(self, *args: Any, **rest: Any) -> Any:
+            try:
+                await asyncio.get_running_loop().create_future()
+            finally:
+                known.append(sdk.model_timed_out())
+
+    model = Slow(lambda _: [])
+    agent = Agent(name="a", model=model, model_settings=ModelSettings(timeout=0.01))
+    with pytest.raises(ModelTimeoutError):
+        await Runner.run(agent, "hi")
+    task = asyncio.create_task(model.get_response())
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait({task})
+    assert known == [True, False]
+
+
+def _caused(error: Exception, cause: Exception) -> Exception:
+    error.__cause__ = cause
+    return error
+
+
+_REQUEST = httpx.Request("POST", "https://api.example.com")
+
+
+def _status(code: int) -> APIStatusError:
+    return APIStatusError("no", response=httpx.Response(code, request=_REQUEST), body=None)
+
+
+@pytest.mark.parametrize(
+    ("error", "never"),
+    [
+        (_status(400), True),
+        (_status(429), True),
+        (_status(500), False),
+        (_status(503), False),
+        (_caused(APIConnectionError(request=_REQUEST), httpx.ConnectError("refused")), True),
+        (_caused(APITimeoutError(_REQUEST), httpx.ConnectTimeout("slow")), True),
+        (_caused(APITimeoutError(_REQUEST), httpx.ReadTimeout("slow")), False),
+        (_caused(APIConnectionError(request=_REQUEST), httpx.ReadError("reset")), False),
+        (UserError("no such tool"), True),
+        (OpenAIError("no key"), True),
+        (ModelBehaviorError("odd"), False),
+        (TimeoutError(), False),
+    ],
+)
+def test_what_certainly_never_reached_a_provider(error: Exception, never: bool) -> None:
+    assert sdk.never_reached(error) is never
+    if never:
+        # Nor does one that was being handled when the model was asked say anything.
+        other = RuntimeError("cut")
+        other.__context__ = error
+        assert not sdk.never_reached(other)
 
 
 def test_the_version_is_the_one_all_this_was_read_in() -> None:

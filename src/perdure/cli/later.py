@@ -9,7 +9,6 @@ from perdure.errors import NotSupportedError
 _ANYTHING = {"allow_extra_args": True, "ignore_unknown_options": True}
 _LATER = {
     "preflight": "checking parked runs against a new build",
-    "doctor": "looking for what is wrong with an installation",
 }
 _LATER_FOR_RUNS = {
     "tail": "following a run's events; `perdure runs show ID` shows it as it stands",

@@ -9,8 +9,8 @@ server. It is started for the first, started again if it dies, and stopped after
 when that was killed. Root runs it as ``nobody``.
 
 ``watcher`` is the process that owns the server (``server``), ``reference`` the share a user holds,
-``shared`` what the two have in common, ``programs`` what to run and as whom. It needs ``flock``:
-Linux and macOS.
+``found`` a look at a server others run, ``shared`` what they have in common, ``programs`` what to
+run and as whom. It needs ``flock``: Linux and macOS.
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from perdure.config import Settings
+from perdure.embedded.found import found, has_data
 from perdure.embedded.reference import Embedded, Reference
 
-__all__ = ["Embedded", "hold", "running"]
+__all__ = ["Embedded", "found", "has_data", "hold", "running"]
 
 _held: dict[Path, Reference] = {}
 

@@ -22,7 +22,7 @@ from perdure.embedded.shared import (
 )
 from perdure.errors import ConfigurationError, UnavailableError
 
-__all__ = ["Embedded", "Reference"]
+__all__ = ["Embedded", "Reference", "embedded_at"]
 
 _log = logging.getLogger(__name__)
 
@@ -39,6 +39,12 @@ class Embedded:
     home: Path
     port: int
     url: str = field(repr=False)
+
+
+def embedded_at(home: Path, port: int) -> Embedded:
+    """Return the server of ``home`` that listens on ``port``."""
+    password = (home / "password").read_text()
+    return Embedded(home, port, f"postgresql://perdure:{password}@127.0.0.1:{port}/perdure")
 
 
 class Reference:
@@ -88,7 +94,7 @@ class Reference:
             if self._watcher_lives():
                 state = State.read(self._home)
                 if state.ready:
-                    return self._embedded(state.port)
+                    return embedded_at(self._home, state.port)
             elif started and (error := State.read(self._home).error):
                 raise UnavailableError(
                     f"The embedded Postgres in {self._home} does not run: {error} "
@@ -125,11 +131,6 @@ class Reference:
     def _watcher_lives(self) -> bool:
         with (self._home / "watcher.lock").open("a") as lock:
             return not try_lock(lock, fcntl.LOCK_SH)
-
-    def _embedded(self, port: int) -> Embedded:
-        password = (self._home / "password").read_text()
-        url = f"postgresql://perdure:{password}@127.0.0.1:{port}/perdure"
-        return Embedded(self._home, port, url)
 
     def _pause(self, deadline: float) -> None:
         if time.monotonic() > deadline:

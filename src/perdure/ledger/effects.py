@@ -5,7 +5,7 @@ An unmarked tool is ``at_most_once``: nobody has said that repeating it is harml
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -18,6 +18,7 @@ from psycopg import AsyncConnection
 from perdure.errors import ConfigurationError
 
 _MARK = "__perdure_effect__"
+_MCP_MARKS = "__perdure_mcp_effects__"
 _T = TypeVar("_T")
 
 EffectName = Literal["read", "idempotent", "transactional", "at_most_once"]
@@ -50,23 +51,69 @@ def parse_effect(kind: str) -> Effect:
     return Effect(kind)
 
 
-def effect(kind: EffectName) -> Callable[[_T], _T]:
+def effect(kind: EffectName, *, tools: Collection[str] | None = None) -> Callable[[_T], _T]:
     """Mark a tool (or the function beneath ``function_tool``) with its effect class.
+
+    On an MCP server it marks all of its tools, or those named by ``tools`` (the server's own
+    names for them); several marks add up, and win over what the server's annotations say.
 
     ``read`` repeats freely, ``idempotent`` repeats with the same ``idempotency_key``,
     ``transactional`` commits its effect and its record in one transaction on
     ``tool_call().connection``, ``at_most_once`` is never repeated silently.
 
     Raises:
-        ConfigurationError: when ``kind`` is none of them.
+        ConfigurationError: when ``kind`` is none of them; from the mark itself, when ``tools`` are
+            named for what is no MCP server, or an MCP server is to be transactional.
     """
     parsed = parse_effect(kind)
 
     def mark(tool: _T) -> _T:
-        setattr(tool, _MARK, parsed)
+        if _is_mcp_server(tool):
+            _mark_mcp_server(tool, parsed, tools)
+        elif tools is not None:
+            raise ConfigurationError(
+                f"effect({kind!r}, tools=…) names the tools of an MCP server, and "
+                f"{type(tool).__name__} is none: mark each tool by itself."
+            )
+        else:
+            mark_effect(tool, parsed)
         return tool
 
     return mark
+
+
+def mark_effect(tool: Any, effect: Effect) -> None:
+    """Mark ``tool`` with its class, for good."""
+    setattr(tool, _MARK, effect)
+
+
+def _is_mcp_server(target: Any) -> bool:
+    # By what it can do: the Agents SDK takes seconds to import, and a mark should not.
+    return not isinstance(target, type) and all(
+        callable(getattr(target, name, None)) for name in ("list_tools", "call_tool")
+    )
+
+
+def _mark_mcp_server(server: Any, effect: Effect, tools: Collection[str] | None) -> None:
+    if effect is Effect.TRANSACTIONAL:
+        raise ConfigurationError(
+            f"MCP server {server.name!r} cannot be transactional: what its tools do is not in the "
+            'transaction of their record. Use "idempotent" or "at_most_once".'
+        )
+    if isinstance(tools, str) or (tools is not None and not tools):
+        raise ConfigurationError(
+            f"effect(…, tools={tools!r}) on MCP server {server.name!r}: give a list of the names "
+            "of its tools, or leave tools out to mark them all."
+        )
+    marks: dict[str | None, Effect] = {**getattr(server, _MCP_MARKS, {})}
+    marks.update(dict.fromkeys([None] if tools is None else tools, effect))
+    setattr(server, _MCP_MARKS, marks)
+
+
+def mcp_effect(server: Any, tool: str) -> Effect | None:
+    """Return the class ``tool`` of an MCP server was marked with, by its name or with all."""
+    marks: dict[str | None, Effect] = getattr(server, _MCP_MARKS, {})
+    return marks.get(tool, marks.get(None))
 
 
 def effect_of(tool: Any, default: Effect) -> Effect:

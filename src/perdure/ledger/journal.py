@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import defaultdict, deque
 from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from typing import Any, Self
 from uuid import UUID
 
@@ -16,6 +17,15 @@ from perdure.ledger.effects import Effect
 
 STARTED = frozenset({"executing", "succeeded", "failed", "uncertain"})
 FINISHED = frozenset({"succeeded", "failed"})
+
+
+def request_id(base_seq: int, agent: str, input_hash: str) -> str:
+    """Return the beginning of the ids of a model request that is a call of its own.
+
+    It is made of what is asked; a number follows, as the same may be asked again.
+    """
+    asked = f"{base_seq}:{agent}:{input_hash}".encode(errors="surrogatepass")
+    return f"ask_{blake2b(asked, digest_size=6).hexdigest()}_"
 
 
 @dataclass(slots=True)
@@ -35,6 +45,11 @@ class RecordedReply:
     def call_ids(self) -> list[str]:
         """Ids of the calls this reply asked for."""
         return [item["call_id"] for item in self.output if item.get("call_id")]
+
+    @property
+    def acted(self) -> bool:
+        """Whether a hosted MCP server was called while it was made."""
+        return any(item.get("type") == "mcp_call" for item in self.output)
 
 
 @dataclass(slots=True)
@@ -121,15 +136,16 @@ class Journal:
 
         Asking the model anew while there is one would repeat its effects under new call ids.
         """
-        return [
-            reply
-            for reply in self._replies.get((scope, agent), ())
-            if any(
-                call.status in STARTED
-                for call_id in reply.call_ids
-                if (call := self.calls.get((scope, call_id))) is not None
-            )
-        ]
+        return [reply for reply in self._replies.get((scope, agent), ()) if self.started_by(reply)]
+
+    def started_by(self, reply: RecordedReply) -> list[RecordedCall]:
+        """Return the calls of ``reply`` that have begun, its own request among them if it acted."""
+        ids = list(reply.call_ids)
+        if reply.acted:
+            asked = request_id(self.base_seq, reply.agent, reply.input_hash)
+            ids += [id for scope, id in self.calls if scope == reply.scope and id.startswith(asked)]
+        calls = (self.calls.get((reply.scope, id)) for id in ids)
+        return [call for call in calls if call is not None and call.status in STARTED]
 
     def doubts(self) -> list[RecordedCall]:
         """Return the calls whose effect is unknown, which a person has to settle first."""

@@ -94,7 +94,8 @@ class Driver:
             case CancelRequested():
                 return replace(cancelled(self._begun_calls()), not_begun=never, turn=self._turn)
             case Uncertain():
-                return replace(self._questions.lost(self._execution.lost_replies), not_begun=never)
+                lost = self._execution.lost_replies
+                return replace(self._questions.unknown(lost, never), not_begun=never)
             case LedgerRejected():
                 return self._leaving_nothing_under_way(
                     Rest("failed", error_type="infrastructure", error_message=str(reason))
@@ -131,6 +132,8 @@ class Driver:
                 raise
             # A tool may raise anything, CancelledError too; only ours ends the segment.
             return await self._failed(error)
+        finally:
+            await self._execution.end()
 
     async def _drive(self) -> Rest:
         source: str | list[Any] | RunState[Any, Any] = self._begun.input

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 from uuid import UUID
 
@@ -29,6 +30,7 @@ from perdure.runs.execution import (
     current_scope,
     scope_text,
 )
+from perdure.runs.hosted import HostedCall, begin_hosted, guarded, servers_that_may_act
 from perdure.runs.mending import fit_output
 from perdure.runs.proposals import hands_off, proposed_calls
 from perdure.runs.reply_rows import (
@@ -101,10 +103,12 @@ class DurableModel(Model):
         recorded = place.recall(handoffs)
         if recorded is not None:
             return recorded_response(recorded)
-        await place.before_asking()
-        response, latency_ms = await with_retries(execution, ask, model_settings)
-        response.output = fit_output(response.output)
-        await place.record(self.name, response, tools, handoffs, latency_ms)
+        async with place.asking(input, tools):
+            response, latency_ms = await with_retries(
+                execution, guarded(place.hosted, ask), model_settings
+            )
+            response.output = fit_output(response.output)
+            await place.record(self.name, response, tools, handoffs, latency_ms)
         return response
 
     async def stream_response(
@@ -142,13 +146,13 @@ class DurableModel(Model):
         if recorded is not None:
             yield recorded_event(recorded, self.name)
             return
-        await place.before_asking()
-        completed, latency_ms = await with_retries(
-            execution, lambda: read_to_end(ask()), model_settings
-        )
-        completed.response.output = fit_output(completed.response.output)
-        response = response_of(completed)
-        await place.record(self.name, response, tools, handoffs, latency_ms)
+        async with place.asking(input, tools):
+            completed, latency_ms = await with_retries(
+                execution, guarded(place.hosted, lambda: read_to_end(ask())), model_settings
+            )
+            completed.response.output = fit_output(completed.response.output)
+            response = response_of(completed)
+            await place.record(self.name, response, tools, handoffs, latency_ms)
         yield completed
 
 
@@ -181,6 +185,7 @@ class _Place:
         self.scope = scope_text(current_scope.get())
         self.agent = current_agent.get()
         self.input_hash = execution.input_hash(self.scope, self.agent, model_input)
+        self.hosted: HostedCall | None = None
 
     def recall(self, handoffs: list[Handoff]) -> RecordedReply | None:
         reply = self.execution.journal.take_reply(self.scope, self.agent, self.input_hash)
@@ -194,11 +199,23 @@ class _Place:
             self.execution.last_reply = id, call_ids
             self.execution.on_reply(hands_off(output, handoffs))
 
-    async def before_asking(self) -> None:
-        await self.execution.committed()
-        await self.execution.refuse_unmatched(self.scope, self.agent)
-        await self.execution.may_begin()
-        self.execution.writer.asking()
+    @asynccontextmanager
+    async def asking(self, model_input: str | list[Any], tools: list[Tool]) -> AsyncIterator[None]:
+        """Ask the model inside the block; ``hosted`` is set where the request is an effect."""
+        execution = self.execution
+        await execution.committed()
+        await execution.refuse_unmatched(self.scope, self.agent)
+        servers = servers_that_may_act(tools, model_input, execution.default_effect)
+        if not servers:
+            await execution.may_begin()
+            execution.writer.asking()
+            yield
+            return
+        self.hosted = await begin_hosted(
+            execution, self.scope, self.agent, self.input_hash, servers
+        )
+        with self.hosted.under_way():
+            yield
 
     async def record(
         self,
@@ -224,6 +241,7 @@ class _Place:
             "latency_ms": latency_ms,
             "calls": [call.as_row() for call in calls],
             **usage_columns(response.usage),
+            **(self.hosted.replied() if self.hosted is not None else {}),
         }
         # Noted first: if the segment stops before the commit is known, none of them has begun.
         for call in calls:

@@ -13,6 +13,7 @@ from contextvars import ContextVar
 from typing import Any
 
 from agents import (
+    ComputerTool,
     FunctionTool,
 )
 from agents.tool import Tool, _FailureHandlingFunctionToolInvoker
@@ -20,6 +21,7 @@ from agents.tool_context import ToolContext
 
 from perdure.ledger.effects import Effect, effect_of
 from perdure.ledger.outputs import decode_output, encode_output
+from perdure.runs.computer_tools import wrap_computer_tool
 from perdure.runs.effects import Call, Outcome, cancelled_itself, perform, raised
 from perdure.runs.execution import Execution, current_execution
 from perdure.runs.native_tools import wrap_native_tool
@@ -36,18 +38,17 @@ _WRAPPED = "__perdure_wrapped__"
 _handled_error: ContextVar[list[Exception] | None] = ContextVar("perdure_handled", default=None)
 
 
-def wrap_tool(tool: Tool, *, agent: str) -> Tool:
-    """Return the durable form of ``tool``; hosted tools come back as they are.
-
-    Raises:
-        ConfigurationError: for a computer tool, whose actions cannot be told apart after a crash.
-    """
+def wrap_tool(tool: Tool) -> Tool:
+    """Return the durable form of ``tool``; hosted tools come back as they are."""
     if isinstance(tool, FunctionTool):
         return tool if isinstance(tool.on_invoke_tool, _Invoker) else _function_tool(tool)
     if getattr(tool, _WRAPPED, False):
         # Agents that are clones share their list of tools.
         return tool
-    outer = wrap_native_tool(tool, agent)
+    if isinstance(tool, ComputerTool):
+        outer: Tool = wrap_computer_tool(tool)
+    else:
+        outer = wrap_native_tool(tool)
     if outer is not tool:
         setattr(outer, _WRAPPED, True)
     return outer

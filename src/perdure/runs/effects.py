@@ -124,7 +124,7 @@ async def perform(
     await execution.committed()
     nested = call.effect is Effect.NESTED
     if not nested and (recorded is None or not recorded.begun_here):
-        recorded = await _begin(execution, scope, call, recorded)
+        recorded = await begin(execution, scope, call, recorded)
     # Since that was written, by us or with the reply, the segment may have been stopped: then it
     # is taken back. Or this process was paused, and taken over.
     await execution.may_begin()
@@ -164,7 +164,7 @@ def _tool_call(
     )
 
 
-async def _begin(
+async def begin(
     execution: Execution, scope: str, call: Call, recorded: RecordedCall | None
 ) -> RecordedCall:
     """Record that ``call`` begins, in its row or a new one; returns it as it stands then."""
@@ -208,6 +208,9 @@ async def _begin(
 
 def _record(execution: Execution, scope: str, call: Call, outcome: Outcome) -> None:
     if not outcome.final:
+        return
+    if call.effect is Effect.NESTED and outcome.error is not None and execution.stopped.done():
+        # What stops the segment may be what failed it; what is recorded beneath it stands.
         return
     entry = {"scope": scope, "call_id": call.call_id, **outcome.as_entry()}
     try:

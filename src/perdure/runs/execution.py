@@ -9,6 +9,8 @@ cancels the rest. An exception thrown into the SDK's gather would cancel sibling
 from __future__ import annotations
 
 import asyncio
+import inspect
+import logging
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -30,6 +32,8 @@ from perdure.runs.liveness import UNDOUBTED, Liveness
 current_execution: ContextVar[Execution | None] = ContextVar("perdure_execution", default=None)
 current_scope: ContextVar[tuple[str, ...]] = ContextVar("perdure_scope", default=())
 current_agent: ContextVar[str] = ContextVar("perdure_agent", default="")
+
+_LOG = logging.getLogger(__name__)
 
 _holds: ContextVar[tuple[object, ...]] = ContextVar("perdure_holds", default=())
 """The effects the current task is in the middle of, each within the one before."""
@@ -104,6 +108,10 @@ class Execution:
     """What MCP servers offered this segment; see mcp_lists.py."""
     mcp_tools: dict[str, list[Tool]] = field(default_factory=dict)
     """The wrapped tools made of that, by agent."""
+    computers: dict[object, Any] = field(default_factory=dict)
+    """Computers made for this execution's own run, by what made them; see computer_tools.py."""
+    at_end: list[Callable[[], Any]] = field(default_factory=list)
+    """What is to be called when the execution ends; may return awaitables."""
     model_errors: list[BaseException] = field(default_factory=list)
     _awaited: asyncio.Future[None] | None = None
     """The latest write that nothing may happen before: a reply, or a state."""
@@ -240,6 +248,16 @@ class Execution:
         """Wait until no effect is under way."""
         await self._idle.wait()
 
+    async def end(self) -> None:
+        """Call what is to be called at the end, the last one first."""
+        while self.at_end:
+            try:
+                called = self.at_end.pop()()
+                if inspect.isawaitable(called):
+                    await called
+            except Exception:  # noqa: BLE001 - the run is over; the next one is to be called too
+                _LOG.exception("Run %s: something of it could not be closed.", self.run_id)
+
     def rebase(self, base_seq: int) -> None:
         """Go on after a checkpoint: what came before it is in the state."""
         self.journal.rebase(base_seq)
@@ -256,5 +274,5 @@ class Execution:
         lost = self.journal.unmatched_with_effects(scope, agent)
         if lost:
             self.lost_replies = self.lost_replies or lost
-            call_ids = [call_id for reply in lost for call_id in reply.call_ids]
+            call_ids = [call.call_id for reply in lost for call in self.journal.started_by(reply)]
             await self.park(Uncertain(self.run_id, call_ids=call_ids))

@@ -18,7 +18,7 @@ from perdure.errors import ConfigurationError
 from perdure.runs.durable_model import DurableModelProvider, durable_model
 from perdure.runs.durable_tools import wrap_tool
 from perdure.runs.execution import current_agent, current_execution
-from perdure.runs.mcp_lists import wrap_server
+from perdure.runs.mcp_lists import mark_mcp_tools, wrap_server
 from perdure.runs.stand_ins import stand_ins
 
 _WRAPPED = "__perdure_wrapped__"
@@ -95,10 +95,7 @@ def _wrap_agent(agent: Agent[Any], wrapped_tools: dict[int, Tool]) -> None:
         if isinstance(tool, FunctionTool):
             _wrap_nested_run_config(tool)
     # A tool two agents share stays one tool, as the SDK tells tools apart by identity.
-    agent.tools[:] = [
-        wrapped_tools.setdefault(id(tool), wrap_tool(tool, agent=agent.name))
-        for tool in agent.tools
-    ]
+    agent.tools[:] = [wrapped_tools.setdefault(id(tool), wrap_tool(tool)) for tool in agent.tools]
     for server in agent.mcp_servers:
         wrap_server(server)
     _wrap_listings(agent)
@@ -114,7 +111,9 @@ def _wrap_listings(agent: Agent[Any]) -> None:
             return await list_mcp(run_context)
         tools = execution.mcp_tools.get(agent.name)
         if tools is None:
-            tools = [wrap_tool(tool, agent=agent.name) for tool in await list_mcp(run_context)]
+            listed = await list_mcp(run_context)
+            mark_mcp_tools(listed, agent.mcp_servers)
+            tools = [wrap_tool(tool) for tool in listed]
             execution.mcp_tools[agent.name] = tools
         return list(tools)
 

@@ -1,4 +1,4 @@
-"""What MCP servers offer, listed once a segment and recorded.
+"""What MCP servers offer, listed once a segment and recorded, and its effect classes.
 
 A server may change its mind, or be away, while a segment is begun again after a crash; replayed
 replies and the model are to see the tools they saw. The next segment lists anew.
@@ -6,14 +6,18 @@ replies and the model are to see the tools they saw. The next segment lists anew
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+from agents import FunctionTool
 from agents.mcp import MCPServer
+from agents.tool import Tool
 from mcp.types import Tool as MCPTool
 
 from perdure import jsonsafe
 from perdure.db import load_sql
 from perdure.errors import Fenced, StopSegment
+from perdure.ledger.effects import Effect, mark_effect, mcp_effect
 from perdure.runs.execution import Execution, current_execution, database_needed
 
 _RECORD = load_sql("perdure.runs", "mcp_lists.sql")["record_list"]
@@ -46,6 +50,30 @@ def wrap_server(server: MCPServer) -> None:
         return [MCPTool.model_validate(tool) for tool in execution.mcp_lists[key]]
 
     server.list_tools = list_tools  # type: ignore[method-assign]
+
+
+def mark_mcp_tools(tools: Sequence[Tool], servers: Sequence[MCPServer]) -> None:
+    """Mark ``tools``, made by the SDK of what an agent's ``servers`` offer, with their classes.
+
+    What the server was marked with counts, else what its annotations say, else nothing does.
+    """
+    for tool in tools:
+        if not isinstance(tool, FunctionTool) or tool._mcp_tool_binding is None:
+            continue
+        _, name, place = tool._mcp_tool_binding
+        marked = mcp_effect(servers[place], name) if place is not None else None
+        found = marked or _annotated(tool)
+        if found is not None:
+            mark_effect(tool, found)
+
+
+def _annotated(tool: FunctionTool) -> Effect | None:
+    if tool.mcp_annotations is None:
+        return None
+    said = tool.mcp_annotations.model_dump(by_alias=True)
+    if said.get("readOnlyHint"):
+        return Effect.READ
+    return Effect.IDEMPOTENT if said.get("idempotentHint") else None
 
 
 def _key(server: MCPServer, agent: Any) -> str:

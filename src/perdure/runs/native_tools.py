@@ -1,6 +1,7 @@
 """The tools that are plain callables, wrapped once: custom, shell and patch tools.
 
-Hosted tools run at the provider and are left as they are.
+Computer tools have a module of their own. Hosted tools run at the provider and are left as they
+are.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ from typing import Any
 
 from agents import (
     ApplyPatchTool,
-    ComputerTool,
     CustomTool,
     LocalShellTool,
     ShellCallOutcome,
@@ -27,19 +27,14 @@ from agents.editor import ApplyPatchOperation, ApplyPatchResult
 from agents.tool import Tool
 from agents.tool_context import ToolContext
 
-from perdure.errors import ConfigurationError
 from perdure.ledger.effects import Effect, effect_of
 from perdure.ledger.outputs import decode_output, encode_output
 from perdure.runs.effects import Call, Outcome, cancelled_itself, perform, raised
 from perdure.runs.execution import Execution, current_execution, current_scope, scope_text
 
 
-def wrap_native_tool(tool: Tool, agent: str) -> Tool:
-    """Return the durable form of ``tool``, or ``tool`` itself when nothing of it runs here.
-
-    Raises:
-        ConfigurationError: for a computer tool of ``agent``.
-    """
+def wrap_native_tool(tool: Tool) -> Tool:
+    """Return the durable form of ``tool``, or ``tool`` itself when nothing of it runs here."""
     match tool:
         case CustomTool():
             return _custom_tool(tool)
@@ -49,12 +44,6 @@ def wrap_native_tool(tool: Tool, agent: str) -> Tool:
             return _local_shell_tool(tool)
         case ApplyPatchTool():
             return _apply_patch_tool(tool)
-        case ComputerTool():
-            raise ConfigurationError(
-                f"Agent {agent!r} has a computer tool, which Perdure cannot make durable yet: "
-                "after a crash nobody could say which of its actions happened. Remove it, or put "
-                "what it does into a function tool."
-            )
         case _:
             return tool
 
@@ -63,13 +52,13 @@ async def _maybe_await(value: Any) -> Any:
     return await value if inspect.isawaitable(value) else value
 
 
-async def _native(
+async def serve_native(
     call: Call,
     invoke: Callable[[], Any],
     encode: Callable[[Any], dict[str, Any]],
     decode: Callable[[dict[str, Any]], Any],
 ) -> Any:
-    """Serve a tool that is a plain callable: custom, shell and patch tools."""
+    """Serve a tool that is a plain callable: custom, shell, patch and computer tools."""
     execution = current_execution.get()
     if execution is None:
         return await _maybe_await(invoke())
@@ -103,7 +92,7 @@ def _custom_tool(tool: CustomTool) -> CustomTool:
         call = Call(
             ctx.tool_call_id, tool.name, "custom", effect_of(tool, _UNMARKED), arguments_raw=text
         )
-        return await _native(call, lambda: invoke(ctx, text), encode_output, decode_output)
+        return await serve_native(call, lambda: invoke(ctx, text), encode_output, decode_output)
 
     outer.on_invoke_tool = on_invoke_tool
     return outer
@@ -115,7 +104,7 @@ def _shell_tool(tool: ShellTool, executor: ShellExecutor) -> ShellTool:
     async def execute(request: Any) -> Any:
         arguments = dataclasses.asdict(request.data.action)
         call = Call(request.data.call_id, tool.name, "shell", effect_of(tool, _UNMARKED), arguments)
-        return await _native(call, lambda: executor(request), _encode_shell, _decode_shell)
+        return await serve_native(call, lambda: executor(request), _encode_shell, _decode_shell)
 
     outer.executor = execute
     return outer
@@ -150,7 +139,7 @@ def _local_shell_tool(tool: LocalShellTool) -> LocalShellTool:
             effect_of(tool, _UNMARKED),
             request.data.action.model_dump(mode="json", exclude_unset=True),
         )
-        return await _native(call, lambda: executor(request), encode_output, decode_output)
+        return await serve_native(call, lambda: executor(request), encode_output, decode_output)
 
     outer.executor = execute
     return outer
@@ -193,7 +182,7 @@ class _Editor:
         tool = self._tool
         call = Call(call_id, tool.name, "apply_patch", effect_of(tool, _UNMARKED), dict(arguments))
         edit = getattr(tool.editor, method)
-        return await _native(call, lambda: edit(operation), _encode_patch, _decode_patch)
+        return await serve_native(call, lambda: edit(operation), _encode_patch, _decode_patch)
 
 
 def _patch_call_id(execution: Execution, arguments: dict[str, str]) -> str:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
 
-from agents import ApplyPatchTool, CustomTool, FunctionTool, LocalShellTool, ShellTool
+from agents import ApplyPatchTool, ComputerTool, CustomTool, FunctionTool, LocalShellTool, ShellTool
 from agents.handoffs import Handoff
 from agents.tool import Tool
 
@@ -20,6 +20,7 @@ from perdure.db import uuid7
 from perdure.interruptions.digest import parse_object
 from perdure.ledger.effects import Effect, effect_of, idempotency_key
 from perdure.ledger.journal import RecordedCall
+from perdure.runs.computer_tools import NAME, actions_of, effect_of_actions
 from perdure.runs.execution import Execution
 
 
@@ -81,67 +82,98 @@ def proposed_calls(
     execution: Execution, scope: str, output: Sequence[dict[str, Any]], tools: Sequence[Tool]
 ) -> list[ProposedCall]:
     """Return the local tool calls in a reply's output items, handoffs and hosted tools left out."""
-    calls = []
+    calls: list[ProposedCall] = []
     for item in output:
         call = _proposed(execution, scope, item, tools)
-        if call is not None:
-            calls.append(call)
+        if call is None:
+            continue
+        if call.kind == "computer" and any(one.kind == "computer" for one in calls):
+            # They are made one after the other: of what comes later nothing has begun.
+            call = replace(call, status="proposed")
+        calls.append(call)
     return calls
 
 
 def _proposed(
     execution: Execution, scope: str, item: dict[str, Any], tools: Sequence[Tool]
 ) -> ProposedCall | None:
-    kind_of_item = item.get("type")
     call_id = item.get("call_id") or item.get("id")
     if not isinstance(call_id, str) or not call_id:
         return None
-    tool: Any = None
-    if kind_of_item == "function_call":
-        name = str(item.get("name"))
-        tool = _find(tools, FunctionTool, name)
-        if tool is None:
-            return None
-        kind = "agent" if tool._is_agent_tool else "mcp" if tool._mcp_tool_binding else "function"
-        arguments, raw = _parse(item.get("arguments"))
-    elif kind_of_item == "custom_tool_call":
-        name = str(item.get("name"))
-        tool = _find(tools, CustomTool, name)
-        kind, arguments, raw = "custom", None, str(item.get("input", ""))
-    elif kind_of_item == "shell_call":
-        tool = _find(tools, ShellTool)
-        name = tool.name if tool is not None else "shell"
-        if tool is not None and tool.executor is None:
-            return None
-        kind, arguments, raw = "shell", _object(item.get("action")), None
-    elif kind_of_item == "local_shell_call":
-        tool = _find(tools, LocalShellTool)
-        kind, name, arguments, raw = "local_shell", "local_shell", _object(item.get("action")), None
-    elif kind_of_item == "apply_patch_call":
-        tool = _find(tools, ApplyPatchTool)
-        name = tool.name if tool is not None else "apply_patch"
-        kind, arguments, raw = "apply_patch", _object(item.get("operation")), None
-    elif kind_of_item == "mcp_approval_request":
-        kind, name = "hosted_mcp", str(item.get("name"))
-        arguments, raw = _parse(item.get("arguments"))
-    else:
+    asked = _asked(item, tools)
+    if asked is None:
         return None
-    effect = Effect.NESTED if kind == "agent" else effect_of(tool, execution.default_effect)
     return ProposedCall(
         id=uuid7(),
         call_id=call_id,
-        tool=name,
-        kind=kind,
-        arguments=arguments,
-        arguments_raw=raw,
-        effect=effect,
-        status="executing" if _begins_at_once(tool) else "proposed",
+        tool=asked.name,
+        kind=asked.kind,
+        arguments=asked.arguments,
+        arguments_raw=asked.raw,
+        effect=_effect(asked, execution.default_effect),
+        status="executing" if _begins_at_once(asked.tool, item) else "proposed",
         idempotency_key=idempotency_key(execution.run_id, scope, call_id),
     )
 
 
-def _begins_at_once(tool: Any) -> bool:
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What an item asks for: the tool, None where there is none any more, and what it is given."""
+
+    kind: str
+    name: str
+    tool: Any
+    arguments: dict[str, Any] | None = None
+    raw: str | None = None
+
+
+def _asked(item: dict[str, Any], tools: Sequence[Tool]) -> _Asked | None:
+    name = str(item.get("name"))
+    match item.get("type"):
+        case "function_call":
+            tool = _find(tools, FunctionTool, name)
+            if tool is None:
+                return None
+            kind = "mcp" if tool._mcp_tool_binding else "function"
+            kind = "agent" if tool._is_agent_tool else kind
+            return _Asked(kind, name, tool, *_parse(item.get("arguments")))
+        case "custom_tool_call":
+            tool = _find(tools, CustomTool, name)
+            return _Asked("custom", name, tool, None, str(item.get("input", "")))
+        case "shell_call":
+            tool = _find(tools, ShellTool)
+            if tool is not None and tool.executor is None:
+                return None
+            return _native("shell", tool, item.get("action"))
+        case "local_shell_call":
+            return _native("local_shell", _find(tools, LocalShellTool), item.get("action"))
+        case "apply_patch_call":
+            return _native("apply_patch", _find(tools, ApplyPatchTool), item.get("operation"))
+        case "computer_call":
+            actions = {"actions": actions_of(item)}
+            return _Asked("computer", NAME, _find(tools, ComputerTool), actions)
+        case "mcp_approval_request":
+            return _Asked("hosted_mcp", name, None, *_parse(item.get("arguments")))
+    return None
+
+
+def _native(kind: str, tool: Any, arguments: Any) -> _Asked:
+    name = kind if tool is None else tool.name
+    return _Asked(kind, name, tool, dict(arguments) if isinstance(arguments, dict) else None)
+
+
+def _effect(asked: _Asked, default: Effect) -> Effect:
+    if asked.kind == "agent":
+        return Effect.NESTED
+    if asked.kind == "computer" and asked.arguments is not None:
+        return effect_of_actions(asked.tool, asked.arguments["actions"], default)
+    return effect_of(asked.tool, default)
+
+
+def _begins_at_once(tool: Any, item: dict[str, Any]) -> bool:
     if tool is None or getattr(tool, "needs_approval", False) is not False:
+        return False
+    if item.get("pending_safety_checks") and getattr(tool, "on_safety_check", None) is not None:
         return False
     return not getattr(tool, "tool_input_guardrails", None)
 
@@ -158,7 +190,3 @@ def _parse(text: Any) -> tuple[dict[str, Any] | None, str | None]:
     raw = text if isinstance(text, str) else json.dumps(text)
     value = parse_object(raw)
     return (None, raw) if value is None else (value, None)
-
-
-def _object(value: Any) -> dict[str, Any] | None:
-    return dict(value) if isinstance(value, dict) else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -11,7 +12,8 @@ from agents import RunState
 from agents.items import ToolApprovalItem
 
 from perdure.interruptions.digest import digest_v1
-from perdure.ledger.journal import STARTED, RecordedCall, RecordedReply
+from perdure.ledger.journal import RecordedCall, RecordedReply
+from perdure.runs import hosted
 from perdure.runs.execution import Execution, scope_text
 from perdure.runs.registry import Registry
 from perdure.runs.sdk import PendingApproval, pending_approvals
@@ -26,6 +28,17 @@ _LOST_REPLY = (
     "asked again after {tool} had begun ({status}). Go on (done or not_done: the model is asked "
     "anew), or abandon the run?"
 )
+
+
+_UNHEARD = (
+    "The model was asked with hosted MCP server {tool} (attempt {attempt}), and {trouble}. What "
+    "the provider did is not known. Go on (done or not_done: the model is asked anew), or abandon "
+    "the run?"
+)
+
+
+_LONGEST = 500
+"""Characters of an error that a question quotes: gateways send whole pages."""
 
 
 class Questions:
@@ -89,8 +102,24 @@ class Questions:
             return None
         return Rest(
             "interrupted",
-            questions=[self._uncertain(n, call, _DID_IT_HAPPEN) for n, call in enumerate(doubts)],
+            questions=[self._doubt(n, call) for n, call in enumerate(doubts)],
             doubtful=[call.id for call in doubts],
+        )
+
+    def unknown(self, lost: Sequence[RecordedReply], never_begun: Sequence[UUID]) -> Rest:
+        """Return a rest that asks about all that came to be unknown while the segment ran.
+
+        That is the calls of ``lost`` replies, and what was begun and ended without an outcome;
+        ``never_begun`` are calls that only look like that.
+        """
+        rest = self.lost(lost)
+        known = {*never_begun, *rest.doubtful}
+        doubts = [call for call in self._execution.journal.doubts() if call.id not in known]
+        more = [self._doubt(n, call) for n, call in enumerate(doubts, len(rest.questions))]
+        return replace(
+            rest,
+            questions=[*rest.questions, *more],
+            doubtful=[*rest.doubtful, *(call.id for call in doubts)],
         )
 
     def _is_gone(self, call: RecordedCall) -> bool:
@@ -102,19 +131,17 @@ class Questions:
 
     def lost(self, replies: Sequence[RecordedReply]) -> Rest:
         """Return a rest that asks about the calls of replies nothing matches any more."""
-        calls = [
-            call
-            for reply in replies
-            for call_id in reply.call_ids
-            if (call := self._execution.call(reply.scope, call_id)) is not None
-            and call.status in STARTED
-        ]
+        calls = [call for reply in replies for call in self._execution.journal.started_by(reply)]
         return Rest(
             "interrupted",
             questions=[self._uncertain(n, call, _LOST_REPLY) for n, call in enumerate(calls)],
             doubtful=[call.id for call in calls if _is_open(call)],
             superseded=[reply.id for reply in replies],
         )
+
+    def _doubt(self, ordinal: int, call: RecordedCall) -> Question:
+        question = _UNHEARD if call.kind == hosted.KIND else _DID_IT_HAPPEN
+        return self._uncertain(ordinal, call, question)
 
     def _uncertain(self, ordinal: int, call: RecordedCall, question: str) -> Question:
         arguments = call.arguments if call.arguments is not None else call.arguments_raw or ""
@@ -134,7 +161,9 @@ class Questions:
             },
             digest=self._digest(base_seq, call.scope, call.call_id, call.tool, None, arguments),
             base_seq=base_seq,
-            question=question.format(tool=call.tool, attempt=call.attempt, status=call.status),
+            question=question.format(
+                tool=call.tool, attempt=call.attempt, status=call.status, trouble=_trouble(call)
+            ),
         )
 
     def _digest(
@@ -156,6 +185,13 @@ class Questions:
             schema=schema,
             arguments=arguments,
         )
+
+
+def _trouble(call: RecordedCall) -> str:
+    if call.error is None:
+        return "its process died before the reply was recorded"
+    kind, words = call.error.get("type"), str(call.error.get("message"))
+    return f"the request failed without a reply ({kind}: {words[:_LONGEST]})"
 
 
 def _is_open(call: RecordedCall) -> bool:

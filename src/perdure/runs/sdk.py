@@ -5,18 +5,21 @@ The package is held to one minor version; tests/unit/test_sdk_inside.py checks t
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any
 
 from agents import (
     Agent,
+    ComputerTool,
     FunctionTool,
     Model,
     ModelBehaviorError,
     ModelRetrySettings,
     RunState,
     Usage,
+    UserError,
 )
 from agents._tool_identity import get_tool_approval_item_call_id
 from agents.agent_tool_state import (
@@ -32,22 +35,27 @@ from agents.models._retry_runtime import (
 )
 from agents.run_internal.model_retry import _normalize_retry_error
 from agents.run_internal.run_steps import NextStepInterruption, NextStepRunAgain
+from agents.run_internal.tool_actions import ComputerAction
 from agents.tool import (
     _DEFAULT_FAILURE_HANDLED_ATTR,
     _consume_function_tool_default_failure,
+    _get_computer_initializer,
     _invoke_function_tool_with_metadata,
+    _is_computer_provider,
 )
 from agents.tool import _FailureHandlingFunctionToolInvoker as _SdkInvoker
 from agents.tool_context import ToolContext
 from agents.usage import _response_usage_to_usage
+from agents.util._error_tracing import get_current_task_model_timeout_error
 from agents.version import __version__ as sdk_version
-from openai import APIError
-from openai.types.responses import ResponseUsage
+from openai import APIError, OpenAIError
+from openai.types.responses import ResponseComputerToolCall, ResponseUsage
 
 __all__ = [
     "PASSING_CODES",
     "SYNC_TOOL_MARKER",
     "PendingApproval",
+    "computer_config",
     "current_agent_name",
     "current_turn",
     "forget_nested_run",
@@ -55,11 +63,14 @@ __all__ = [
     "invoke_function_tool",
     "leaves_retries_to_us",
     "mark_default_failure",
+    "model_timed_out",
     "nested_interruptions",
+    "never_reached",
     "no_provider_retries",
     "pending_approvals",
     "retryable",
     "sdk_version",
+    "serve_computer_calls",
     "supports_prompt_cache_key",
     "usage_of",
 ]
@@ -71,6 +82,9 @@ PASSING_CODES = frozenset(
     {"server_error", "rate_limit_exceeded", "server_is_overloaded", "slow_down"}
 )
 """What a provider says, when an answer has begun, of trouble that passes."""
+
+_NOT_SENT = frozenset({"ConnectError", "ConnectTimeout", "PoolTimeout", "UnsupportedProtocol"})
+"""What the HTTP client raises where a request has not left it."""
 
 _RETRIED_STATUSES = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
 _LASTING_CODES = frozenset({"insufficient_quota"})
@@ -143,6 +157,37 @@ def retryable(error: Exception) -> tuple[bool, float | None]:
     if normalized.status_code is not None:
         return normalized.status_code in _RETRIED_STATUSES, wait
     return _within_an_answer(error) or normalized.is_network_error or normalized.is_timeout, wait
+
+
+def never_reached(error: Exception) -> bool:
+    """Whether a failed model request certainly made the provider do nothing.
+
+    It was refused with a 4xx status, or has not left: a connection that was refused, a request
+    the SDK or the client could not make. All else leaves it open.
+    """
+    for cause in _causes(error):
+        status = getattr(cause, "status_code", None)
+        if isinstance(status, int):
+            return 400 <= status < 500
+        kind = type(cause)
+        if kind.__name__ in _NOT_SENT and kind.__module__.startswith(("httpx", "httpcore")):
+            return True
+    return isinstance(error, UserError) or (
+        isinstance(error, OpenAIError) and not isinstance(error, APIError)
+    )
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    # Not the context: an error that was being handled when the model was asked is another one.
+    seen: BaseException | None = error
+    while seen is not None:
+        yield seen
+        seen = seen.__cause__
+
+
+def model_timed_out() -> bool:
+    """Whether the task is being cancelled because ``model_settings.timeout`` is over."""
+    return get_current_task_model_timeout_error() is not None
 
 
 def _within_an_answer(error: Exception) -> bool:
@@ -234,3 +279,38 @@ def current_turn(state: RunState[Any, Agent[Any]]) -> int:
 def goes_on(state: RunState[Any, Agent[Any]]) -> bool:
     """Whether a state made after a soft cancel has another turn to take."""
     return isinstance(state._current_step, NextStepRunAgain)
+
+
+Act = Callable[[], Awaitable[str]]
+ServeComputerCall = Callable[[ResponseComputerToolCall, list[Any], Any, Act], Awaitable[str]]
+
+
+def serve_computer_calls(serve: ServeComputerCall) -> None:
+    """Let every computer call of this process be carried out through ``serve``, for good.
+
+    The SDK hands a computer neither the call nor its end, only one action after the other. So
+    where it carries out a call's actions, which is no part of any tool, ``serve`` is given the
+    call, its actions, the computer, and what carries them out and returns the screenshot (base64).
+    """
+    act = ComputerAction._execute_action_and_capture
+
+    async def through(
+        cls: type[ComputerAction], computer: Any, tool_call: ResponseComputerToolCall
+    ) -> str:
+        actions = cls._iter_actions(tool_call)
+        return await serve(tool_call, actions, computer, lambda: act(computer, tool_call))
+
+    ComputerAction._execute_action_and_capture = classmethod(through)  # type: ignore[assignment,method-assign]
+
+
+def computer_config(tool: ComputerTool[Any]) -> tuple[Any, Any, Any]:
+    """Return (computer, create, dispose) of a computer tool: a computer, or how one is made.
+
+    While a run is under way the SDK puts the computer in the place of what made it.
+    """
+    config: Any = _get_computer_initializer(tool)
+    if config is None:
+        return tool.computer, None, None
+    if _is_computer_provider(config):
+        return None, config.create, getattr(config, "dispose", None)
+    return None, config, None

@@ -35,6 +35,9 @@ _TEXTS = {
     "no_open_segment": "the run is {status} and its segment is missing or over",
     "nothing_to_wait_for": "the run is interrupted and waits for nobody",
 }
+_NOT_OPEN = ("missing_segment", "no_open_segment", "nothing_to_wait_for")
+OPEN_KINDS = tuple(kind for kind in _TEXTS if kind not in _NOT_OPEN)
+"""What a look at open segments finds."""
 UNREPAIRED = frozenset(("foreign_workflow", "no_open_segment", "nothing_to_wait_for"))
 """Kinds that are found and left as they are: nobody knows what was meant. Workers repair the
 others; a `dead_executor` is taken over."""
@@ -79,15 +82,17 @@ async def find_stuck(
 ) -> list[Stuck]:
     """Return up to ``max_found`` runs that do not go on, of each look, without changing anything.
 
-    Looks at every open segment; with ``parked`` at every interrupted run too, which takes a second
-    for a million of them. A claim its worker does not know of is guessed from outside: it was
-    followed by no beginning for 15 s.
+    Looks at every open segment; with ``parked`` at every interrupted run too, and for runs that
+    have no segment to be in: seconds, where there are a million. A claim its worker does not know
+    of is guessed from outside: it was followed by no beginning for 15 s.
     """
-    found: list[Stuck] = []
-    looks = (look_at_open_segments, look_at_parked_runs) if parked else (look_at_open_segments,)
-    for look in looks:
-        found += (await look(conn, window=2**31 - 1, max_found=max_found)).stuck
-    return found + await find_without_segment(conn, max_found=max_found)
+    everything = 2**31 - 1
+    look = await look_at_open_segments(conn, window=everything, max_found=max_found)
+    if not parked:
+        return look.stuck
+    resting = await look_at_parked_runs(conn, window=everything, max_found=max_found)
+    without = await find_without_segment(conn, max_found=max_found)
+    return look.stuck + resting.stuck + without
 
 
 async def look_at_open_segments(

@@ -15,7 +15,7 @@ from starlette.responses import HTMLResponse, Response
 from perdure import __version__
 from perdure.db import Pool
 from perdure.notify import Waiters
-from perdure.web import health, interruptions, later, problems, runs
+from perdure.web import health, interruptions, later, metrics, problems, runs
 from perdure.web.answers import Problem
 from perdure.web.auth import Anybody, Authenticate, as_local_user, by_service_key
 from perdure.web.limits import Door
@@ -69,8 +69,9 @@ def create_app(
         waiters=waiters,
         authenticate=authenticate or (as_local_user if loopback_only else by_service_key),
     )
+    app.state.scrapes = metrics.Scrapes(app.state.api)
     problems.install(app)
-    for module in (runs, interruptions, later, health):
+    for module in (runs, interruptions, later, health, metrics):
         app.include_router(module.router)
     app.include_router(_descriptions())
     # The last added is the outermost.

@@ -23,7 +23,6 @@ _ANY = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 @router.api_route("/v1/usage", methods=["GET"])
 @router.api_route("/v1/agents", methods=["GET"])
 @router.api_route("/v1/agents/{name:path}", methods=["GET"])
-@router.api_route("/metrics", methods=["GET"])
 async def not_supported(request: Request, principal: Anybody) -> Response:
     """Say that this call comes later."""
     return problem(

@@ -59,6 +59,7 @@ async def launch(
             known,
         )
     dbos = stack.enter_context(running(url, executor_id, body))
-    queue = QueueLoop(Claims(dbos, executor_id, concurrency).claim)
+    claims = Claims(dbos, executor_id, concurrency)
+    queue = QueueLoop(claims.claim, lambda: claims.full)
     queue.start()
     return Launched(queue, lambda: workflow_tasks(dbos))

@@ -48,15 +48,27 @@ SELECT 'unheld_claim' AS kind, split_part(workflow_uuid, ':', 1)::uuid AS run_id
  WHERE status = 'PENDING' AND executor_id = %(executor_id)s AND name = 'perdure_segment'
    AND workflow_uuid ~ '^[0-9a-f-]{36}:[0-9]{1,9}$'
 
--- name: begun_and_ended
-SELECT 'ended_workflow' AS kind, s.run_id, s.seq, w.status, w.owner_xid, w.queue_name, s.executor_id,
-       w.workflow_uuid, to_timestamp(COALESCE(w.completed_at, w.updated_at) / 1000.0) AS since
+-- name: begun_here
+SELECT CASE WHEN w.workflow_uuid IS NULL THEN 'missing_workflow'
+            WHEN w.status IN ('ENQUEUED', 'DELAYED') THEN 'misplaced_workflow'
+            ELSE 'ended_workflow' END AS kind,
+       s.run_id, s.seq, w.status, w.owner_xid, w.queue_name, s.executor_id,
+       s.run_id::text || ':' || s.seq::text AS workflow_uuid,
+       COALESCE(to_timestamp(COALESCE(w.completed_at, w.updated_at) / 1000.0), s.started_at) AS since
   FROM perdure.runs r
   JOIN perdure.segments s ON s.run_id = r.id AND s.seq = r.segment
-  JOIN dbos.workflow_status w ON w.workflow_uuid = s.run_id::text || ':' || s.seq::text
+  LEFT JOIN dbos.workflow_status w ON w.workflow_uuid = s.run_id::text || ':' || s.seq::text
  WHERE r.status = 'running' AND s.status = 'running' AND s.executor_id = %(executor_id)s
-   AND w.name = 'perdure_segment'
-   AND w.status NOT IN ('PENDING', 'ENQUEUED', 'DELAYED')
-   AND COALESCE(w.completed_at, w.updated_at)
-       <= (extract(epoch FROM now()) - %(seconds)s::float8) * 1000
+   AND (w.workflow_uuid IS NULL
+        OR w.name = 'perdure_segment' AND w.status <> 'PENDING'
+           AND (w.status <> 'ENQUEUED' OR w.queue_name IS DISTINCT FROM 'perdure'
+                OR w.application_version IS DISTINCT FROM 'perdure'
+                OR w.application_name IS NOT NULL AND w.application_name <> 'perdure')
+           AND COALESCE(w.completed_at, w.updated_at)
+               <= (extract(epoch FROM now()) - %(seconds)s::float8) * 1000)
  LIMIT %(max_found)s
+
+-- It has not died: whoever begins the segment next is not to count a death of this executor.
+-- name: let_go
+UPDATE perdure.segments SET executor_id = NULL
+ WHERE run_id = %(run_id)s AND seq = %(segment)s AND executor_id = %(by)s AND status = 'running'

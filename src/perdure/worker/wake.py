@@ -19,10 +19,14 @@ class QueueLoop:
     """Claims in a thread of its own, when woken.
 
     ``claim`` claims and starts what there is; what it raises is logged, and it is called again.
+    ``full`` says whether it may have left something for want of room.
     """
 
-    def __init__(self, claim: Callable[[], object]) -> None:
+    def __init__(
+        self, claim: Callable[[], object], full: Callable[[], bool] = lambda: False
+    ) -> None:
         self._claim = claim
+        self._full = full
         self._woken = threading.Event()
         self._stopped = False
         self._rounds = 0
@@ -37,6 +41,11 @@ class QueueLoop:
     def wake(self) -> None:
         """Look now; callable from any thread."""
         self._woken.set()
+
+    def room(self) -> None:
+        """Look now if something may wait for the place that was just given up."""
+        if self._full():
+            self.wake()
 
     @property
     def round(self) -> Round:

@@ -19,9 +19,10 @@ from uuid import UUID
 from perdure.db import Pool
 from perdure.ledger.writer import LedgerWriter
 from perdure.notify import CANCEL, DUE, SEGMENTS, Listener
-from perdure.runs.quarantine import Apart, Quarantine
+from perdure.runs.quarantine import Quarantine
 from perdure.runs.registry import Registry
 from perdure.runs.workflow import SegmentRunner
+from perdure.worker.alone import Alone
 from perdure.worker.cancelling import Cancellations
 from perdure.worker.due import keep_enqueuing
 from perdure.worker.held import HeldClaims
@@ -50,19 +51,18 @@ class Worker:
         pool: Pool,
         url: str,
         *,
-        apart: Apart,
+        target: Callable[[], str | None],
         concurrency: int = DEFAULT_CONCURRENCY,
         version: str = "",
         tag: str | None = None,
         stop_seconds: float = STOP_SECONDS,
     ) -> None:
-        """Take what it runs and where; ``apart`` is how a segment runs alone."""
+        """Take what it runs and where; ``target`` says where another process finds it."""
         self._registry = registry
         self._pool = pool
         self._url = url
         self._concurrency = concurrency
         self._stop_seconds = stop_seconds
-        self._quarantine = Quarantine(apart)
         self._lease = Lease(
             url,
             version,
@@ -70,6 +70,7 @@ class Worker:
             on_silence=self._on_silence,
             on_lost=self._on_lost,
         )
+        self._quarantine = Quarantine(Alone(target, url, self._lease, stop_seconds))
         self.lost = asyncio.Event()
         """Set when another executor took this one's segments: it begins nothing more."""
         self._silence = asyncio.Event()
@@ -131,7 +132,7 @@ class Worker:
         task = asyncio.current_task()
         assert task is not None and self._runner is not None  # noqa: S101, PT018
         self._segments.add(task)
-        full = len(self._segments) >= self._concurrency
+        task.add_done_callback(self._make_room)
         try:
             if self._stopping or not self._claims.take():
                 # Claimed at the last moment: it stays PENDING and is handed over. Or come so late
@@ -141,9 +142,11 @@ class Worker:
         finally:
             self._segments.discard(task)
             self._claims.end()
-            if full and self._queue is not None:
-                # Others may wait for the place this one held.
-                asyncio.get_running_loop().call_later(0.02, self._queue.wake)
+
+    def _make_room(self, _: asyncio.Task[Any]) -> None:
+        # It was held until now: DBOS has recorded the outcome.
+        if self._queue is not None:
+            self._queue.room()
 
     def _on_segments(self, _: str) -> None:
         if self._queue is not None:

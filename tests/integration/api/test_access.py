@@ -187,7 +187,7 @@ async def test_a_revoked_key_is_refused_at_once(
 async def test_only_health_is_open(stranger: httpx.AsyncClient, client: httpx.AsyncClient) -> None:
     for path in ("/healthz", "/readyz"):
         assert read(answers.Health, await stranger.get(path)) == {"status": "ok"}
-    for path in ("/docs", "/openapi.json", "/metrics", "/v1/agents"):
+    for path in ("/docs", "/openapi.json", "/v1/agents"):
         refused(await stranger.get(path), 401, "unauthorized")
     assert (await client.get("/docs")).status_code == 200
     assert (await client.get("/openapi.json")).json()["info"]["title"] == "Perdure"

@@ -220,7 +220,6 @@ async def test_a_query_that_comes_later_says_so(client: httpx.AsyncClient) -> No
         ("GET", "/v1/usage"),
         ("GET", "/v1/agents"),
         ("GET", "/v1/agents/support"),
-        ("GET", "/metrics"),
     ],
 )
 async def test_a_call_that_comes_later_says_so(

@@ -148,7 +148,12 @@ async def test_a_database_that_goes_away_and_comes_back(
                     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s",
                     (name,),
                 )
-                for method, path in (("GET", "/v1/runs"), ("POST", "/v1/runs"), ("GET", "/readyz")):
+                for method, path in (
+                    ("GET", "/v1/runs"),
+                    ("POST", "/v1/runs"),
+                    ("GET", "/readyz"),
+                    ("GET", "/metrics"),
+                ):
                     response = await client.request(method, path, json=START)
                     refused(response, 503, "unavailable")
                     assert int(response.headers["retry-after"]) >= 1
@@ -156,6 +161,7 @@ async def test_a_database_that_goes_away_and_comes_back(
                 admin.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true".encode())
             while (response := await client.get("/readyz")).status_code != 200:
                 refused(response, 503, "unavailable")
+            assert (await client.get("/metrics")).status_code == 200
             read(answers.Run, await client.post("/v1/runs", json=START), 202)
 
 
@@ -165,7 +171,7 @@ async def test_a_database_that_is_not_migrated(empty_database_url: str, registry
         async with httpx.AsyncClient(
             transport=httpx.ASGITransport(app), base_url="http://localhost"
         ) as client:
-            for path in ("/readyz", "/v1/runs"):
+            for path in ("/readyz", "/metrics", "/v1/runs"):
                 problem = refused(await client.get(path), 503, "unavailable")
                 assert "perdure migrate" in problem["detail"]
 

@@ -35,6 +35,9 @@ class Claims:
         self._executor_id = executor_id
         # Not entered in the table of queues: nobody else is to know it.
         self._queue = dbos._registry._register_internal_queue(QUEUE, worker_concurrency=concurrency)
+        self._concurrency = concurrency
+        self.full = False
+        """Whether the last claim may have left something because there was no room for it."""
 
     def claim(self) -> int:
         """Claim and start what there is and there is room for; returns how many. Blocks.
@@ -42,15 +45,19 @@ class Claims:
         Not to be called from the event loop segments run in, nor from two threads at once.
         """
         owner = str(uuid4())
+        # Before the room is counted: a place given up from now on is worth another look.
+        self.full = True
+        running = self._dbos._active_workflows_set.count_for_queue(QUEUE)
         claimed, _ = self._dbos._sys_db.start_queued_workflows(
             self._queue,
             self._executor_id,
             APPLICATION_VERSION,
             None,
-            self._dbos._active_workflows_set.count_for_queue(QUEUE),
+            running,
             owner_xid=owner,
             is_latest_version=False,
         )
+        self.full = running + len(claimed) >= self._concurrency
         for workflow_id in claimed:
             self._start(workflow_id, owner)
         if claimed:

@@ -1,0 +1,36 @@
+-- What a scrape shows, but for stuck runs. Nothing here reads finished or rested rows: each
+-- part is answered by a partial index, or by a table that stays small.
+-- name: scrape
+WITH open AS (
+    SELECT count(*) FILTER (WHERE status = 'scheduled') AS scheduled,
+           count(*) FILTER (WHERE status = 'queued') AS queued,
+           count(*) FILTER (WHERE status = 'running') AS running,
+           count(*) FILTER (WHERE stalled > 0 OR alone_deaths > 0) AS stalled,
+           min(greatest(created_at, due_at)) FILTER (WHERE status = 'queued') AS oldest,
+           min(due_at) FILTER (WHERE status = 'scheduled') AS due
+      FROM perdure.segments
+     WHERE status <> 'rested'
+)
+SELECT (SELECT coalesce(jsonb_object_agg(status, runs), '{}')
+          FROM (SELECT status, count(*) AS runs FROM perdure.runs
+                 WHERE status IN ('queued', 'running', 'interrupted') GROUP BY status) r) AS runs,
+       jsonb_build_object('scheduled', scheduled, 'queued', queued, 'running', running) AS segments,
+       stalled,
+       greatest(0, extract(epoch FROM now() - oldest))::float8 AS queue_oldest_seconds,
+       greatest(0, extract(epoch FROM now() - due))::float8 AS schedule_late_seconds,
+       (SELECT coalesce(jsonb_object_agg(state, executors), '{}')
+          FROM (SELECT CASE WHEN stopped_at IS NOT NULL THEN 'stopped'
+                            WHEN lost_at IS NOT NULL THEN 'lost'
+                            WHEN coalesce(lease_until, renewed_at) < now() THEN 'expired'
+                            ELSE 'living' END AS state,
+                       count(*) AS executors
+                  FROM perdure.executors GROUP BY state) e) AS executors,
+       (SELECT coalesce(jsonb_object_agg(kind, repairs), '{}')
+          FROM (SELECT kind, sum(repairs) AS repairs
+                  FROM (SELECT kind, count(*) AS repairs FROM perdure.repairs GROUP BY kind
+                        UNION ALL SELECT kind, repairs FROM perdure.repairs_purged) k
+                 GROUP BY kind) r) AS repairs,
+       (SELECT count(*) FROM perdure.interruptions
+         WHERE status = 'pending' AND type = 'uncertain_effect') AS uncertain_effects,
+       (SELECT count(*) FROM perdure.runs WHERE error_type = 'quarantined') AS quarantined
+  FROM open
