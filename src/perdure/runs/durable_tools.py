@@ -123,6 +123,7 @@ class _Invoker(_FailureHandlingFunctionToolInvoker):
                 error=str(handled[0]) if handled else str(value) if from_sdk else None,
                 error_type=type(handled[0]).__name__ if handled else "ToolError",
                 from_sdk=from_sdk,
+                cause=handled[0] if handled else None,
             )
 
         call = Call(

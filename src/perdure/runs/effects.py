@@ -18,13 +18,20 @@ from dataclasses import dataclass
 from typing import Any
 
 import psycopg
+from psycopg.pq import TransactionStatus
 
 from perdure import jsonsafe
-from perdure.db import load_sql, uuid7
-from perdure.errors import Fenced, LedgerUnavailable
+from perdure.db import is_infrastructure, load_sql, uuid7
+from perdure.errors import Fenced, StopSegment
 from perdure.ledger.effects import Effect, ToolCall, current_tool_call, idempotency_key
 from perdure.ledger.journal import RecordedCall
-from perdure.runs.execution import Execution, current_agent, current_scope, scope_text
+from perdure.runs.execution import (
+    Execution,
+    current_agent,
+    current_scope,
+    database_needed,
+    scope_text,
+)
 
 _SQL = load_sql("perdure.runs", "effects.sql")
 
@@ -51,6 +58,8 @@ class Outcome:
     from_sdk: bool = False
     replayed: bool = False
     """Whether it comes from the call's row: nothing was run for it now."""
+    cause: BaseException | None = None
+    """What the tool itself raised, whatever has been made of it since."""
 
     def as_entry(self) -> dict[str, Any]:
         """Return the columns of its ledger entry."""
@@ -72,7 +81,7 @@ class Outcome:
 
 def raised(error: BaseException) -> Outcome:
     """Return the outcome of a tool that raised ``error``, which goes on through the SDK."""
-    return Outcome(error=str(error), error_type=type(error).__name__, raised=error)
+    return Outcome(error=str(error), error_type=type(error).__name__, raised=error, cause=error)
 
 
 def cancelled_itself(error: asyncio.CancelledError) -> Outcome:
@@ -250,40 +259,63 @@ async def _in_transaction(
     run: Callable[[], Awaitable[Outcome]],
 ) -> Outcome:
     """Run a transactional tool: its effect and its outcome commit together, the epoch last."""
+    doing = f"running the transaction of {call.tool}"
     try:
-        async with execution.pool.connection() as conn:
-            try:
-                async with conn.transaction():
-                    token = current_tool_call.set(_tool_call(execution, scope, call, attempt, conn))
-                    try:
-                        outcome = await run()
-                    finally:
-                        current_tool_call.reset(token)
-                    if conn.closed:
-                        raise psycopg.OperationalError("the tool's connection was lost")
-                    if outcome.error is not None:
-                        raise _ToolFailed(outcome)
-                    await _finish(conn, execution, scope, call, outcome)
-                execution.journal.settle(scope, call.call_id, "succeeded")
-                return outcome
-            except _ToolFailed as failed:
-                _record(execution, scope, call, failed.outcome)
-                return failed.outcome
-            except psycopg.OperationalError:
-                raise
-            except psycopg.Error as error:
-                # What the tool left behind cannot commit: a statement of it had failed, or a
-                # constraint that is checked at the end does.
-                refused = Outcome(error=str(error), error_type=type(error).__name__, raised=error)
-                _record(execution, scope, call, refused)
-                return refused
-    except psycopg.OperationalError:
         # Whether it committed is in the row; the next execution reads it there.
-        await execution.park(
-            LedgerUnavailable(execution.run_id, doing=f"running the transaction of {call.tool}")
-        )
-    except Fenced as reason:
+        with database_needed(execution.run_id, doing=doing):
+            async with execution.pool.connection() as conn:
+                return await _transaction(conn, execution, scope, call, attempt, run)
+    except StopSegment as reason:
         await execution.park(reason)
+
+
+async def _transaction(
+    conn: psycopg.AsyncConnection[Any],
+    execution: Execution,
+    scope: str,
+    call: Call,
+    attempt: int,
+    run: Callable[[], Awaitable[Outcome]],
+) -> Outcome:
+    try:
+        async with conn.transaction():
+            token = current_tool_call.set(_tool_call(execution, scope, call, attempt, conn))
+            try:
+                outcome = await run()
+            finally:
+                current_tool_call.reset(token)
+            if conn.closed:
+                raise psycopg.OperationalError("the tool's connection was lost")
+            if outcome.cause is not None and _is_to_be_repeated(conn, outcome.cause):
+                raise outcome.cause
+            if outcome.error is not None:
+                raise _ToolFailed(outcome)
+            await _finish(conn, execution, scope, call, outcome)
+        execution.journal.settle(scope, call.call_id, "succeeded")
+        return outcome
+    except _ToolFailed as failed:
+        _record(execution, scope, call, failed.outcome)
+        return failed.outcome
+    except psycopg.Error as error:
+        if is_infrastructure(error):
+            raise
+        # What the tool left behind cannot commit: a statement of it had failed, or a constraint
+        # that is checked at the end does.
+        refused = Outcome(error=str(error), error_type=type(error).__name__, raised=error)
+        _record(execution, scope, call, refused)
+        return refused
+
+
+def _is_to_be_repeated(conn: psycopg.AsyncConnection[Any], error: BaseException) -> bool:
+    """Whether a tool's transaction failed through no fault of its own, by a statement of it.
+
+    Nothing of it happened. A statement that took too long or did not get its lock is the tool's to
+    answer for: it may have set that limit itself.
+    """
+    if conn.info.transaction_status != TransactionStatus.INERROR:
+        return False
+    own = isinstance(error, psycopg.errors.QueryCanceled | psycopg.errors.LockNotAvailable)
+    return is_infrastructure(error) and not own
 
 
 async def _finish(

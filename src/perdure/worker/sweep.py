@@ -24,7 +24,7 @@ from uuid import UUID
 
 import psycopg
 
-from perdure.db import Connection, Pool, load_sql, uuid7
+from perdure.db import Connection, Pool, in_words, is_infrastructure, load_sql, uuid7
 from perdure.runs.dbos_inside.statements import Seen, requeue
 from perdure.runs.enqueue import enqueue
 from perdure.runs.resume import go_on_if_decided
@@ -172,9 +172,9 @@ class Sweeper:
                     if await _REPAIRS[one.kind](conn, one):
                         await self._record(conn, one)
                         repaired.append(one)
-            except psycopg.OperationalError:
-                raise
             except psycopg.Error as error:
+                if is_infrastructure(error):
+                    raise
                 # One that cannot be repaired does not keep the others from it.
                 _LOG.warning("Repairing %s of %s failed: %s", one.kind, one.where, error)
         return repaired
@@ -207,10 +207,11 @@ async def _repeat(look: Callable[[], Awaitable[float]]) -> None:
         seconds = INTERVAL_SECONDS
         try:
             seconds = await look()
-        except psycopg.OperationalError as error:
-            _LOG.warning("Looking for what nobody runs failed: %s", error)
         except Exception as error:  # noqa: BLE001 - the last net must not tear for ever
-            _LOG.exception("Looking for what nobody runs failed: %s", error)
+            mistake = None if is_infrastructure(error) else error
+            _LOG.warning(
+                "Looking for what nobody runs failed: %s", in_words(error), exc_info=mistake
+            )
         await asyncio.sleep(seconds)
 
 
