@@ -18,7 +18,7 @@ from tests.crash.story import Story, story
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-_LET_THE_LEASE_RUN_OUT = """
+LET_THE_LEASE_RUN_OUT = """
 UPDATE perdure.executors
    SET lease_until = now() - interval '1 second', renewed_at = now() - interval '1 minute'
 RETURNING pid
@@ -62,7 +62,7 @@ async def test_a_paused_worker_that_goes_on_after_a_takeover_changes_nothing(
             await told.decide_all(run)
         await nursery.stopped(zombie)
         # Its session stands, and its lock is held.
-        assert await told.rows(_LET_THE_LEASE_RUN_OUT) == [{"pid": zombie}]
+        assert await told.rows(LET_THE_LEASE_RUN_OUT) == [{"pid": zombie}]
         await told.worker()
         await told.to_the_end()
         run = await told.read()

@@ -224,13 +224,15 @@ async def test_a_computer_call_that_only_looks_runs_again_and_finished_ones_do_n
         gate = desk.gates.pop("wait")
         async with other_worker(engine, database_url) as other:
             assert await other.run(UUID(run.id), 1) == "completed"
+        calls = await calls_of(engine, run)
+        assert {key: one["attempt"] for key, one in calls.items()} == {"c1": 1, "c2": 2}
+        assert model.asked == 2
         gate.open()
     assert desk.did[:5] == [
         *("c1.1 click 1,2", "c1.1 screenshot", "c2.1 screenshot", "c2.1 wait"),
         "c2.2 screenshot",
     ]
     assert shown(model)["c1"] == "shot2"
-    assert model.asked == 2
 
 
 async def test_safety_checks_and_what_goes_wrong(database_url: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any, cast
 from uuid import UUID
@@ -210,6 +211,24 @@ async def test_a_request_that_did_nothing_is_retried_or_fails_as_any(
             run = await rested(engine, "a")
             assert (run.output, len(server.requests)) == ("done", 3)
             assert await asks_of(engine, run) == [("crm", "succeeded", 1)]
+
+            # Cancelled while it waits to ask again: nobody has acted.
+            waits = asyncio.Event()
+
+            def for_long(*_: Any) -> float:
+                waits.set()
+                return 1000.0
+
+            with monkeypatch.context() as patch:
+                patch.setattr("perdure.runs.asking._delay", for_long)
+                server.trouble(RATE_LIMIT)
+                run = await engine.start("a", "hi")
+                async with asyncio.timeout(SECONDS):
+                    await waits.wait()
+                await engine.cancel(run.id)
+                await run.wait(SECONDS)
+                assert run.status == "cancelled"
+                assert await asks_of(engine, run) == [("crm", "failed", 1)]
 
             server.trouble(TOO_LONG)
             run = await rested(engine, "a")

@@ -15,7 +15,6 @@ from typing import Any
 from uuid import UUID
 
 import agents as sdk
-import psycopg
 from agents import RunResultStreaming, RunState
 from pydantic import TypeAdapter
 
@@ -23,7 +22,12 @@ from perdure import jsonsafe
 from perdure.errors import Fenced, LedgerRejected, LedgerUnavailable, StopSegment, Uncertain
 from perdure.ledger.effects import Effect
 from perdure.ledger.journal import RecordedCall
-from perdure.runs.execution import CancelRequested, Execution, current_execution
+from perdure.runs.execution import (
+    CancelRequested,
+    Execution,
+    current_execution,
+    database_needed,
+)
 from perdure.runs.failures import classify, is_unusable_reply
 from perdure.runs.items import input_rows, item_rows
 from perdure.runs.questions import Questions
@@ -199,9 +203,8 @@ class Driver:
     async def _store(self, checkpoint: Checkpoint, items: list[dict[str, Any]]) -> None:
         doing = f"storing its state after turn {checkpoint.state.turn}"
         try:
-            await self._rows.checkpoint(checkpoint, items)
-        except psycopg.OperationalError as error:
-            raise LedgerUnavailable(self._rows.run_id, doing=doing) from error
+            with database_needed(self._rows.run_id, doing=doing):
+                await self._rows.checkpoint(checkpoint, items)
         except Exception as error:
             # The run must not go on as if it were stored, whatever stood in the way.
             raise LedgerRejected(self._rows.run_id, doing=doing, reason=str(error)) from error

@@ -88,7 +88,8 @@ class HostedCall:
 
     execution: Execution
     row: RecordedCall
-    answered: bool = False
+    may_have_acted: bool = False
+    """Whether a provider has been asked, and not certainly done nothing."""
 
     def guarded(self, ask: Callable[[], Awaitable[_T]]) -> Callable[[], Awaitable[_T]]:
         """Return ``ask`` so that it only raises when the provider has done nothing.
@@ -97,12 +98,12 @@ class HostedCall:
         """
 
         async def asked() -> _T:
+            self.may_have_acted = True
             try:
-                reply = await ask()
-                self.answered = True
-                return reply
+                return await ask()
             except Exception as error:
                 if never_reached(error):
+                    self.may_have_acted = False
                     raise
                 self._unknown(error)
                 await self.execution.park(self._uncertain())
@@ -119,32 +120,27 @@ class HostedCall:
     def under_way(self) -> Iterator[None]:
         """Hold off the driver's cancellation while the provider is asked and the reply recorded.
 
-        An exception that comes before a reply is that of a request that did nothing.
+        Where it ends with an exception, or between two attempts, and nobody has acted, it failed.
         """
         with self.execution.effect_under_way(self.row.tool, self.row.call_id):
             try:
                 yield
-            except Exception as error:
-                if self.answered:
-                    raise
-                # Not "raised": a resumed run asks in a row of its own.
-                trouble = {"type": type(error).__name__, "message": str(error), "raised": False}
-                self.execution.record_later(
-                    {
-                        "kind": "outcome",
-                        "scope": self.row.scope,
-                        "call_id": self.row.call_id,
-                        "status": "failed",
-                        "error": trouble,
-                    }
-                )
-                self._settle("failed")
+            except BaseException as error:
+                if not self.may_have_acted:
+                    self._failed(error)
                 raise
 
     def replied(self) -> dict[str, Any]:
         """Return the columns with which the reply's entry is the outcome of this call as well."""
         self._settle("succeeded")
         return {"call_id": self.row.call_id, "status": "succeeded"}
+
+    def _failed(self, error: BaseException) -> None:
+        # Not "raised": a resumed run asks in a row of its own.
+        trouble = {"type": type(error).__name__, "message": str(error), "raised": False}
+        entry = {"kind": "outcome", "status": "failed", "error": trouble}
+        self.execution.record_later({**entry, "scope": self.row.scope, "call_id": self.row.call_id})
+        self._settle("failed")
 
     def _settle(self, status: str) -> None:
         self.execution.journal.settle(self.row.scope, self.row.call_id, status)
