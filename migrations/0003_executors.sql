@@ -36,6 +36,12 @@ CREATE INDEX repairs_run ON perdure.repairs (run_id);
 COMMENT ON TABLE perdure.repairs IS 'What nobody ran and was set going again: one row each time.';
 COMMENT ON COLUMN perdure.repairs.executor_id IS 'Whom it was taken from, where somebody had it.';
 
+CREATE TABLE perdure.repairs_purged (
+    kind     text    PRIMARY KEY,
+    repairs  bigint  NOT NULL CHECK (repairs > 0)
+);
+COMMENT ON TABLE perdure.repairs_purged IS 'How many repairs of each kind are not kept any more: a count of all there ever were must not fall.';
+
 -- One row a look: whoever holds its lock looks, and nobody before it is due again.
 CREATE TABLE perdure.sweeps (
     name     text        PRIMARY KEY CHECK (name IN ('open_segments', 'parked_runs')),

@@ -106,6 +106,8 @@ def _say(message: dict[str, Any]) -> None:
 
 
 def _main() -> None:
+    # What a worker loads when it launches DBOS is loaded once, here.
+    from perdure.runs.dbos_inside import claims, instance, pickles  # noqa: F401
     from tests.crash import child, poison_child, zygote
 
     def bury(*_: object) -> None:

@@ -2,14 +2,15 @@
 
 ``poisoned`` is given numbers, ``"3 2"``: for each it calls ``boom`` once, which kills its process
 so many times before it returns. ``99b3``: the first three of 99 times only where a run of ``slow``
-is under way in the same process. ``hang`` in its place stops there for good instead. A file
-``mended`` beside the log makes ``boom`` harmless. ``slow`` asks a model that takes until there is
-a file ``go``, then ships.
+is under way in the same process. ``hang`` in its place stops there for good instead, ``freeze``
+with the whole interpreter. A file ``mended`` beside the log makes ``boom`` harmless. ``slow`` asks
+a model that takes until there is a file ``go``, then ships.
 """
 
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import os
 import signal
 from pathlib import Path
@@ -49,6 +50,8 @@ async def boom(how: str) -> str:
         return "mended"
     if how == "hang":
         await asyncio.get_running_loop().create_future()
+    if how == "freeze":
+        ctypes.PyDLL(None).pause()
     deaths, _, beside = how.partition("b")
     if call.attempt <= int(deaths):
         if call.attempt <= int(beside or 0):

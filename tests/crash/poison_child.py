@@ -13,16 +13,25 @@ from tests.crash import zygote
 from tests.crash.scenario import LOG
 
 
-def main(url: str, log: str, poison: str, limits: tuple[int, int] | None = None) -> None:
+def main(
+    url: str,
+    log: str,
+    poison: str,
+    limits: tuple[int, int] | None = None,
+    silent: float | None = None,
+) -> None:
     """Be a worker until killed.
 
     ``poison`` is the path of the zygote that forks the processes that run alone, or ``lost``: then
-    no other process finds the engine. ``limits`` stand for how many deaths there may be.
+    no other process finds the engine. ``limits`` stand for how many deaths there may be,
+    ``silent`` for how many seconds without an answer.
     """
     os.environ[LOG] = log
     # How long anything waits is not the point of any test here.
     quarantine.PAUSES_SECONDS = (0.01,) * 4
     alone.STOP_SHARE = 0.1
+    if silent is not None:
+        alone.SILENT_SECONDS = silent
     if limits is not None:
         quarantine.MOST_STALLED, quarantine.MOST_DEATHS = limits
     alone.COMMAND = zygote.command(poison)

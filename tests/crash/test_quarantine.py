@@ -23,6 +23,7 @@ from perdure.runs.store import NewRun
 from tests.crash import poison
 from tests.crash.nursery import Nursery
 from tests.crash.scenario import read_log
+from tests.crash.test_zombies import LET_THE_LEASE_RUN_OUT
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 SECONDS = 60.0
@@ -224,6 +225,38 @@ async def test_the_death_of_its_worker_is_not_counted_and_ends_the_process(
         run = await poisoned.rested(run_id)
     assert (run["status"], run["output"]) == ("completed", "mended")
     assert await poisoned.counts(run_id) == (3, 0)
+
+
+async def test_a_worker_that_is_paused_begins_nothing_by_its_process_either(
+    poisoned: Poisoned, zygote: str, nursery: Nursery
+) -> None:
+    run_id = await poisoned.start("slow", stalled=3)
+    await poisoned.work(zygote)
+    zombie = poisoned.worker
+    [waits] = await poisoned.logged("waits")
+    os.kill(zombie, signal.SIGSTOP)
+    await nursery.stopped(zombie)
+    await poisoned.rows(LET_THE_LEASE_RUN_OUT)
+    async with poisoned.working(zygote):
+        await poisoned.logged("waits", 2)
+        poisoned.tell("go")
+        run = await poisoned.rested(run_id)
+        os.kill(zombie, signal.SIGCONT)
+        await _gone(waits["pid"])
+        await nursery.kill(zombie)
+    assert (run["status"], run["output"]) == ("completed", "shipped")
+    assert len(poisoned.lines("shipped")) == 1
+    assert await poisoned.counts(run_id) == (3, 0)
+
+
+async def test_one_that_answers_nothing_is_killed(poisoned: Poisoned, zygote: str) -> None:
+    """Three seconds without a word stand for a minute, and one death for five."""
+    run_id = await poisoned.start("poisoned", "freeze", stalled=3)
+    async with poisoned.working(zygote, limits=(3, 1), silent=3.0):
+        run = await poisoned.rested(run_id)
+    assert run["error"]["type"] == "quarantined"
+    assert "; the last answered nothing for 3 s and was killed. " in run["error"]["message"]
+    assert poisoned.deaths == 0
 
 
 async def test_cancelling_reaches_it(poisoned: Poisoned, zygote: str) -> None:

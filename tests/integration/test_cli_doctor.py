@@ -94,14 +94,16 @@ async def _make_trouble(conn: Connection) -> dict[str, Any]:
         "dying": await insert_run(conn, status="running"),
         "late": await insert_run(conn, status="queued"),
         "quarantined": await insert_run(conn, status="failed", error_type="quarantined"),
+        "forgotten": await insert_run(conn, status="queued"),
         "lost": await insert_run(conn, status="queued"),
         "uncertain": await insert_run(conn, status="interrupted"),
     }
     await insert_stop(conn, made["uncertain"], type="uncertain_effect")
     held = "executor_id = 'dead-1'"
     for change, run in (
-        (f"{held}, started_at = now() - interval '90 s'", "held"),
-        (f"{held}, started_at = now(), executions = 3, stalled = 2", "dying"),
+        (held, "held"),
+        ("created_at = now() - interval '90 s'", "forgotten"),
+        (f"{held}, executions = 3, stalled = 2", "dying"),
         ("status = 'scheduled', due_at = now() - interval '1 minute'", "late"),
     ):
         await conn.execute(
@@ -137,7 +139,7 @@ async def test_trouble_is_found_and_named(database_url: str) -> None:
         ("fsync", "error", "ALTER SYSTEM SET fsync = on"),
         ("migrations", "ok", "the last is"),
         ("dbos_migrations", "ok", "applied"),
-        ("workers", "error", "no worker is alive, and 3 segments would have to run"),
+        ("workers", "error", "no worker is alive, and 4 segments would have to run"),
         ("leases", "error", "1 worker whose lease is over since up to 1 min 5"),
         ("leases", "error", "holding 2 segments, and nobody has taken over: dead-1"),
         ("scheduled", "warning", "1 segment late"),
@@ -148,7 +150,7 @@ async def test_trouble_is_found_and_named(database_url: str) -> None:
             "1 segment nobody runs (missing_workflow 1)",
         ),
         ("stuck_runs", "error", "the longest for 1 min 3"),
-        ("stuck_runs", "error", f"{made['held']}:1 its workflow is gone"),
+        ("stuck_runs", "error", f"{made['forgotten']}:1 its workflow is gone"),
         ("contradictory_runs", "error", f"{made['lost']}:1 the run is queued"),
         ("sweeper", "ok", "no worker is alive"),
         ("repairs", "ok", "1 in the last 24 hours (taken_over 1), the last 1 h ago"),

@@ -163,3 +163,5 @@ async def test_what_counts_as_a_death_alone(database_url: str) -> None:
 )
 def test_how_a_process_ended(code: int, reports: list[dict[str, Any]], expected: Ending) -> None:
     assert ending(code, reports) == expected
+    silent = ending(-9, [{"began": 4}], silent=True)
+    assert silent == Ending("answered nothing for 60 s and was killed", 4, None)

@@ -365,36 +365,50 @@ async def test_a_claim_that_comes_after_it_was_given_back_is_not_begun(
 async def test_what_runs_is_left_to_whoever_runs_it(
     database_url: str, hasty: None, looks: Looks
 ) -> None:
-    """Its workflow is cancelled and resumed by the `dbos` command while its tool is at work."""
+    """Its workflow is cancelled, resumed and deleted while its tool is at work."""
     gate = Gate()
     ship = Ship(gate=gate)
     async with running(database_url, ship.agent) as engine, _dbos(database_url) as dbos:
         run = await engine.start("a", "it")
         await gate.reached()
-        await dbos.cancel_workflow_async(f"{run.id}:1")
-        await looks.more(3)
-        assert await _repairs(engine) == []
-        assert await _stuck(engine) == {}
+        workflow_id = f"{run.id}:1"
+        for act in (
+            dbos.cancel_workflow_async,
+            dbos.resume_workflow_async,
+            dbos.delete_workflow_async,
+        ):
+            await act(workflow_id)
+            await looks.more(3)
+            assert await _repairs(engine) == []
+            assert await _stuck(engine) == {}
         gate.open()
         assert (await run.wait(SECONDS)).output == "shipped it"
         assert await _repairs(engine) == []
     assert ship.shipped == Counter(it=1)
 
 
-async def test_a_segment_nobody_runs_any_more_goes_on_where_it_was_begun(
+async def test_what_this_worker_began_and_runs_no_more_goes_on(
     database_url: str, hasty: None
 ) -> None:
-    """Begun by this living worker, not under way in it, and its workflow is over."""
+    """As if DBOS had ended it while the worker lives; nobody is counted as dead."""
     ship = Ship()
+    cases = {
+        ENDED: W + "status = 'SUCCESS', owner_xid = NULL" + OF,
+        MISPLACED: W + "queue_name = '_dbos_internal_queue'" + OF,
+        "missing_workflow": "DELETE FROM dbos.workflow_status" + OF,
+    }
     async with running(database_url, ship.agent) as engine:
         [worker] = await query(engine, "SELECT id FROM perdure.executors")
-        async with engine.pool.connection() as conn, conn.transaction():
-            run = await engine.start("a", "it", connection=conn)
-            for statement in (*BEGUN, W + "status = 'SUCCESS', owner_xid = NULL" + OF):
-                params = {"id": f"{run.id}:1", "run_id": run.id, "by": worker["id"]}
-                await conn.execute(statement.encode(), params)
-        assert (await run.wait(SECONDS)).output == "shipped it"
-        assert await _repairs(engine) == [("ended_workflow", "it")]
+        for kind, statement in cases.items():
+            async with engine.pool.connection() as conn, conn.transaction():
+                run = await engine.start("a", kind, connection=conn)
+                for one in (*BEGUN, statement):
+                    params = {"id": f"{run.id}:1", "run_id": run.id, "by": worker["id"]}
+                    await conn.execute(one.encode(), params)
+            assert (await run.wait(SECONDS)).output == f"shipped {kind}"
+        assert await _repairs(engine) == [(kind, kind) for kind in sorted(cases)]
+        segments = await query(engine, "SELECT executions, stalled FROM perdure.segments")
+        assert segments == [{"executions": 1, "stalled": 0}] * len(cases)
 
 
 async def test_healthy_work_is_never_repaired_and_waits_for_no_poll(
@@ -529,3 +543,34 @@ async def test_a_look_is_taken_by_one_and_not_before_it_is_due(
         assert await _stuck(engine, parked=True) == {}
         await query(engine, "UPDATE dbos.workflow_status SET updated_at = updated_at - 6000")
         assert await _stuck(engine) == {UUID(run.id): "ended_workflow"}
+
+
+async def test_what_is_not_for_the_sweeper_is_told_too(database_url: str, hasty: None) -> None:
+    """Whose turn it is to repair it, or that nobody can."""
+    engine = Engine([Ship().agent])
+    async with engine.running(url=database_url, worker=False):
+        run = await engine.start("a", "it")
+        await query(
+            engine,
+            "INSERT INTO perdure.executors (id, host, pid, version) VALUES ('living', '', 1, '')",
+        )
+        claimed = W + "status = 'PENDING', executor_id = 'living', started_at_epoch_ms = 1" + OF
+        for statements, kind in (
+            (("UPDATE dbos.workflow_status SET name = 'other'" + OF,), "foreign_workflow"),
+            ((W + "status = 'PENDING', executor_id = 'nobody'" + OF,), "dead_executor"),
+            ((claimed,), "unheld_claim"),
+            ((claimed, *BEGUN), "unheld_claim"),
+            ((claimed, *(one.replace("%(by)s", "'living'") for one in BEGUN)), None),
+            # It waits to be run alone, or is.
+            ((claimed, *(one.replace("%(by)s", "NULL") for one in BEGUN)), None),
+        ):
+            async with engine.pool.connection() as conn, conn.transaction(force_rollback=True):
+                for one in statements:
+                    params = {"id": f"{run.id}:1", "run_id": run.id, "by": "dead"}
+                    await conn.execute(one.encode(), params)
+                found = await find_stuck(conn)
+                assert [one.kind for one in found] == ([kind] if kind else []), statements
+                if found:
+                    assert str(run.id) in found[0].where
+                    assert found[0].text
+        assert await _stuck(engine) == {}

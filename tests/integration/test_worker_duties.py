@@ -40,3 +40,8 @@ async def test_what_is_kept_no_longer_is_deleted_and_nothing_else(database_url: 
         purging.cancel()
         assert left == ["new"]
         assert repairs == [False]
+        # How many there ever were is not forgotten.
+        row = await (
+            await conn.execute("SELECT kind, repairs FROM perdure.repairs_purged")
+        ).fetchone()
+        assert row == {"kind": "taken_over", "repairs": 1}

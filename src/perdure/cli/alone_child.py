@@ -1,12 +1,13 @@
 """The process that runs one segment alone, for a worker; ``worker.alone`` starts it.
 
-Its standard input stays open while the worker lives. User code finds an empty one, and what it
-prints goes to standard error.
+Its standard input stays open while the worker lives, and tells of the worker's lease. User code
+finds an empty one, and what it prints goes to standard error.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import faulthandler
 import json
 import os
@@ -14,14 +15,14 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from perdure.cli import serving
 from perdure.cli.target import load_engine
 from perdure.errors import PerdureError
 from perdure.worker import alone_child
-from perdure.worker.alone_child import Orders, Report, run_alone
+from perdure.worker.alone_child import Orders, Report, WorkersLease, run_alone
 
 if TYPE_CHECKING:
     from perdure.runs.registry import Registry
@@ -34,22 +35,25 @@ _LONGEST_MESSAGE = 2000
 def main() -> int:
     """Take orders, load the target, run the segment; returns the exit code."""
     faulthandler.enable()
-    orders_fd, reports_fd = _take_pipes()
+    told_fd, reports_fd = _take_pipes()
 
     def report(what: str, how: Any) -> None:
-        os.write(reports_fd, json.dumps({what: how}).encode() + b"\n")
+        # Nobody may be there to read it.
+        with contextlib.suppress(OSError):
+            os.write(reports_fd, json.dumps({what: how}).encode() + b"\n")
 
-    line = _read_line(orders_fd)
-    if not line:
+    lines = _lines(told_fd)
+    line = next(lines, None)
+    if line is None:
         return _ORPHANED
     orders = Orders(**json.loads(line))
-    parent = _Parent(orders_fd)
+    worker = _Worker(lines, report)
     serving.log_to_stderr("%(levelname)s %(name)s: %(message)s")
     sys.path[:] = orders.path
     alone_child.in_this_process = True
     try:
         engine = load_engine(orders.target)
-        asyncio.run(_run(engine.registry, orders, parent, report))
+        asyncio.run(_run(engine.registry, orders, worker, report))
     except PerdureError as error:
         report("failed", error.message[:_LONGEST_MESSAGE])
         return 1
@@ -61,39 +65,43 @@ def main() -> int:
 
 def _take_pipes() -> tuple[int, int]:
     """Return descriptors of what stdin and stdout are, and put harmless things in their place."""
-    orders, reports = os.dup(0), os.dup(1)
+    told, reports = os.dup(0), os.dup(1)
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     os.close(nothing)
     os.dup2(2, 1)
-    return orders, reports
+    return told, reports
 
 
-def _read_line(fd: int) -> bytes:
-    line = b""
-    while not line.endswith(b"\n"):
-        # Nothing comes after it, so nothing of what comes after it is read.
-        chunk = os.read(fd, 65536)
-        if not chunk:
-            return b""
-        line += chunk
-    return line
+def _lines(fd: int) -> Iterator[bytes]:
+    """Yield what is told, line by line, until the worker has ended."""
+    rest = b""
+    while chunk := os.read(fd, 65536):
+        *lines, rest = (rest + chunk).split(b"\n")
+        yield from lines
 
 
-class _Parent:
-    """Watches the worker: ``on_gone`` is called, in a thread, when it has ended."""
+class _Worker:
+    """Listens to the worker, in a thread, and answers."""
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, lines: Iterator[bytes], report: Report) -> None:
+        self.on_lease: Callable[[float], object] = lambda until: None
         self.on_gone: Callable[[], object] | None = None
-        self._fd = fd
-        threading.Thread(target=self._watch, daemon=True).start()
+        self.until = 0.0
+        self._lines = lines
+        self._report = report
+        threading.Thread(target=self._listen, daemon=True).start()
 
-    def _watch(self) -> None:
-        # Nothing more is ever written: it returns when nobody has the other end.
-        os.read(self._fd, 1)
+    def _listen(self) -> None:
+        for line in self._lines:
+            self.until = float(line)
+            with contextlib.suppress(RuntimeError):  # the loop has ended
+                self.on_lease(self.until)
+            self._report("heard", self.until)
         if self.on_gone is None:
             os._exit(_ORPHANED)
-        self.on_gone()
+        with contextlib.suppress(RuntimeError):
+            self.on_gone()
         _end()
 
 
@@ -102,12 +110,14 @@ def _end() -> None:
     os._exit(_ORPHANED)
 
 
-async def _run(registry: Registry, orders: Orders, parent: _Parent, report: Report) -> None:
+async def _run(registry: Registry, orders: Orders, worker: _Worker, report: Report) -> None:
     loop = asyncio.get_running_loop()
-    told = asyncio.Event()
-    parent.on_gone = lambda: loop.call_soon_threadsafe(told.set)
-    loop.add_signal_handler(signal.SIGTERM, told.set)
-    await run_alone(registry, orders, told, report)
+    lease = WorkersLease()
+    worker.on_lease = lambda until: loop.call_soon_threadsafe(lease.told, until)
+    worker.on_gone = lambda: loop.call_soon_threadsafe(lease.told_to_stop)
+    lease.told(worker.until)
+    loop.add_signal_handler(signal.SIGTERM, lease.told_to_stop)
+    await run_alone(registry, orders, lease, report)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,10 @@ from uuid import UUID
 from perdure.db import Connection, load_sql
 
 _SQL = load_sql("perdure.runs", "stuck.sql")
+_COUNT_REPAIRS = _SQL["count_repairs"]
+_OPEN_SEGMENTS = _SQL["open_segments"]
+_PARKED_RUNS = _SQL["parked_runs"]
+_WITHOUT_SEGMENT = _SQL["without_segment"]
 FIRST = UUID(int=0)
 """Where a look over all runs begins."""
 
@@ -35,8 +39,9 @@ _TEXTS = {
     "no_open_segment": "the run is {status} and its segment is missing or over",
     "nothing_to_wait_for": "the run is interrupted and waits for nobody",
 }
-KINDS = tuple(_TEXTS)
-"""All there are."""
+_NOT_OPEN = ("missing_segment", "no_open_segment", "nothing_to_wait_for")
+OPEN_KINDS = tuple(kind for kind in _TEXTS if kind not in _NOT_OPEN)
+"""What a look at open segments finds."""
 UNREPAIRED = frozenset(("foreign_workflow", "no_open_segment", "nothing_to_wait_for"))
 """Kinds that are found and left as they are: nobody knows what was meant. Workers repair the
 others; a `dead_executor` is taken over."""
@@ -98,26 +103,26 @@ async def look_at_open_segments(
     conn: Connection, *, after: UUID = FIRST, window: int, max_found: int
 ) -> Look:
     """Look at ``window`` open segments of runs after ``after``: at their workflows."""
-    return await _look(conn, _SQL["open_segments"], after, window, max_found)
+    return await _look(conn, _OPEN_SEGMENTS, after, window, max_found)
 
 
 async def look_at_parked_runs(
     conn: Connection, *, after: UUID = FIRST, window: int, max_found: int
 ) -> Look:
     """Look at ``window`` interrupted runs after ``after``: those that wait for nobody."""
-    return await _look(conn, _SQL["parked_runs"], after, window, max_found)
+    return await _look(conn, _PARKED_RUNS, after, window, max_found)
 
 
 async def find_without_segment(conn: Connection, *, max_found: int) -> list[Stuck]:
     """Return runs that are queued or running and have no open segment to be so in."""
     params = {"seconds": SECONDS, "max_found": max_found}
-    cursor = await conn.execute(_SQL["without_segment"], params)
+    cursor = await conn.execute(_WITHOUT_SEGMENT, params)
     return [stuck_of(row) for row in await cursor.fetchall()]
 
 
 async def count_repairs(conn: Connection, since_seconds: float) -> dict[str, int]:
     """Return how many repairs of each kind were made in the last ``since_seconds``."""
-    cursor = await conn.execute(_SQL["count_repairs"], {"seconds": since_seconds})
+    cursor = await conn.execute(_COUNT_REPAIRS, {"seconds": since_seconds})
     return {row["kind"]: row["repairs"] for row in await cursor.fetchall()}
 
 

@@ -31,7 +31,7 @@ from starlette.responses import Response
 
 from perdure import __version__
 from perdure.db import load_sql
-from perdure.runs.stuck import KINDS, find_stuck
+from perdure.runs.stuck import OPEN_KINDS, find_stuck
 from perdure.web.state import Api
 
 _SCRAPE = load_sql("perdure.web", "metrics.sql")["scrape"]
@@ -94,7 +94,7 @@ class Scrapes:
         """Return the row, ``KEPT_SECONDS`` old at most.
 
         Raises:
-            psycopg.OperationalError: the database cannot be reached.
+            UnavailableError: the database cannot be reached.
         """
         if time.monotonic() < self._fresh_until:
             return self._row
@@ -110,7 +110,7 @@ class Scrapes:
             reading.exception()
 
     async def _read(self) -> Row:
-        # In a pipeline the statements go out together: one round trip, and one for its last.
+        # In a pipeline the two go out together: one round trip.
         async with self._api.connection() as conn, conn.pipeline():
             began = time.monotonic()
             cursor = await conn.execute(_SCRAPE)
@@ -164,7 +164,7 @@ def families(row: Row) -> Iterator[Metric]:
         "perdure_segments_stuck",
         "Segments that nobody runs although somebody should.",
         "kind",
-        KINDS,
+        OPEN_KINDS,
         row["stuck"],
     )
     yield GaugeMetricFamily(

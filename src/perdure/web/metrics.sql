@@ -26,7 +26,10 @@ SELECT (SELECT coalesce(jsonb_object_agg(status, runs), '{}')
                        count(*) AS executors
                   FROM perdure.executors GROUP BY state) e) AS executors,
        (SELECT coalesce(jsonb_object_agg(kind, repairs), '{}')
-          FROM (SELECT kind, count(*) AS repairs FROM perdure.repairs GROUP BY kind) r) AS repairs,
+          FROM (SELECT kind, sum(repairs) AS repairs
+                  FROM (SELECT kind, count(*) AS repairs FROM perdure.repairs GROUP BY kind
+                        UNION ALL SELECT kind, repairs FROM perdure.repairs_purged) k
+                 GROUP BY kind) r) AS repairs,
        (SELECT count(*) FROM perdure.interruptions
          WHERE status = 'pending' AND type = 'uncertain_effect') AS uncertain_effects,
        (SELECT count(*) FROM perdure.runs WHERE error_type = 'quarantined') AS quarantined

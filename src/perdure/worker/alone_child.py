@@ -1,12 +1,14 @@
 """Runs one segment and nothing else: the side of the process that was started for it.
 
-No DBOS: the segment's workflow is that of the worker which started this process (alone.py), and
-which begins the segment again when this process dies.
+No DBOS and no lease of its own: the segment's workflow and the lease are those of the worker that
+started this process (alone.py). That begins the segment again when this process dies, and when it
+is itself taken for dead, this one begins nothing more either.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
@@ -20,7 +22,8 @@ from perdure.runs.quarantine import Only
 from perdure.runs.registry import Registry
 from perdure.runs.workflow import SegmentRunner
 from perdure.worker.cancelling import Cancellations
-from perdure.worker.lease import Lease, new_executor_id, new_tag, session_name
+from perdure.worker.lease import CLOCK, session_name
+from perdure.worker.watch import LoopWatch
 
 STOPPED = "stopped"
 in_this_process = False
@@ -37,43 +40,72 @@ class Orders:
     target: str
     path: list[str]
     url: str
-    version: str
+    executor_id: str
     run_id: str
     seq: int
     after: int
 
 
+class WorkersLease:
+    """The lease of the worker, as far as it has told; for the event loop it was made in."""
+
+    def __init__(self) -> None:
+        self.stop = asyncio.Event()
+        """Set when this process is to stop, in good order."""
+        self._until = 0.0
+        self._told = asyncio.Event()
+
+    def told(self, until: float) -> None:
+        """The worker holds it until then, by the clock of this machine."""
+        self._until = until
+        self._told.set()
+
+    def told_to_stop(self) -> None:
+        """Nothing is to be begun any more, so nobody need wait to."""
+        self.stop.set()
+        self._told.set()
+
+    def held(self) -> bool:
+        """Whether nobody can have taken the worker's segments, as far as is known here."""
+        return time.clock_gettime(CLOCK) < self._until
+
+    async def confirmed(self) -> None:
+        """Wait until that is so, or this process is to stop."""
+        while not self.held() and not self.stop.is_set():
+            self._told.clear()
+            await self._told.wait()
+
+
 async def run_alone(
-    registry: Registry, orders: Orders, told_to_stop: asyncio.Event, report: Report
+    registry: Registry, orders: Orders, lease: WorkersLease, report: Report
 ) -> None:
     """Run the segment to its rest, or until told to stop; then effects under way finish.
 
     Raises:
         UnavailableError: the database does not answer; nothing was begun.
     """
-    tag = new_tag()
-    lease = Lease(orders.url, orders.version, new_executor_id(tag), on_lost=told_to_stop.set)
+    me = orders.executor_id
     async with AsyncExitStack() as stack:
-        pool = await stack.enter_async_context(
-            await open_pool(orders.url, 1, 8, application_name=f"perdure {tag}")
-        )
-        await stack.enter_async_context(lease)
-        name = session_name("perdure-ledger", lease.executor_id)
-        writer = await stack.enter_async_context(LedgerWriter(orders.url, name))
+        stack.enter_context(LoopWatch())
+        # Under the worker's name: who takes it for dead ends these sessions as well.
+        pool = await open_pool(orders.url, 1, 8, application_name=session_name("perdure", me))
+        await stack.enter_async_context(pool)
+        writer = LedgerWriter(orders.url, session_name("perdure-ledger", me))
+        await stack.enter_async_context(writer)
         only = Only(orders.after, lambda epoch: report("began", epoch))
-        runner = SegmentRunner(registry, pool, writer, lease.executor_id, lease=lease, only=only)
+        runner = SegmentRunner(registry, pool, writer, me, lease=lease, only=only)
         heard = {CANCEL: Cancellations(runner).heard}
         await stack.enter_async_context(Listener(orders.url, heard))
         running = asyncio.create_task(runner.run(UUID(orders.run_id), orders.seq))
-        telling = asyncio.create_task(told_to_stop.wait())
+        stopping = asyncio.create_task(lease.stop.wait())
         try:
-            await asyncio.wait({running, telling}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
             if not running.done():
                 runner.stop()
                 await runner.quiet()
             report("ended", running.result() if running.done() else STOPPED)
         finally:
-            for task in (running, telling):
+            for task in (running, stopping):
                 task.cancel()
                 with suppress(asyncio.CancelledError):
                     await task

@@ -46,7 +46,7 @@ _MARGIN_SECONDS = 1.0
 _RETRY_SECONDS = 0.25
 _STOP_SECONDS = 5.0
 # A clock that goes on while the machine sleeps, where there is one.
-_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 def new_executor_id(tag: str | None = None) -> str:
@@ -123,7 +123,12 @@ class Lease:
 
     def held(self) -> bool:
         """Whether nobody can have taken this executor's segments, as far as can be known here."""
-        return time.clock_gettime(_CLOCK) < self._valid_until
+        return time.clock_gettime(CLOCK) < self._valid_until
+
+    @property
+    def held_until(self) -> float:
+        """Until when it is held, as far as is known now, by ``CLOCK`` of this machine."""
+        return self._valid_until
 
     async def confirmed(self) -> None:
         """Wait until the lease is held again, or lost."""
@@ -160,7 +165,7 @@ class Lease:
             conn.execute("SET synchronous_commit = off")
             # A session of ours the server has not given up may still have it: that does as well.
             conn.execute(_SQL["lock"], {"id": self.executor_id})
-            sent = time.clock_gettime(_CLOCK)
+            sent = time.clock_gettime(CLOCK)
             row = conn.execute(
                 _SQL["enter"],
                 {
@@ -208,7 +213,7 @@ class Lease:
             self._conn = None
 
     def _renew(self, conn: psycopg.Connection[dict[str, Any]]) -> None:
-        sent = time.clock_gettime(_CLOCK)
+        sent = time.clock_gettime(CLOCK)
         row = conn.execute(
             _SQL["renew"],
             {

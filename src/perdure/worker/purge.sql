@@ -1,2 +1,8 @@
+-- Counted as they go: /metrics tells how many there ever were.
 -- name: old_repairs
-DELETE FROM perdure.repairs WHERE repaired_at < now() - interval '90 days'
+WITH gone AS (
+    DELETE FROM perdure.repairs WHERE repaired_at < now() - interval '90 days' RETURNING kind
+)
+INSERT INTO perdure.repairs_purged AS p (kind, repairs)
+SELECT kind, count(*) FROM gone GROUP BY kind ORDER BY kind
+    ON CONFLICT (kind) DO UPDATE SET repairs = p.repairs + EXCLUDED.repairs

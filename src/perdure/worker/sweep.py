@@ -24,7 +24,7 @@ from uuid import UUID
 
 import psycopg
 
-from perdure.db import Connection, Pool, load_sql, uuid7
+from perdure.db import Connection, Pool, in_words, is_infrastructure, load_sql, uuid7
 from perdure.runs.dbos_inside.statements import Seen, requeue
 from perdure.runs.enqueue import enqueue
 from perdure.runs.resume import go_on_if_decided
@@ -43,6 +43,16 @@ from perdure.worker.held import Claim, HeldClaims
 from perdure.worker.wake import QueueLoop
 
 _SQL = load_sql("perdure.worker", "sweep.sql")
+_BEGUN_HERE = _SQL["begun_here"]
+_CLAIMS = _SQL["claims"]
+_CLEAR_INPUTS = _SQL["clear_inputs"]
+_CLEAR_OUTPUTS = _SQL["clear_outputs"]
+_DONE = _SQL["done"]
+_HAS_WORKFLOW = _SQL["has_workflow"]
+_LET_GO = _SQL["let_go"]
+_LOCK_OPEN_RUN = _SQL["lock_open_run"]
+_RECORD = _SQL["record"]
+_TAKE = _SQL["take"]
 _LOG = logging.getLogger(__name__)
 
 UNHELD_INTERVAL_SECONDS = 2.1
@@ -92,7 +102,7 @@ class Sweeper:
         """
         before = self.queue.round
         async with self.pool.connection() as conn:
-            cursor = await conn.execute(_SQL["claims"], {"executor_id": self.executor_id})
+            cursor = await conn.execute(_CLAIMS, {"executor_id": self.executor_id})
             rows = {Claim(row["workflow_uuid"], row["owner_xid"]): row async for row in cursor}
             lost = self.claims.lost(
                 {claim: row["seen_at"] for claim, row in rows.items()},
@@ -104,10 +114,10 @@ class Sweeper:
             return await self._repair_own(conn, [stuck_of(rows[claim]) for claim in lost])
 
     async def requeue_own(self) -> list[Stuck]:
-        """Queue again what was begun here, is under way no more and whose workflow is over."""
+        """Queue again what was begun here, is under way no more and will not come back."""
         params = {"executor_id": self.executor_id, "seconds": SECONDS, "max_found": MAX_REPAIRS}
         async with self.pool.connection() as conn:
-            cursor = await conn.execute(_SQL["begun_and_ended"], params)
+            cursor = await conn.execute(_BEGUN_HERE, params)
             stuck = [
                 stuck_of(row) async for row in cursor if not self.claims.runs(row["workflow_uuid"])
             ]
@@ -134,7 +144,7 @@ class Sweeper:
         self, name: str, interval: float, window: int, look_at: Callable[..., Awaitable[Look]]
     ) -> bool:
         async with self.pool.connection() as conn, conn.transaction():
-            cursor = await conn.execute(_SQL["take"], {"name": name})
+            cursor = await conn.execute(_TAKE, {"name": name})
             due = await cursor.fetchall()
             if not due:
                 return True
@@ -148,7 +158,7 @@ class Sweeper:
                 found = found + await find_without_segment(conn, max_found=MAX_REPAIRS)
             repaired = await self._repair_each(conn, (one for one in found if one.kind in _SHARED))
             seconds = interval if reached is None else NEXT_WINDOW_SECONDS
-            await conn.execute(_SQL["done"], {"name": name, "seconds": seconds, "reached": reached})
+            await conn.execute(_DONE, {"name": name, "seconds": seconds, "reached": reached})
         _logged(repaired)
         self._say(one for one in found if one.kind in UNREPAIRED)
         return reached is None
@@ -160,24 +170,27 @@ class Sweeper:
             try:
                 async with conn.transaction():
                     if await _REPAIRS[one.kind](conn, one):
-                        await conn.execute(
-                            _SQL["record"],
-                            {
-                                "id": uuid7(),
-                                "kind": one.kind,
-                                "run_id": one.run_id,
-                                "segment": one.segment,
-                                "executor_id": one.executor_id,
-                                "by": self.executor_id,
-                            },
-                        )
+                        await self._record(conn, one)
                         repaired.append(one)
-            except psycopg.OperationalError:
-                raise
             except psycopg.Error as error:
+                if is_infrastructure(error):
+                    raise
                 # One that cannot be repaired does not keep the others from it.
                 _LOG.warning("Repairing %s of %s failed: %s", one.kind, one.where, error)
         return repaired
+
+    async def _record(self, conn: Connection, repaired: Stuck) -> None:
+        params = {
+            "id": uuid7(),
+            "kind": repaired.kind,
+            "run_id": repaired.run_id,
+            "segment": repaired.segment,
+            "executor_id": repaired.executor_id,
+            "by": self.executor_id,
+        }
+        await conn.execute(_RECORD, params)
+        if repaired.executor_id == self.executor_id:
+            await conn.execute(_LET_GO, params)
 
     def _say(self, findings: Iterable[Stuck]) -> None:
         """Log what cannot be repaired, each once."""
@@ -194,16 +207,17 @@ async def _repeat(look: Callable[[], Awaitable[float]]) -> None:
         seconds = INTERVAL_SECONDS
         try:
             seconds = await look()
-        except psycopg.OperationalError as error:
-            _LOG.warning("Looking for what nobody runs failed: %s", error)
         except Exception as error:  # noqa: BLE001 - the last net must not tear for ever
-            _LOG.exception("Looking for what nobody runs failed: %s", error)
+            mistake = None if is_infrastructure(error) else error
+            _LOG.warning(
+                "Looking for what nobody runs failed: %s", in_words(error), exc_info=mistake
+            )
         await asyncio.sleep(seconds)
 
 
 def _logged(repaired: list[Stuck]) -> list[Stuck]:
     for one in repaired:
-        _LOG.warning("%s: %s. It was %s (%s).", one.where, one.text, _DONE[one.kind], one.kind)
+        _LOG.warning("%s: %s. It was %s (%s).", one.where, one.text, _WAS[one.kind], one.kind)
     return repaired
 
 
@@ -222,11 +236,11 @@ async def _enqueue(conn: Connection, stuck: Stuck) -> bool:
     if run is None:
         return False
     key = {"run_id": stuck.run_id, "segment": stuck.segment}
-    cursor = await conn.execute(_SQL["has_workflow"], key)
+    cursor = await conn.execute(_HAS_WORKFLOW, key)
     if await cursor.fetchone() is not None:
         return False
-    await conn.execute(_SQL["clear_inputs"], key)
-    await conn.execute(_SQL["clear_outputs"], key)
+    await conn.execute(_CLEAR_INPUTS, key)
+    await conn.execute(_CLEAR_OUTPUTS, key)
     await enqueue(conn, stuck.run_id, stuck.segment, priority=run["priority"])
     return True
 
@@ -237,7 +251,7 @@ async def _go_on(conn: Connection, stuck: Stuck) -> bool:
 
 async def _lock(conn: Connection, stuck: Stuck) -> dict[str, Any] | None:
     key = {"run_id": stuck.run_id, "segment": stuck.segment}
-    return await (await conn.execute(_SQL["lock_open_run"], key)).fetchone()
+    return await (await conn.execute(_LOCK_OPEN_RUN, key)).fetchone()
 
 
 _SHARED: dict[str, Callable[[Connection, Stuck], Awaitable[bool]]] = {
@@ -247,7 +261,7 @@ _SHARED: dict[str, Callable[[Connection, Stuck], Awaitable[bool]]] = {
     "missing_segment": _go_on,
 }
 _REPAIRS = _SHARED | {"unheld_claim": _give_back}
-_DONE = {
+_WAS = {
     "ended_workflow": "queued again",
     "misplaced_workflow": "put back into its queue",
     "missing_workflow": "enqueued again",

@@ -19,9 +19,10 @@ from uuid import UUID
 from perdure.db import Pool
 from perdure.ledger.writer import LedgerWriter
 from perdure.notify import CANCEL, DUE, SEGMENTS, Listener
-from perdure.runs.quarantine import Apart, Quarantine
+from perdure.runs.quarantine import Quarantine
 from perdure.runs.registry import Registry
 from perdure.runs.workflow import SegmentRunner
+from perdure.worker.alone import Alone
 from perdure.worker.cancelling import Cancellations
 from perdure.worker.due import keep_enqueuing
 from perdure.worker.held import HeldClaims
@@ -50,18 +51,17 @@ class Worker:
         pool: Pool,
         url: str,
         *,
-        apart: Apart,
+        target: Callable[[], str | None],
         concurrency: int = DEFAULT_CONCURRENCY,
         version: str = "",
         tag: str | None = None,
         stop_seconds: float = STOP_SECONDS,
     ) -> None:
-        """Take what it runs and where; ``apart`` is how a segment runs alone."""
+        """Take what it runs and where; ``target`` says where another process finds it."""
         self._registry = registry
         self._pool = pool
         self._url = url
         self._concurrency = concurrency
-        self._quarantine = Quarantine(apart)
         self._stop_seconds = stop_seconds
         self._lease = Lease(
             url,
@@ -70,6 +70,7 @@ class Worker:
             on_silence=self._on_silence,
             on_lost=self._on_lost,
         )
+        self._quarantine = Quarantine(Alone(target, url, self._lease, stop_seconds))
         self.lost = asyncio.Event()
         """Set when another executor took this one's segments: it begins nothing more."""
         self._silence = asyncio.Event()

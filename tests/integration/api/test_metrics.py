@@ -12,7 +12,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families
 
 from perdure.db import Connection
-from perdure.runs.stuck import KINDS
+from perdure.runs.stuck import OPEN_KINDS
 from perdure.web import metrics
 from tests.factories import insert_run, insert_stop, insert_tenant
 from tests.integration.api.test_server import served
@@ -62,6 +62,7 @@ async def _fill(conn: Connection) -> None:
             " VALUES (gen_random_uuid(), %s, %s, 1, 'a')",
             (kind, dying),
         )
+    await conn.execute("INSERT INTO perdure.repairs_purged VALUES ('taken_over', 40)")
 
 
 async def test_a_scrape(app: FastAPI, conn: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,11 +93,11 @@ async def test_a_scrape(app: FastAPI, conn: Connection, monkeypatch: pytest.Monk
         ("perdure_segments", "running"): 1,
         ("perdure_segments", "scheduled"): 1,
         ("perdure_segments_stalled", ""): 1,
-        **{("perdure_segments_stuck", kind): 0 for kind in KINDS},
+        **{("perdure_segments_stuck", kind): 0 for kind in OPEN_KINDS},
         ("perdure_segments_stuck", "missing_workflow"): 1,
         **{("perdure_executors", state): 1 for state in metrics.EXECUTOR_STATES},
         **{("perdure_repairs_total", kind): 0 for kind in metrics.REPAIRS},
-        ("perdure_repairs_total", "taken_over"): 2,
+        ("perdure_repairs_total", "taken_over"): 42,
         ("perdure_repairs_total", "unheld_claim"): 1,
         ("perdure_uncertain_effects", ""): 1,
     }
