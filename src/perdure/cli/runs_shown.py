@@ -75,7 +75,11 @@ def evidence_text(known: _Object) -> str:
     error = known["error"] or {}
     said = error.get("message") if known["output"] is None else known["output"]
     line = f"{who}: {known['status'].replace('_', ' ')}"
-    return f"{line} ({shortened(as_text(said), _SHOWN_OF_EVIDENCE)})" if said else line
+    return (
+        f"{line} ({shortened(said if isinstance(said, str) else to_json(said), _SHOWN_OF_EVIDENCE)})"
+        if said
+        else line
+    )
 
 
 def as_text(value: Any) -> str:
