@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import unicodedata
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -110,7 +111,12 @@ def test_ages(then: str | None, shown: str) -> None:
 
 
 def test_what_became_known_of_a_call_is_one_line() -> None:
-    known = {"kind": "late_outcome", "status": "succeeded", "output": {"id": 7}, "error": None}
+    known: dict[str, Any] = {
+        "kind": "late_outcome",
+        "status": "succeeded",
+        "output": {"id": 7},
+        "error": None,
+    }
     assert evidence_text(known) == 'the earlier process reported later: succeeded ({"id": 7})'
     known = {"kind": "probe", "status": "not_done", "output": None, "error": None}
     assert evidence_text(known) == "its probe: not done"
