@@ -72,10 +72,14 @@ def hint(interruption: _Object) -> str:
 def evidence_text(known: _Object) -> str:
     """Return what became known of a call in doubt, in one line."""
     who = "its probe" if known["kind"] == "probe" else "the earlier process reported later"
-    error = known["error"] or {}
-    said = error.get("message") if known["output"] is None else known["output"]
     line = f"{who}: {known['status'].replace('_', ' ')}"
-    return f"{line} ({shortened(as_text(said), _SHOWN_OF_EVIDENCE)})" if said else line
+    said = known["output"]
+    if said is None:
+        said = (known["error"] or {}).get("message")
+    if not said:
+        return line
+    text = said if isinstance(said, str) else to_json(said)
+    return f"{line} ({shortened(text, _SHOWN_OF_EVIDENCE)})"
 
 
 def as_text(value: Any) -> str:
