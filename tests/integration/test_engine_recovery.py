@@ -502,12 +502,14 @@ def _all_tools(log: list[str]) -> list[Any]:  # noqa: C901 - a list
         log.append("breaks_kindly")
         raise ValueError("broken")
 
+    @effect("read")
     @function_tool(timeout=0.01)
     async def slow() -> str:
         log.append("slow")
         await asyncio.Event().wait()
         return "never"
 
+    @effect("read")
     @function_tool
     async def cancels() -> str:
         log.append("cancels")

@@ -17,8 +17,9 @@ from typing import Any, Self
 import psycopg
 
 from perdure import jsonsafe
-from perdure.db import connect, in_words, is_infrastructure, load_sql
+from perdure.db import connect, in_words, is_infrastructure, load_sql, uuid7
 from perdure.errors import Fenced, LedgerRejected, LedgerUnavailable
+from perdure.tasks import end
 
 _SQL = load_sql("perdure.ledger", "writer.sql")
 _LOG = logging.getLogger(__name__)
@@ -55,9 +56,7 @@ class LedgerWriter:
 
     async def __aexit__(self, *exc: object) -> None:
         if self._task is not None:
-            self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
+            await end(self._task)
         for entry, _, future in self._queue:
             if not future.done():
                 future.set_exception(_unavailable(entry))
@@ -120,7 +119,7 @@ class LedgerWriter:
 
     async def _write(self, batch: list[tuple[Entry, str, asyncio.Future[None]]]) -> None:
         try:
-            accepted = await self._execute([text for _, text, _ in batch])
+            written = await self._execute([text for _, text, _ in batch])
         except psycopg.Error as error:
             if len(batch) > 1:
                 # One bad entry must not take its neighbours along.
@@ -131,26 +130,38 @@ class LedgerWriter:
             if not future.done():
                 future.set_exception(_rejected(entry, str(error)))
             return
-        for n, (entry, _, future) in enumerate(batch):
-            if future.done():
-                continue
-            if n not in accepted:
-                future.set_exception(Fenced(entry["run_id"], epoch=entry["epoch"]))
-            elif not accepted[n]:
-                future.set_exception(_rejected(entry, "the call is in no state it may start from."))
-            else:
-                future.set_result(None)
+        late = []
+        for n, (entry, text, future) in enumerate(batch):
+            row = written.get(n)
+            if entry["kind"] == "outcome" and (row is None or not row["settled"]):
+                late.append(text)
+            if not future.done():
+                _tell(future, entry, row)
+        if late:
+            await self._keep_late(late)
 
-    async def _execute(self, texts: list[str]) -> dict[int, bool]:
+    async def _execute(self, texts: list[str]) -> dict[int, dict[str, Any]]:
         # Each text is a JSON object; its number within the batch is spliced in.
         payload = "[" + ",".join(f'{{"n":{n},{text[1:]}' for n, text in enumerate(texts)) + "]"
+        cursor = await self._send("write", payload)
+        return {row["n"]: row for row in await cursor.fetchall()}
+
+    async def _keep_late(self, texts: list[str]) -> None:
+        """Keep outcomes that changed nothing as evidence; as well as it goes."""
+        # Ids are chosen once: what is sent again after a lost answer is kept once.
+        rows = ",".join(f'{{"evidence_id":"{uuid7()}",{text[1:]}' for text in texts)
+        try:
+            await self._send("keep_late", f"[{rows}]")
+        except psycopg.Error as error:
+            _LOG.warning("%d late outcome(s) could not be kept: %s", len(texts), error)
+
+    async def _send(self, statement: str, payload: str) -> psycopg.AsyncCursor[Any]:
         attempt = 0
         while True:
             try:
                 if self._conn is None or self._conn.closed:
                     self._conn = await connect(self._url, application_name=self._session_name)
-                cursor = await self._conn.execute(_SQL["write"], (payload,), prepare=True)
-                return {row["n"]: row["accepted"] for row in await cursor.fetchall()}
+                return await self._conn.execute(_SQL[statement], (payload,), prepare=True)
             except psycopg.Error as error:
                 if not is_infrastructure(error):
                     raise
@@ -163,6 +174,16 @@ class LedgerWriter:
                     # Another one may do: it is the session that may be read-only, say.
                     await self._conn.close()
                 await asyncio.sleep(delay)
+
+
+def _tell(future: asyncio.Future[None], entry: Entry, row: dict[str, Any] | None) -> None:
+    """Tell who waits what became of an entry; there is no ``row`` where it was fenced."""
+    if row is None:
+        future.set_exception(Fenced(entry["run_id"], epoch=entry["epoch"]))
+    elif not row["accepted"]:
+        future.set_exception(_rejected(entry, "the call is in no state it may start from."))
+    else:
+        future.set_result(None)
 
 
 def _doing(entry: Entry) -> str:

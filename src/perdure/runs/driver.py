@@ -65,9 +65,6 @@ class Driver:
         Raises:
             StopSegment: when another execution owns the segment or the database is gone.
         """
-        doubts = self._questions.doubts()
-        if doubts is not None:
-            return doubts
         # Tools, hooks and guardrails run outside the workflow's own context: a DBOS step of
         # theirs would share its step counter and could be given another call's result.
         context = contextvars.Context()
@@ -94,8 +91,9 @@ class Driver:
             case CancelRequested():
                 return replace(cancelled(self._begun_calls()), not_begun=never, turn=self._turn)
             case Uncertain():
-                lost = self._execution.lost_replies
-                return replace(self._questions.unknown(lost, never), not_begun=never)
+                begun = [one for one in self._execution.journal.doubts() if one.id not in never]
+                rest = self._questions.uncertain(begun, self._execution.lost_replies)
+                return replace(rest, not_begun=never, turn=self._turn)
             case LedgerRejected():
                 return self._leaving_nothing_under_way(
                     Rest("failed", error_type="infrastructure", error_message=str(reason))
@@ -136,6 +134,9 @@ class Driver:
             await self._execution.end()
 
     async def _drive(self) -> Rest:
+        doubts = await self._questions.left_by_probes()
+        if doubts:
+            return self._questions.uncertain(doubts)
         source: str | list[Any] | RunState[Any, Any] = self._begun.input
         if self._begun.state is not None:
             source = await load_state(self._begun.state, self._agent, self._context)

@@ -213,6 +213,11 @@ class Execution:
         if self.stopped.done():
             await self.park(self.stopped.result())
 
+    @property
+    def stops_for_a_person(self) -> bool:
+        """Whether the segment stops to ask a person, and for no other reason."""
+        return self.stopped.done() and isinstance(self.stopped.result(), Uncertain)
+
     async def may_begin(self) -> None:
         """Return when an effect may begin, or a model be asked, at this very moment.
 
