@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from pathlib import Path
 from typing import Any, Self
 from uuid import UUID
 
@@ -20,6 +19,8 @@ from perdure.errors import AlreadyDecidedError, InvalidStateError
 from perdure.migrate import migrate
 from perdure.runs.dbos_schema import migrate_dbos
 
+_THINKS_SECONDS = 0.5
+"""How old a question is before a person is sure that something has not happened."""
 _SQL = load_sql("chaos", "perdure_side.sql")
 
 
@@ -36,12 +37,12 @@ class PerdureSide:
 
     @classmethod
     @asynccontextmanager
-    async def at(cls, url: str, scratch: Path) -> AsyncIterator[Self]:
+    async def at(cls, url: str) -> AsyncIterator[Self]:
         """Migrate the database of ``url`` and open it."""
         await migrate(url, system=migrate_dbos)
         async with await connect(url, application_name="chaos") as conn:
             await conn.execute(_SQL["prepare"])
-        engine = make_engine(World(scratch / "unused", 0))
+        engine = make_engine(World())
         async with engine.running(worker=False, migrate_first=False, url=url):
             yield cls(engine)
 
@@ -63,7 +64,7 @@ class PerdureSide:
         """Say whether a call happened, once no process is left that may still make it."""
         id, call_id = str(question["id"]), question["call_id"]
         doing = {row["pid"] for row in await self._rows("who_began", run_id=question["run_id"])}
-        sure = not herd.may_still_act(doing)
+        sure = question["age"] > _THINKS_SECONDS and not herd.may_still_act(doing)
         log.read_on()
         if log.effects[run.order, call_id]:
             call, _ = script.calls_of(run.order)[call_id]

@@ -16,7 +16,8 @@ CREATE TRIGGER chaos_begin AFTER UPDATE ON perdure.segments
     FOR EACH ROW WHEN (NEW.epoch > OLD.epoch) EXECUTE FUNCTION chaos.note_begin();
 
 -- name: pending
-SELECT i.id, i.run_id, i.type, i.digest, i.tool ->> 'call_id' AS call_id
+SELECT i.id, i.run_id, i.type, i.digest, i.tool ->> 'call_id' AS call_id,
+       extract(epoch FROM now() - i.requested_at)::float8 AS age
   FROM perdure.interruptions i WHERE i.status = 'pending'
 
 -- name: who_began

@@ -7,7 +7,6 @@ import json
 import logging
 from collections.abc import AsyncIterator
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 from agents import (
@@ -33,7 +32,7 @@ from openai.types.responses.response_usage import InputTokensDetails, OutputToke
 
 from chaos import script
 from chaos.script import Call, Reply
-from chaos.world import World
+from chaos.world import World, enter
 from perdure import Engine, effect, tool_call
 
 _BOOK = "INSERT INTO chaos.bookings (order_id, call_id) VALUES (%s, %s)"
@@ -168,6 +167,10 @@ def make_engine(world: World) -> Engine:
     return Engine(agents=[triage], run_config=_UNTRACED)
 
 
+engine = make_engine(World())
+"""In a variable, where a process that is to run one segment alone finds it."""
+
+
 def warm_up() -> None:
     """Load what is loaded when a worker launches and first runs something: each fork has it."""
     for name in ("claims", "instance", "pickles"):
@@ -178,10 +181,10 @@ def warm_up() -> None:
 def main(order: dict[str, Any]) -> None:
     """Be a worker until killed."""
     logging.basicConfig(format="%(asctime)s %(process)d %(name)s %(message)s")
-    world = World(Path(order["log"]), order["seed"])
-    asyncio.run(_work(world, order["url"]))
+    enter(order["log"], order["seed"])
+    asyncio.run(_work(order["url"]))
 
 
-async def _work(world: World, url: str) -> None:
-    async with make_engine(world).running(url=url, migrate_first=False):
+async def _work(url: str) -> None:
+    async with engine.running(url=url, migrate_first=False):
         await asyncio.get_running_loop().create_future()

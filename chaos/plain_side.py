@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any, Self
 
 from dbos import AsyncSQLAlchemyDatasource, DBOSClient
@@ -38,7 +37,7 @@ class PlainSide:
 
     @classmethod
     @asynccontextmanager
-    async def at(cls, url: str, scratch: Path) -> AsyncIterator[Self]:
+    async def at(cls, url: str) -> AsyncIterator[Self]:
         """Make DBOS's tables in the database of ``url`` and open it."""
         await asyncio.to_thread(migrate_dbos, url)
         async with await connect(url, application_name="chaos") as conn:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable
-from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
@@ -19,7 +18,7 @@ from dbos import DBOS, AsyncSQLAlchemyDatasource, DBOSConfig
 
 from chaos import script
 from chaos.script import Call
-from chaos.world import World
+from chaos.world import World, enter
 
 QUEUE = "chaos"
 WORKFLOW = "run_agent"
@@ -35,8 +34,8 @@ def warm_up() -> None:
 def main(order: dict[str, Any]) -> None:
     """Be a worker until killed."""
     logging.basicConfig(format="%(asctime)s %(process)d %(name)s %(message)s")
-    world = World(Path(order["log"]), order["seed"])
-    asyncio.run(_work(world, order["url"], f"worker-{order['slot']}"))
+    enter(order["log"], order["seed"])
+    asyncio.run(_work(World(), order["url"], f"worker-{order['slot']}"))
 
 
 class Steps:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Protocol, Self
 
 from chaos.herd import Herd
@@ -43,7 +42,7 @@ class Side(Protocol):
     """Module whose ``main`` is a worker."""
 
     @classmethod
-    def at(cls, url: str, scratch: Path) -> AbstractAsyncContextManager[Self]:
+    def at(cls, url: str) -> AbstractAsyncContextManager[Self]:
         """Prepare the database of ``url`` and open a side on it."""
         ...
 

@@ -54,7 +54,7 @@ async def trial(
         # First, as it has much to load.
         Nursery(side.worker, home / "workers.log") as nursery,
         embedded.running(home, durable=durable) as server,
-        side.at(server.url, home) as opened,
+        side.at(server.url) as opened,
     ):
         return await _Trial(opened, nursery, plan, home, server.url, say).carried_out()
 

@@ -23,17 +23,21 @@ _BEFORE_SECONDS = (0.0, 0.015)
 _AFTER_SECONDS = (0.0, 0.08)
 
 
+_LOG, _SEED = "PERDURE_CHAOS_LOG", "PERDURE_CHAOS_SEED"
+
+
+def enter(log: str, seed: int) -> None:
+    """Say where this process, and those it starts, find the world."""
+    os.environ[_LOG], os.environ[_SEED] = log, str(seed)
+
+
 class World:
     """A worker's side: it acts, and what it did is in the log."""
-
-    def __init__(self, log: Path, seed: int) -> None:
-        self._log = log
-        self._seed = seed
 
     def note(self, kind: str, **fields: Any) -> None:
         """Append one line: ``kind``, the time, this process and ``fields``."""
         line = json.dumps({"kind": kind, "at": time.time(), "pid": os.getpid(), **fields}) + "\n"
-        fd = os.open(self._log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        fd = os.open(os.environ[_LOG], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         try:
             os.write(fd, line.encode())
         finally:
@@ -55,7 +59,7 @@ class World:
         return script.returned(call, order)
 
     def _draw(self, of: str) -> random.Random:
-        return random.Random(f"{self._seed} {of}")
+        return random.Random(f"{os.environ[_SEED]} {of}")
 
 
 class Log:

@@ -97,6 +97,11 @@ class Process:
             if text in line:
                 return line
 
+    def wait_until_said(self, text: str) -> None:
+        """Wait until some line so far has ``text``, whoever has waited for it."""
+        while text not in self.said:
+            self.wait_for("")
+
     def address(self, text: str = "API") -> str:
         """Wait for the line with ``text`` and return the address in it."""
         line = self.wait_for(text)

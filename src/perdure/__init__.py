@@ -13,10 +13,11 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from perdure.engine import Engine
-    from perdure.ledger.effects import effect, tool_call
+    from perdure.ledger.effects import Done, effect, tool_call
     from perdure.runs.handle import Interruption, Run
 
 _HOMES = {
+    "Done": "perdure.ledger.effects",
     "Engine": "perdure.engine",
     "Interruption": "perdure.runs.handle",
     "Run": "perdure.runs.handle",
@@ -24,7 +25,7 @@ _HOMES = {
     "tool_call": "perdure.ledger.effects",
 }
 
-__all__ = ["Engine", "Interruption", "Run", "__version__", "effect", "tool_call"]
+__all__ = ["Done", "Engine", "Interruption", "Run", "__version__", "effect", "tool_call"]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,24 +1,18 @@
-"""Postgres: pools of connections, ids, and SQL kept in ``.sql`` files."""
+"""Postgres: connections and pools of them, ids, and SQL kept in ``.sql`` files."""
 
 from __future__ import annotations
 
 import os
 import re
-import select
 import threading
 import time
 from collections.abc import Iterator, Mapping
 from importlib import resources
-from typing import Any
 from uuid import UUID
 
-import psycopg
-from psycopg import AsyncConnection
-from psycopg.conninfo import conninfo_to_dict
-from psycopg.rows import DictRow, dict_row
-from psycopg_pool import AsyncConnectionPool, PoolTimeout
-
-from perdure.errors import ConfigurationError, UnavailableError
+from perdure.connections import Connection, connect, connection_options, unreachable
+from perdure.outages import in_words, is_infrastructure
+from perdure.pool import Pool, open_pool
 
 __all__ = [
     "Connection",
@@ -26,131 +20,13 @@ __all__ = [
     "Statements",
     "connect",
     "connection_options",
+    "in_words",
+    "is_infrastructure",
     "load_sql",
     "open_pool",
     "unreachable",
     "uuid7",
 ]
-
-Connection = AsyncConnection[DictRow]
-"""A connection whose rows are dictionaries."""
-Pool = AsyncConnectionPool[Connection]
-
-
-def connection_options(url: str, application_name: str = "perdure") -> dict[str, Any]:
-    """Return libpq parameters to use beside ``url``; what the URL sets itself is left to it.
-
-    A peer that vanished is noticed within about half a minute, sessions are on UTC, and
-    ``application_name`` shows in ``pg_stat_activity``.
-
-    Raises:
-        ConfigurationError: the URL cannot be parsed.
-    """
-    try:
-        given = conninfo_to_dict(url)
-    except psycopg.ProgrammingError as error:
-        raise ConfigurationError(
-            "The database URL cannot be parsed. It has to look like "
-            "postgresql://user:password@host:5432/name."
-        ) from error
-    defaults: dict[str, Any] = {
-        "application_name": application_name,
-        "connect_timeout": 10,
-        "keepalives": 1,
-        "keepalives_idle": 10,
-        "keepalives_interval": 5,
-        "keepalives_count": 3,
-        "tcp_user_timeout": 30_000,
-    }
-    missing = {key: value for key, value in defaults.items() if key not in given}
-    # Times leave the database in UTC whatever the server's own zone is.
-    return missing | {"options": f"{given.get('options') or ''} -c timezone=UTC".strip()}
-
-
-async def connect(url: str, *, application_name: str = "perdure") -> Connection:
-    """Open one autocommit connection whose rows are dictionaries; the caller closes it.
-
-    Raises:
-        ConfigurationError: the URL cannot be parsed.
-        psycopg.OperationalError: there is no server, or it refuses.
-    """
-    options = connection_options(url, application_name)
-    return await Connection.connect(url, autocommit=True, row_factory=dict_row, **options)
-
-
-async def open_pool(
-    url: str,
-    min_size: int = 1,
-    max_size: int = 10,
-    *,
-    application_name: str = "perdure",
-    check: bool = True,
-    timeout: float = 10,
-) -> Pool:
-    """Open a pool of autocommit connections whose rows are dictionaries.
-
-    It is the caller's to close (``async with await open_pool(…) as pool``). With ``check`` a
-    connection whose server has ended it is not handed out, so that a restarted server is not
-    noticed by its users. ``timeout`` (seconds) bounds the wait for the first ``min_size``
-    connections and every later wait for a free one.
-
-    Raises:
-        ConfigurationError: the URL cannot be parsed.
-        UnavailableError: no connection came about in time; the message says what Postgres said.
-    """
-    options = connection_options(url, application_name)
-    pool: Pool = AsyncConnectionPool(
-        url,
-        connection_class=Connection,
-        # Prepared at once: a pool hands its connections out in turn, and each one would see a
-        # statement five times before its plan is kept.
-        kwargs={"autocommit": True, "row_factory": dict_row, "prepare_threshold": 0, **options},
-        min_size=min_size,
-        max_size=max_size,
-        timeout=timeout,
-        check=_check if check else None,
-        name=application_name,
-        open=False,
-    )
-    try:
-        await pool.open(wait=True, timeout=timeout)
-    except PoolTimeout:
-        await pool.close()
-        # The pool does not say what went wrong; one connection more does.
-        try:
-            async with await connect(url, application_name=application_name):
-                pass
-        except psycopg.OperationalError as error:
-            raise unreachable(error) from None
-        raise UnavailableError(
-            f"The database answers, but gave no {min_size} connection(s) within {timeout:g} s. "
-            "Check its max_connections and its load."
-        ) from None
-    except BaseException:
-        await pool.close()
-        raise
-    return pool
-
-
-async def _check(conn: Connection) -> None:
-    """Raise when the server has ended ``conn``; no round trip while it has not.
-
-    A server that restarts or ends a session says so or hangs up, which makes the idle connection
-    readable. Only then is it asked.
-    """
-    poll = select.poll()
-    poll.register(conn.fileno(), select.POLLIN)
-    if poll.poll(0):
-        await AsyncConnectionPool.check_connection(conn)
-
-
-def unreachable(error: psycopg.OperationalError) -> UnavailableError:
-    """Return what to raise when the database could not be connected to: it says what libpq said."""
-    reason = " ".join(str(error).split()).rstrip(".")
-    return UnavailableError(
-        f"The database did not answer: {reason}. Check DATABASE_URL and that Postgres is running."
-    )
-
 
 _BYTES = 6
 """Random bytes taken at a time: as many as the longest random part of an id needs."""

@@ -31,7 +31,7 @@ from perdure.migrate import status as migration_status
 from perdure.notify import RUNS, Listener, Waiters
 from perdure.runs import resume
 from perdure.runs.dbos_schema import migrate_dbos
-from perdure.runs.handle import Interruption, Run, start_once
+from perdure.runs.handle import CONNECTION_SECONDS, Interruption, Run, start_once
 from perdure.runs.registry import Registry
 from perdure.runs.store import NewRun
 from perdure.worker import alone_child
@@ -231,6 +231,8 @@ class Engine:
             InvalidRequestError: an unknown agent, a context that does not fit, a number out of
                 range, or what is no JSON.
             IdempotencyConflictError: the key was used for another start.
+            UnavailableError: the database cannot be reached, or was lost in the middle: start again
+                with the same ``idempotency_key``.
         """
         if isinstance(context, BaseModel):
             context = context.model_dump(mode="json")
@@ -247,7 +249,7 @@ class Engine:
         )
         if connection is not None:
             return self._handle(await start_once(connection, new, idempotency_key))
-        async with self.pool.connection() as conn:
+        async with self.pool.prompt(CONNECTION_SECONDS) as conn:
             run_id = await start_once(conn, new, idempotency_key)
         return self._handle(run_id)
 
@@ -259,6 +261,7 @@ class Engine:
 
         Raises:
             NotFoundError: there is none.
+            UnavailableError: the database cannot be reached.
         """
         return await self._handle(UUID(str(run_id))).refresh()
 
@@ -281,14 +284,14 @@ class Engine:
 
         Raises:
             NotFoundError, AlreadyDecidedError, DigestMismatchError, ExpiredError,
-            InvalidRequestError: as over HTTP.
+            InvalidRequestError, UnavailableError: as over HTTP.
         """
         fields: dict[str, Any] = {"decision": decision, "digest": digest, "message": message}
         if outcome is not None:
             fields["outcome"] = outcome
         if result is not None:
             fields["result"] = result
-        async with self.pool.connection() as conn:
+        async with self.pool.prompt(CONNECTION_SECONDS) as conn:
             await resume.decide_and_resume(
                 conn,
                 tenant_id=DEFAULT_TENANT,
@@ -306,8 +309,9 @@ class Engine:
         Raises:
             NotFoundError: there is none.
             InvalidStateError: it has finished otherwise.
+            UnavailableError: the database cannot be reached, or was lost in the middle.
         """
-        async with self.pool.connection() as conn:
+        async with self.pool.prompt(CONNECTION_SECONDS) as conn:
             await resume.cancel(conn, tenant_id=DEFAULT_TENANT, run_id=UUID(str(run_id)))
 
     def api(self, authenticate: Authenticate | None = None, **options: Any) -> FastAPI:

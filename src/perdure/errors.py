@@ -254,8 +254,9 @@ class IdempotencyConflictError(ConflictError):
 
 
 class UnavailableError(PerdureError):
-    """The database or another part cannot be reached now; nothing has been written.
+    """The database or another part cannot be reached now, or was lost in the middle.
 
+    The message says which: in the first case nothing was written, in the second that is not known.
     ``retry_after`` is in seconds.
     """
 

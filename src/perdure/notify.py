@@ -18,7 +18,8 @@ from typing import Any, TypeVar
 import psycopg
 from psycopg import AsyncConnection, sql
 
-from perdure.db import connection_options
+from perdure.db import connection_options, in_words
+from perdure.tasks import end
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +35,7 @@ CANCEL = "perdure_cancel"
 FALLBACK_SECONDS = 5.0
 """How long a wait trusts notifications alone before it looks for itself."""
 
-_FIRST_BACKOFF, _LAST_BACKOFF = 0.1, 5.0
+_FIRST_BACKOFF, _LAST_BACKOFF = 0.1, 1.0
 
 Callback = Callable[[str], None]
 T = TypeVar("T")
@@ -74,8 +75,7 @@ class Listener:
         traceback: TracebackType | None,
     ) -> None:
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
+            await end(self._task)
 
     async def _run(self) -> None:
         backoff = _FIRST_BACKOFF
@@ -97,7 +97,7 @@ class Listener:
                     "lost the connection that listens for notifications, trying again in"
                     " %.1f s: %s",
                     backoff,
-                    error,
+                    in_words(error),
                 )
             except Exception:
                 logger.exception("listening for notifications failed, trying again")

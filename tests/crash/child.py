@@ -11,7 +11,7 @@ from psycopg import AsyncConnection
 
 from perdure.db import load_sql
 from perdure.runs.workflow import SegmentRunner
-from tests.crash import orders, outside, scenario
+from tests.crash import orders, outside, scenario, till
 from tests.crash.orders_server import FATAL
 from tests.crash.scenario import LOG, log
 
@@ -19,7 +19,8 @@ COUNTED = {
     statement: name
     for package, file in (
         ("perdure.runs", "segment.sql"),
-        ("perdure.runs", "effects.sql"),
+        ("perdure.runs", "transactions.sql"),
+        ("perdure.runs", "doubts.sql"),
         ("perdure.ledger", "writer.sql"),
     )
     for name, statement in load_sql(package, file).items()
@@ -80,7 +81,7 @@ class Killer:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-SCENARIOS = {"scenario": scenario, "outside": outside, "orders": orders}
+SCENARIOS = {"scenario": scenario, "outside": outside, "orders": orders, "till": till}
 
 
 def main(url: str, log_path: str, name: str, n: int, when: str, scene: str) -> None:

@@ -26,6 +26,7 @@ class Nursery:
     def __init__(self) -> None:
         self._process: asyncio.subprocess.Process | None = None
         self._born: asyncio.Queue[int] = asyncio.Queue()
+        self._ordering = asyncio.Lock()
         self._deaths: dict[int, asyncio.Event] = {}
         self._stops: dict[int, asyncio.Event] = {}
         self._reader: asyncio.Task[None] | None = None
@@ -80,9 +81,10 @@ class Nursery:
         """Fork a process for an order and return its process id."""
         assert self._process is not None
         assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(order).encode() + b"\n")
-        await self._process.stdin.drain()
-        return await self._born.get()
+        async with self._ordering:
+            self._process.stdin.write(json.dumps(order).encode() + b"\n")
+            await self._process.stdin.drain()
+            return await self._born.get()
 
     async def death(self, pid: int) -> None:
         """Wait until the worker is dead."""

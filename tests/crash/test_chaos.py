@@ -16,7 +16,7 @@ PLAN = Plan(
     kills=12, stops=2, restarts=1, runs=20, workers=3, seed=738, every=0.6, longest_stop=8.0
 )
 """One of the stops outlasts a worker's lease."""
-PATIENCE_SECONDS = 150
+PATIENCE_SECONDS = 240
 
 
 @pytest.mark.crash

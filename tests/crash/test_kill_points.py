@@ -19,7 +19,11 @@ MakeDatabase = Callable[[], str]
 STATEMENTS = [
     name
     for name in dict.fromkeys(COUNTED.values())
-    if name not in ("doubt", "not_begun", "supersede")
+    if name
+    not in (
+        *("doubt", "not_begun", "supersede"),
+        *("doubt_call", "probed", "begin_again", "keep_late"),
+    )
 ]
 """What this run writes; the rest is written only after a crash or a failure."""
 

@@ -89,3 +89,14 @@ async def test_a_paused_worker_that_goes_on_after_a_takeover_changes_nothing(
         assert len(await told.rows("SELECT * FROM bookings")) == 2
         shipped = [line for line in told.events("effect") if line["tool"] == "ship"]
         assert len(shipped) == 2
+        # What it learned too late is kept beside the call, whose row it did not change.
+        late = await told.rows(
+            "SELECT t.tool, e.kind, e.status, e.output ->> 'text' AS output"
+            "  FROM perdure.tool_call_evidence e"
+            "  JOIN perdure.tool_calls t ON t.id = e.tool_call_id"
+            " WHERE e.run_id = %(run_id)s"
+        )
+        assert {(one["kind"], one["status"]) for one in late} <= {("late_outcome", "succeeded")}
+        if place == "effect ship":
+            # Of ``ship`` somebody said the very same meanwhile.
+            assert [(one["tool"], one["output"]) for one in late] == [("notify", "notified 7")]

@@ -208,7 +208,7 @@ async def test_another_program_on_the_same_database_is_left_alone(database_url: 
         before = await _host_rows(engine)
         schedule = await query(engine, "SELECT * FROM dbos.workflow_schedules")
         # Longer than the polls of what DBOS would have started here: a second.
-        assert (await rested(engine, "a", delay_seconds=2.5)).status == "completed"
+        assert (await rested(engine, "a", delay_seconds=1.5)).status == "completed"
         assert await _host_rows(engine) == before
         assert await query(engine, "SELECT * FROM dbos.workflow_schedules") == schedule
         # Now the other program comes up beside us, and both do their own work.

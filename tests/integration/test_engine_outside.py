@@ -29,7 +29,7 @@ from agents.models.interface import Model
 from agents.testing import assistant_message
 from openai.types.responses import ResponseCustomToolCall, ResponseFunctionShellToolCall
 
-from perdure import Engine, tool_call
+from perdure import Engine, effect, tool_call
 from perdure.errors import ConfigurationError
 from tests.engine_support import (
     SECONDS,
@@ -71,6 +71,7 @@ class Bench:
         async def breaks_kindly() -> str:
             raise ValueError("broken")
 
+        @effect("read")
         @function_tool(timeout=0.02)
         async def slow() -> str:
             await asyncio.Event().wait()

@@ -543,3 +543,34 @@ async def test_a_look_is_taken_by_one_and_not_before_it_is_due(
         assert await _stuck(engine, parked=True) == {}
         await query(engine, "UPDATE dbos.workflow_status SET updated_at = updated_at - 6000")
         assert await _stuck(engine) == {UUID(run.id): "ended_workflow"}
+
+
+async def test_what_is_not_for_the_sweeper_is_told_too(database_url: str, hasty: None) -> None:
+    """Whose turn it is to repair it, or that nobody can."""
+    engine = Engine([Ship().agent])
+    async with engine.running(url=database_url, worker=False):
+        run = await engine.start("a", "it")
+        await query(
+            engine,
+            "INSERT INTO perdure.executors (id, host, pid, version) VALUES ('living', '', 1, '')",
+        )
+        claimed = W + "status = 'PENDING', executor_id = 'living', started_at_epoch_ms = 1" + OF
+        for statements, kind in (
+            (("UPDATE dbos.workflow_status SET name = 'other'" + OF,), "foreign_workflow"),
+            ((W + "status = 'PENDING', executor_id = 'nobody'" + OF,), "dead_executor"),
+            ((claimed,), "unheld_claim"),
+            ((claimed, *BEGUN), "unheld_claim"),
+            ((claimed, *(one.replace("%(by)s", "'living'") for one in BEGUN)), None),
+            # It waits to be run alone, or is.
+            ((claimed, *(one.replace("%(by)s", "NULL") for one in BEGUN)), None),
+        ):
+            async with engine.pool.connection() as conn, conn.transaction(force_rollback=True):
+                for one in statements:
+                    params = {"id": f"{run.id}:1", "run_id": run.id, "by": "dead"}
+                    await conn.execute(one.encode(), params)
+                found = await find_stuck(conn)
+                assert [one.kind for one in found] == ([kind] if kind else []), statements
+                if found:
+                    assert str(run.id) in found[0].where
+                    assert found[0].text
+        assert await _stuck(engine) == {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import unicodedata
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -19,6 +20,7 @@ from perdure.cli.output import (
     to_json,
     visible,
 )
+from perdure.cli.runs_shown import evidence_text
 
 
 @pytest.mark.parametrize(
@@ -106,3 +108,17 @@ def test_fields_are_aligned_and_none_is_left_out(capsys: pytest.CaptureFixture[s
 )
 def test_ages(then: str | None, shown: str) -> None:
     assert ago(then, now=datetime(2026, 11, 22, 12, tzinfo=UTC)) == shown
+
+
+def test_what_became_known_of_a_call_is_one_line() -> None:
+    known: dict[str, Any] = {
+        "kind": "late_outcome",
+        "status": "succeeded",
+        "output": {"id": 7},
+        "error": None,
+    }
+    assert evidence_text(known) == 'the earlier process reported later: succeeded ({"id": 7})'
+    known = {"kind": "probe", "status": "not_done", "output": None, "error": None}
+    assert evidence_text(known) == "its probe: not done"
+    known = {"kind": "probe", "status": "unknown", "output": None, "error": {"message": "x" * 500}}
+    assert len(evidence_text(known)) < 230

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import asyncio
 import os
 import sys
 from collections.abc import Iterator
@@ -13,9 +14,25 @@ from uuid import RFC_4122, UUID
 
 import psycopg
 import pytest
+from psycopg import errors
+from psycopg_pool import PoolTimeout
 
-from perdure.db import Statements, connection_options, load_sql, open_pool, uuid7
-from perdure.errors import ConfigurationError, UnavailableError
+from perdure.db import (
+    Pool,
+    Statements,
+    connection_options,
+    is_infrastructure,
+    load_sql,
+    open_pool,
+    uuid7,
+)
+from perdure.errors import (
+    ConfigurationError,
+    LedgerRejected,
+    LedgerUnavailable,
+    UnavailableError,
+)
+from tests.loopback.pg_proxy import pg_proxy
 
 SOURCES = Path(__file__).parents[2] / "src"
 
@@ -150,6 +167,60 @@ def test_every_statement_the_sources_name_is_there_and_none_is_dead() -> None:
         assert not dead, f"nobody uses {dead} of {package}/{file}"
 
 
+async def _one(pool: Pool) -> None:
+    async with pool.connection(60) as conn:
+        await conn.execute("SELECT 1")
+
+
+async def _write(pool: Pool, before: str) -> None:
+    async with pool.connection() as conn:
+        await conn.execute(before.encode())
+        await conn.execute("CREATE TABLE never (x int)")
+
+
+@pytest.mark.parametrize(
+    ("error", "waited_out"),
+    [
+        (errors.ConnectionFailure(), True),
+        (errors.AdminShutdown(), True),
+        (errors.CrashShutdown(), True),
+        (errors.CannotConnectNow(), True),
+        (errors.QueryCanceled(), True),
+        (errors.IdleSessionTimeout(), True),
+        (errors.TooManyConnections(), True),
+        (errors.DiskFull(), True),
+        (errors.OutOfMemory(), True),
+        (errors.IoError(), True),
+        (errors.LockNotAvailable(), True),
+        (errors.DeadlockDetected(), True),
+        (errors.SerializationFailure(), True),
+        (errors.ReadOnlySqlTransaction(), True),
+        (errors.IdleInTransactionSessionTimeout(), True),
+        (errors.TransactionTimeout(), True),
+        (errors.InvalidSqlStatementName(), True),
+        (psycopg.OperationalError("the connection is lost"), True),
+        (PoolTimeout(), True),
+        (UnavailableError("away"), True),
+        (LedgerUnavailable("r", doing="this"), True),
+        # A row that is too large for its index will be so tomorrow.
+        (errors.ProgramLimitExceeded(), False),
+        (errors.ObjectNotInPrerequisiteState(), False),
+        (errors.InFailedSqlTransaction(), False),
+        (errors.CheckViolation(), False),
+        (errors.UndefinedTable(), False),
+        (errors.InsufficientPrivilege(), False),
+        (errors.UntranslatableCharacter(), False),
+        (psycopg.InterfaceError("the cursor is closed"), False),
+        (OSError("no route to host"), False),
+        (LedgerRejected("r", doing="this", reason="no"), False),
+        (None, False),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else None,
+)
+def test_what_is_waited_out(error: BaseException | None, waited_out: bool) -> None:
+    assert is_infrastructure(error) is waited_out
+
+
 class TestConnections:
     def test_what_the_url_sets_is_left_to_it(self) -> None:
         options = connection_options(
@@ -184,6 +255,58 @@ class TestConnections:
                 await other.execute("SELECT pg_terminate_backend(%s, 5000)", (victim,))
             async with pool.connection() as conn:
                 assert conn.info.backend_pid != victim
+
+    async def test_all_that_died_together_are_replaced_at_once(self, server_url: str) -> None:
+        async with await open_pool(server_url, 5, 5) as pool:
+            async with await psycopg.AsyncConnection.connect(server_url, autocommit=True) as other:
+                await other.execute(
+                    "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+                    " WHERE application_name = 'perdure' AND pid <> pg_backend_pid()"
+                )
+            # One found dead after the other would cost 0, 1, 2 and 4 seconds.
+            async with asyncio.timeout(3), pool.connection() as conn:
+                assert not conn.closed
+
+    async def test_who_need_not_wait_learns_at_once_that_it_is_refused(
+        self, server_url: str
+    ) -> None:
+        with pg_proxy(server_url) as proxy:
+            async with await open_pool(proxy.url, 2, 2) as pool:
+                proxy.refuse()
+                patient = asyncio.create_task(_one(pool))
+                for _ in range(3):
+                    with pytest.raises(UnavailableError, match="nothing was done"):
+                        async with asyncio.timeout(3), pool.prompt(60):
+                            pass
+                assert not patient.done()
+                proxy.accept()
+                # The pauses psycopg's own pool makes have no end in sight by now.
+                async with asyncio.timeout(3):
+                    await patient
+                    async with pool.prompt(0.5) as conn:
+                        assert not conn.closed
+
+    async def test_who_need_not_wait_is_not_held_up_by_silence(self, server_url: str) -> None:
+        with pg_proxy(server_url) as proxy:
+            async with await open_pool(proxy.url, 1, 1) as pool:
+                proxy.freeze()
+                with pytest.raises(UnavailableError, match="is not known"):
+                    async with asyncio.timeout(3), pool.prompt(1, answer_within=0.1) as conn:
+                        await conn.execute("SELECT 1")
+                with pytest.raises(UnavailableError, match="nothing was done"):
+                    async with asyncio.timeout(3), pool.prompt(0.1):
+                        pass
+                proxy.thaw()
+                async with pool.connection() as conn:
+                    await conn.execute("SELECT 1")
+
+    async def test_a_session_that_met_trouble_is_not_used_again(self, server_url: str) -> None:
+        async with await open_pool(server_url, 1, 1) as pool:
+            with pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
+                await _write(pool, "SET default_transaction_read_only = on")
+            async with pool.connection() as conn:
+                cursor = await conn.execute("SHOW default_transaction_read_only")
+                assert await cursor.fetchone() == {"default_transaction_read_only": "off"}
 
     async def test_a_server_that_is_not_there(self, unused_tcp_port: int) -> None:
         url = f"postgresql://perdure:hidden@127.0.0.1:{unused_tcp_port}/x"

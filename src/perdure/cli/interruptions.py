@@ -20,7 +20,7 @@ from perdure.cli.output import (
     print_table,
     print_text,
 )
-from perdure.cli.runs_shown import arguments_text, as_text, hint
+from perdure.cli.runs_shown import arguments_text, as_text, evidence_text, hint
 from perdure.errors import InvalidRequestError
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
@@ -102,6 +102,9 @@ def inbox(
             for one in page["data"]
         ],
     )
+    for one in page["data"]:
+        for known in one["evidence"]:
+            print_note(f"{one['id']}: {evidence_text(known)}")
     print_note(f"\nDecide: {hint(page['data'][0]).rpartition(': ')[2]}")
     if page["has_more"]:
         print_note(f"There are more: --after {page['last_id']}")
@@ -245,6 +248,7 @@ def _show(interruption: Mapping[str, Any]) -> None:
             "tool": tool.get("name"),
             "arguments": _shown_arguments(tool),
             "asks": interruption["question"],
+            "known": "\n".join(map(evidence_text, interruption["evidence"])) or None,
             "waiting": ago(interruption["requested_at"]),
             "digest": interruption["digest"],
         },

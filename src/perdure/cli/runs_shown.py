@@ -6,9 +6,18 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from perdure.cli.output import ago, print_fields, print_note, print_table, print_text, to_json
+from perdure.cli.output import (
+    ago,
+    print_fields,
+    print_note,
+    print_table,
+    print_text,
+    shortened,
+    to_json,
+)
 
 _Object = Mapping[str, Any]
+_SHOWN_OF_EVIDENCE = 200
 
 
 def show_run(run: _Object, calls: Sequence[_Object]) -> None:
@@ -47,6 +56,8 @@ def show_run(run: _Object, calls: Sequence[_Object]) -> None:
         )
     for interruption in run["interruptions"]:
         print_note(f"\nWaits for you: {hint(interruption)}")
+        for known in interruption["evidence"]:
+            print_note(f"  {evidence_text(known)}")
 
 
 def hint(interruption: _Object) -> str:
@@ -56,6 +67,19 @@ def hint(interruption: _Object) -> str:
         what = f"nobody knows whether {tool} was carried out"
         return f"{what}: perdure resolve {interruption['id']} --outcome done|not_done|abandon"
     return f"{tool} wants to be approved: perdure approve {interruption['id']}"
+
+
+def evidence_text(known: _Object) -> str:
+    """Return what became known of a call in doubt, in one line."""
+    who = "its probe" if known["kind"] == "probe" else "the earlier process reported later"
+    line = f"{who}: {known['status'].replace('_', ' ')}"
+    said = known["output"]
+    if said is None:
+        said = (known["error"] or {}).get("message")
+    if not said:
+        return line
+    text = said if isinstance(said, str) else to_json(said)
+    return f"{line} ({shortened(text, _SHOWN_OF_EVIDENCE)})"
 
 
 def as_text(value: Any) -> str:

@@ -188,6 +188,8 @@ def log_to_stderr(form: str = "%(asctime)s %(levelname)s %(name)s: %(message)s")
     handler.setFormatter(_PlainLines(form, "%H:%M:%S"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("perdure").setLevel(logging.INFO)
+    # The pool says itself, once, that the database is away.
+    logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
 
 
 class _PlainLines(logging.Formatter):

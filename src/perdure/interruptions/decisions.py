@@ -27,10 +27,12 @@ _LOCK_RUN = _SQL["lock_run"]
 _READ = _SQL["read_for_decision"]
 _DECIDE = _SQL["decide"]
 
-_DONE_WITHOUT_RESULT = {
+RESULT_UNKNOWN = {
     "type": "text",
     "text": "The call was carried out. What it returned is not known.",
+    "unknown": True,
 }
+"""The output of a call that happened and whose result nobody knows."""
 
 
 class DecidedBy(Protocol):
@@ -172,7 +174,7 @@ def _output(decision: Decision) -> str | None:
     if decision.outcome != "done":
         return None
     if decision.result is UNSET:
-        return jsonsafe.dumps(_DONE_WITHOUT_RESULT)
+        return jsonsafe.dumps(RESULT_UNKNOWN)
     if isinstance(decision.result, str):
         return jsonsafe.dumps({"type": "text", "text": decision.result})
     return jsonsafe.dumps({"type": "json", "value": decision.result})

@@ -2,7 +2,10 @@
 -- name: select_interruptions
 SELECT (to_jsonb(i) || jsonb_build_object('decisions', (
            SELECT coalesce(jsonb_agg(to_jsonb(d) ORDER BY d.id), '[]')
-           FROM perdure.decisions d WHERE d.run_id = i.run_id AND d.interruption_id = i.id)))::text AS interruption
+           FROM perdure.decisions d WHERE d.run_id = i.run_id AND d.interruption_id = i.id),
+       'evidence', (
+           SELECT coalesce(jsonb_agg(to_jsonb(e) ORDER BY e.created_at, e.id), '[]')
+           FROM perdure.tool_call_evidence e WHERE e.run_id = i.run_id AND e.tool_call_id = i.tool_call_id)))::text AS interruption
 FROM perdure.interruptions i
 JOIN perdure.runs r ON r.id = i.run_id AND r.deleted_at IS NULL
 
@@ -54,7 +57,7 @@ WITH recorded AS (
     UPDATE perdure.tool_calls
     SET status = %(call_to)s,
         output = coalesce(%(output)s::jsonb, output),
-        error = coalesce(%(error)s::jsonb, error),
+        error = CASE WHEN %(call_to)s = 'uncertain' THEN error ELSE %(error)s::jsonb END,
         finished_at = CASE WHEN %(call_to)s IN ('succeeded', 'rejected') THEN now() END
     WHERE id = %(tool_call_id)s AND status = %(call_from)s
     RETURNING id

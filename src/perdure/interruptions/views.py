@@ -25,10 +25,30 @@ def decision_object(row: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def evidence_object(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row of ``tool_call_evidence`` as the API shows it, beside the call it is about."""
+    return {
+        "kind": row["kind"],
+        "status": row["status"],
+        "output": shown_output(row["output"]),
+        "error": row["error"],
+        "epoch": row["epoch"],
+        "created_at": rfc3339(row["created_at"]),
+    }
+
+
+def shown_output(stored: Mapping[str, Any] | None) -> Any:
+    """Return what a tool returned as the API shows it: text as a string, else the JSON."""
+    if stored is None:
+        return None
+    return stored["text"] if stored["type"] == "text" else stored["value"]
+
+
 def interruption_object(row: Mapping[str, Any]) -> dict[str, Any]:
     """Return a row of ``interruptions`` with its ``decisions`` (oldest first) as the API shows it.
 
-    ``decision`` is the one that closed it, null while it is pending.
+    ``decision`` is the one that closed it, null while it is pending. ``evidence`` is what became
+    known of its call by other ways than an outcome, oldest first.
     """
     decisions = [decision_object(decision) for decision in row["decisions"]]
     closed = row["status"] != "pending"
@@ -47,6 +67,7 @@ def interruption_object(row: Mapping[str, Any]) -> dict[str, Any]:
         "requested_at": rfc3339(row["requested_at"]),
         "expires_at": rfc3339(row["expires_at"]),
         "closed_at": rfc3339(row["closed_at"]),
+        "evidence": [evidence_object(one) for one in row["evidence"]],
         "decisions": decisions,
         "decision": decisions[-1] if decisions and closed else None,
     }

@@ -18,10 +18,22 @@ from psycopg import AsyncConnection
 from perdure.errors import ConfigurationError
 
 _MARK = "__perdure_effect__"
+_PROBE = "__perdure_probe__"
 _MCP_MARKS = "__perdure_mcp_effects__"
 _T = TypeVar("_T")
 
 EffectName = Literal["read", "idempotent", "transactional", "at_most_once"]
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What a probe returns when the effect happened; ``result`` is what the tool would return."""
+
+    result: Any = None
+
+
+Look = Callable[[str], Any]
+"""A probe: an idempotency key in; ``Done``, True, False, None or an awaitable of one out."""
 
 
 class Effect(StrEnum):
@@ -38,6 +50,11 @@ class Effect(StrEnum):
         """Whether a call whose outcome is unknown may simply run again."""
         return self is not Effect.AT_MOST_ONCE
 
+    @property
+    def may_be_in_doubt(self) -> bool:
+        """Whether a call may come to an end after which nobody knows if it happened."""
+        return self in (Effect.AT_MOST_ONCE, Effect.IDEMPOTENT)
+
 
 def parse_effect(kind: str) -> Effect:
     """Return the effect class named ``kind``.
@@ -51,7 +68,9 @@ def parse_effect(kind: str) -> Effect:
     return Effect(kind)
 
 
-def effect(kind: EffectName, *, tools: Collection[str] | None = None) -> Callable[[_T], _T]:
+def effect(
+    kind: EffectName, *, tools: Collection[str] | None = None, probe: Look | None = None
+) -> Callable[[_T], _T]:
     """Mark a tool (or the function beneath ``function_tool``) with its effect class.
 
     On an MCP server it marks all of its tools, or those named by ``tools`` (the server's own
@@ -61,15 +80,32 @@ def effect(kind: EffectName, *, tools: Collection[str] | None = None) -> Callabl
     ``transactional`` commits its effect and its record in one transaction on
     ``tool_call().connection``, ``at_most_once`` is never repeated silently.
 
+    ``probe``, ``async`` or plain, is asked before a person is, wherever nobody knows whether a
+    call happened. It gets the call's idempotency key and returns ``Done(result)`` (it happened),
+    True (it happened, the result is not known), False (it did not and will not any more) or None
+    (it does not know). ``tool_call()`` works inside it.
+
     Raises:
-        ConfigurationError: when ``kind`` is none of them; from the mark itself, when ``tools`` are
-            named for what is no MCP server, or an MCP server is to be transactional.
+        ConfigurationError: when ``kind`` is none of them, or a ``probe`` is given that cannot be
+            called or to a class that is never in doubt; from the mark itself, when ``tools`` are
+            named for what is no MCP server, or an MCP server is to be transactional or probed.
     """
     parsed = parse_effect(kind)
+    if probe is not None:
+        if not parsed.may_be_in_doubt:
+            raise ConfigurationError(
+                f"effect({kind!r}) takes no probe, as such a call is never in doubt: "
+                "at_most_once and idempotent take one."
+            )
+        if not callable(probe):
+            raise ConfigurationError(
+                f"effect({kind!r}, probe=…) has to be a function that takes an idempotency key, "
+                f"not {probe!r}."
+            )
 
     def mark(tool: _T) -> _T:
         if _is_mcp_server(tool):
-            _mark_mcp_server(tool, parsed, tools)
+            _mark_mcp_server(tool, parsed, tools, probe)
         elif tools is not None:
             raise ConfigurationError(
                 f"effect({kind!r}, tools=…) names the tools of an MCP server, and "
@@ -77,6 +113,7 @@ def effect(kind: EffectName, *, tools: Collection[str] | None = None) -> Callabl
             )
         else:
             mark_effect(tool, parsed)
+            setattr(tool, _PROBE, probe)
         return tool
 
     return mark
@@ -94,7 +131,14 @@ def _is_mcp_server(target: Any) -> bool:
     )
 
 
-def _mark_mcp_server(server: Any, effect: Effect, tools: Collection[str] | None) -> None:
+def _mark_mcp_server(
+    server: Any, effect: Effect, tools: Collection[str] | None, probe: Look | None
+) -> None:
+    if probe is not None:
+        raise ConfigurationError(
+            f"MCP server {server.name!r} takes no probe: put the call into a function tool, which "
+            "takes one."
+        )
     if effect is Effect.TRANSACTIONAL:
         raise ConfigurationError(
             f"MCP server {server.name!r} cannot be transactional: what its tools do is not in the "
@@ -120,6 +164,15 @@ def effect_of(tool: Any, default: Effect) -> Effect:
     """Return the class ``tool`` was marked with, on itself or on its function."""
     marked = getattr(tool, _MARK, None) or getattr(getattr(tool, "__wrapped__", None), _MARK, None)
     return marked if isinstance(marked, Effect) else default
+
+
+def probe_of(tool: Any) -> Look | None:
+    """Return the probe ``tool`` was marked with, on itself or on its function, or None."""
+    for marked in (tool, getattr(tool, "__wrapped__", None)):
+        if isinstance(getattr(marked, _MARK, None), Effect):
+            look: Look | None = getattr(marked, _PROBE, None)
+            return look
+    return None
 
 
 def idempotency_key(run_id: UUID, scope: str, call_id: str) -> str:

@@ -73,6 +73,8 @@ class RecordedCall:
     """Epoch of the execution that began it, as its row says."""
     begun_here: bool = False
     """Whether this very execution's reply marked it as begun: it needs no intent of its own."""
+    probe_said: str | None = None
+    """What its tool's probe said in this execution, where that left it in doubt: for people."""
     served: bool = False
     """Whether this execution has matched it to what the SDK runs (patches come without an id)."""
 

@@ -2,8 +2,9 @@
 
 While one statement commits, what arrives meanwhile waits and shares the next one, in order:
 an entry never commits before one submitted earlier. Entries may be sent again after a lost
-connection, as each is idempotent (row ids are chosen here, changes are compare-and-set), so a
-database that is away for a while delays a run and does not make an effect uncertain.
+connection, as each is idempotent (row ids are chosen here, changes are compare-and-set). So they
+are, for as long as the process lives: what it knows of an effect is not dropped because the
+database is away, and nobody has to be asked about it.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ from typing import Any, Self
 import psycopg
 
 from perdure import jsonsafe
-from perdure.db import connect, load_sql
+from perdure.db import connect, in_words, is_infrastructure, load_sql, uuid7
 from perdure.errors import Fenced, LedgerRejected, LedgerUnavailable
+from perdure.tasks import end
 
 _SQL = load_sql("perdure.ledger", "writer.sql")
 _LOG = logging.getLogger(__name__)
@@ -27,8 +29,7 @@ LINGER_SECONDS = 0.02
 """How long an entry nobody waits for may wait for one that somebody does, to share its commit."""
 _LINGER_WHILE_ASKING_SECONDS = 0.002
 """How long it may from when a model is asked, which may take its time to answer."""
-RETRY_FOR_SECONDS = 60.0
-_BACKOFF_SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0)
+_BACKOFF_SECONDS = (0.05, 0.1, 0.25, 0.5)
 
 Entry = dict[str, Any]
 """One thing to record: ``kind`` (reply, call, intent, outcome), the segment's key and epoch,
@@ -55,9 +56,7 @@ class LedgerWriter:
 
     async def __aexit__(self, *exc: object) -> None:
         if self._task is not None:
-            self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
+            await end(self._task)
         for entry, _, future in self._queue:
             if not future.done():
                 future.set_exception(_unavailable(entry))
@@ -72,7 +71,7 @@ class LedgerWriter:
         tool shares the commit of the reply after it.
 
         The future raises Fenced (another execution owns the segment), LedgerRejected (the
-        database refused this entry's content) or LedgerUnavailable (no database for a minute).
+        database refused this entry's content) or LedgerUnavailable (the worker stopped first).
         """
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         try:
@@ -120,12 +119,7 @@ class LedgerWriter:
 
     async def _write(self, batch: list[tuple[Entry, str, asyncio.Future[None]]]) -> None:
         try:
-            accepted = await self._execute([text for _, text, _ in batch])
-        except psycopg.OperationalError:
-            for entry, _, future in batch:
-                if not future.done():
-                    future.set_exception(_unavailable(entry))
-            return
+            written = await self._execute([text for _, text, _ in batch])
         except psycopg.Error as error:
             if len(batch) > 1:
                 # One bad entry must not take its neighbours along.
@@ -136,37 +130,60 @@ class LedgerWriter:
             if not future.done():
                 future.set_exception(_rejected(entry, str(error)))
             return
-        for n, (entry, _, future) in enumerate(batch):
-            if future.done():
-                continue
-            if n not in accepted:
-                future.set_exception(Fenced(entry["run_id"], epoch=entry["epoch"]))
-            elif not accepted[n]:
-                future.set_exception(_rejected(entry, "the call is in no state it may start from."))
-            else:
-                future.set_result(None)
+        late = []
+        for n, (entry, text, future) in enumerate(batch):
+            row = written.get(n)
+            if entry["kind"] == "outcome" and (row is None or not row["settled"]):
+                late.append(text)
+            if not future.done():
+                _tell(future, entry, row)
+        if late:
+            await self._keep_late(late)
 
-    async def _execute(self, texts: list[str]) -> dict[int, bool]:
+    async def _execute(self, texts: list[str]) -> dict[int, dict[str, Any]]:
         # Each text is a JSON object; its number within the batch is spliced in.
         payload = "[" + ",".join(f'{{"n":{n},{text[1:]}' for n, text in enumerate(texts)) + "]"
-        loop = asyncio.get_running_loop()
-        give_up_at = loop.time() + RETRY_FOR_SECONDS
+        cursor = await self._send("write", payload)
+        return {row["n"]: row for row in await cursor.fetchall()}
+
+    async def _keep_late(self, texts: list[str]) -> None:
+        """Keep outcomes that changed nothing as evidence; as well as it goes."""
+        # Ids are chosen once: what is sent again after a lost answer is kept once.
+        rows = ",".join(f'{{"evidence_id":"{uuid7()}",{text[1:]}' for text in texts)
+        try:
+            await self._send("keep_late", f"[{rows}]")
+        except psycopg.Error as error:
+            _LOG.warning("%d late outcome(s) could not be kept: %s", len(texts), error)
+
+    async def _send(self, statement: str, payload: str) -> psycopg.AsyncCursor[Any]:
         attempt = 0
         while True:
             try:
                 if self._conn is None or self._conn.closed:
                     self._conn = await connect(self._url, application_name=self._session_name)
-                cursor = await self._conn.execute(_SQL["write"], (payload,), prepare=True)
-                return {row["n"]: row["accepted"] for row in await cursor.fetchall()}
-            except psycopg.OperationalError as error:
-                if loop.time() >= give_up_at:
+                return await self._conn.execute(_SQL[statement], (payload,), prepare=True)
+            except psycopg.Error as error:
+                if not is_infrastructure(error):
                     raise
                 delay = _BACKOFF_SECONDS[min(attempt, len(_BACKOFF_SECONDS) - 1)]
                 attempt += 1
-                _LOG.warning("Ledger write failed (%s); trying again in %.2f s.", error, delay)
+                _LOG.warning(
+                    "Ledger write failed (%s); trying again in %.2f s.", in_words(error), delay
+                )
                 if self._conn is not None:
+                    # Another one may do: it is the session that may be read-only, say.
                     await self._conn.close()
                 await asyncio.sleep(delay)
+
+
+def _tell(future: asyncio.Future[None], entry: Entry, row: dict[str, Any] | None) -> None:
+    """Tell who waits what became of an entry; there is no ``row`` where it was fenced."""
+    if row is None:
+        future.set_exception(Fenced(entry["run_id"], epoch=entry["epoch"]))
+    elif not row["accepted"]:
+        future.set_exception(_rejected(entry, "the call is in no state it may start from."))
+    else:
+        future.set_result(None)
 
 
 def _doing(entry: Entry) -> str:

@@ -66,11 +66,30 @@ WITH entry AS MATERIALIZED (
        AND t.run_id = e.run_id AND t.scope = e.scope AND t.call_id = e.call_id
        AND ((t.status = 'executing' AND t.epoch = e.epoch)
             OR (t.effect = 'nested' AND t.status IN ('proposed', 'approved', 'executing')))
+    RETURNING e.n
 )
 SELECT f.n,
+       e.kind <> 'outcome' OR f.n IN (SELECT n FROM finished) AS settled,
        e.kind <> 'intent'
        OR f.n IN (SELECT n FROM started)
        OR EXISTS (SELECT FROM perdure.tool_calls t
                    WHERE t.run_id = e.run_id AND t.scope = e.scope AND t.call_id = e.call_id
                      AND t.status = 'executing' AND t.epoch = e.epoch) AS accepted
   FROM fence f JOIN entry e USING (n)
+
+-- Outcomes that changed nothing, as their call is another execution's by now or was settled
+-- otherwise: kept for people. One that was recorded before, whose answer was lost, is none.
+-- name: keep_late
+INSERT INTO perdure.tool_call_evidence (
+       id, run_id, tenant_id, tool_call_id, kind, epoch, status, output, error)
+SELECT e.evidence_id, t.run_id, t.tenant_id, t.id, 'late_outcome', e.epoch, e.status, e.output,
+       e.error
+  FROM jsonb_to_recordset(%s::jsonb) AS e(
+       evidence_id uuid, run_id uuid, epoch int, scope text, call_id text, status text,
+       output jsonb, error jsonb)
+  JOIN perdure.tool_calls t
+    ON t.run_id = e.run_id AND t.scope = e.scope AND t.call_id = e.call_id
+ WHERE t.effect <> 'nested'
+   AND (t.epoch, t.status, t.output, t.error)
+       IS DISTINCT FROM (e.epoch, e.status, e.output, e.error)
+    ON CONFLICT (run_id, id) DO NOTHING

@@ -15,7 +15,6 @@ from typing import Any
 from uuid import UUID
 
 import agents as sdk
-import psycopg
 from agents import RunResultStreaming, RunState
 from pydantic import TypeAdapter
 
@@ -23,7 +22,12 @@ from perdure import jsonsafe
 from perdure.errors import Fenced, LedgerRejected, LedgerUnavailable, StopSegment, Uncertain
 from perdure.ledger.effects import Effect
 from perdure.ledger.journal import RecordedCall
-from perdure.runs.execution import CancelRequested, Execution, current_execution
+from perdure.runs.execution import (
+    CancelRequested,
+    Execution,
+    current_execution,
+    database_needed,
+)
 from perdure.runs.failures import classify, is_unusable_reply
 from perdure.runs.items import input_rows, item_rows
 from perdure.runs.questions import Questions
@@ -61,9 +65,6 @@ class Driver:
         Raises:
             StopSegment: when another execution owns the segment or the database is gone.
         """
-        doubts = self._questions.doubts()
-        if doubts is not None:
-            return doubts
         # Tools, hooks and guardrails run outside the workflow's own context: a DBOS step of
         # theirs would share its step counter and could be given another call's result.
         context = contextvars.Context()
@@ -90,8 +91,9 @@ class Driver:
             case CancelRequested():
                 return replace(cancelled(self._begun_calls()), not_begun=never, turn=self._turn)
             case Uncertain():
-                lost = self._execution.lost_replies
-                return replace(self._questions.unknown(lost, never), not_begun=never)
+                begun = [one for one in self._execution.journal.doubts() if one.id not in never]
+                rest = self._questions.uncertain(begun, self._execution.lost_replies)
+                return replace(rest, not_begun=never, turn=self._turn)
             case LedgerRejected():
                 return self._leaving_nothing_under_way(
                     Rest("failed", error_type="infrastructure", error_message=str(reason))
@@ -132,6 +134,9 @@ class Driver:
             await self._execution.end()
 
     async def _drive(self) -> Rest:
+        doubts = await self._questions.left_by_probes()
+        if doubts:
+            return self._questions.uncertain(doubts)
         source: str | list[Any] | RunState[Any, Any] = self._begun.input
         if self._begun.state is not None:
             source = await load_state(self._begun.state, self._agent, self._context)
@@ -198,9 +203,8 @@ class Driver:
     async def _store(self, checkpoint: Checkpoint, items: list[dict[str, Any]]) -> None:
         doing = f"storing its state after turn {checkpoint.state.turn}"
         try:
-            await self._rows.checkpoint(checkpoint, items)
-        except psycopg.OperationalError as error:
-            raise LedgerUnavailable(self._rows.run_id, doing=doing) from error
+            with database_needed(self._rows.run_id, doing=doing):
+                await self._rows.checkpoint(checkpoint, items)
         except Exception as error:
             # The run must not go on as if it were stored, whatever stood in the way.
             raise LedgerRejected(self._rows.run_id, doing=doing, reason=str(error)) from error

@@ -21,8 +21,8 @@ from weakref import WeakKeyDictionary
 
 from agents.tool import Tool
 
-from perdure.db import Pool
-from perdure.errors import StopSegment, Uncertain
+from perdure.db import Pool, is_infrastructure
+from perdure.errors import LedgerUnavailable, StopSegment, Uncertain
 from perdure.ledger.effects import Effect
 from perdure.ledger.hashing import InputHasher
 from perdure.ledger.journal import Journal, RecordedCall, RecordedReply
@@ -61,6 +61,21 @@ class Stopping(StopSegment):
 
     def __init__(self, run_id: UUID) -> None:
         super().__init__(run_id, f"Run {run_id} is handed over, as this worker stops.")
+
+
+@contextmanager
+def database_needed(run_id: UUID, *, doing: str) -> Iterator[None]:
+    """Let a block's trouble with the database end the segment, to begin again when it is back.
+
+    Raises:
+        LedgerUnavailable: the database was lost or refused to work in the block.
+    """
+    try:
+        yield
+    except Exception as error:
+        if not is_infrastructure(error):
+            raise
+        raise LedgerUnavailable(run_id, doing=doing) from error
 
 
 @dataclass(eq=False)
@@ -197,6 +212,11 @@ class Execution:
         """Park when the segment is stopping: nothing new may begin."""
         if self.stopped.done():
             await self.park(self.stopped.result())
+
+    @property
+    def stops_for_a_person(self) -> bool:
+        """Whether the segment stops to ask a person, and for no other reason."""
+        return self.stopped.done() and isinstance(self.stopped.result(), Uncertain)
 
     async def may_begin(self) -> None:
         """Return when an effect may begin, or a model be asked, at this very moment.

@@ -11,12 +11,15 @@ from psycopg import AsyncConnection
 
 from perdure.access.principals import DEFAULT_TENANT
 from perdure.db import Pool
+from perdure.errors import UnavailableError
 from perdure.idempotency import IdempotencyKey, RecordedAnswer, claim, hash_request, record
 from perdure.notify import Waiters
 from perdure.runs import store
 from perdure.runs.store import NewRun
 
 _START_ROUTE = "engine.start"
+CONNECTION_SECONDS = 5.0
+"""How long a program's call waits for a free connection; none while the database refuses."""
 
 
 class Run:
@@ -66,22 +69,31 @@ class Run:
 
         Raises:
             NotFoundError: it is gone.
+            UnavailableError: the database cannot be reached.
         """
-        async with self._pool().connection() as conn:
+        async with self._pool().prompt(CONNECTION_SECONDS) as conn:
             self._seen = await store.get_run(conn, tenant_id=DEFAULT_TENANT, run_id=self._id)
         return self
 
     async def wait(self, timeout: float | None = None) -> Run:
         """Wait until the run rests (interrupted or finished) and return it; woken, not polling.
 
+        A database that is away is waited for too.
+
         Raises:
             NotFoundError: it is gone.
             TimeoutError: it did not within ``timeout`` seconds.
         """
+        lost: UnavailableError | None = None
 
         async def rested() -> Run | None:
-            async with self._pool().connection() as conn:
-                found = await store.run_at_rest(conn, tenant_id=DEFAULT_TENANT, run_id=self._id)
+            nonlocal lost
+            found, lost = None, None
+            try:
+                async with self._pool().prompt(CONNECTION_SECONDS) as conn:
+                    found = await store.run_at_rest(conn, tenant_id=DEFAULT_TENANT, run_id=self._id)
+            except UnavailableError as error:
+                lost = error
             if found is None:
                 return None
             self._seen = found
@@ -89,6 +101,11 @@ class Run:
 
         run = await self._waiters.until(self.id, rested, seconds=timeout)
         if run is None:
+            if lost is not None:
+                raise TimeoutError(
+                    f"Run {self.id} was {self.status} when last seen, and the database cannot be "
+                    f"reached after {timeout:g} s. The run goes on when it is back; wait again."
+                ) from lost
             await self.refresh()
             raise TimeoutError(f"Run {self.id} is still {self.status} after {timeout:g} s.")
         return run

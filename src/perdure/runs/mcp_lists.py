@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import psycopg
 from agents import FunctionTool
 from agents.mcp import MCPServer
 from agents.tool import Tool
@@ -17,9 +16,9 @@ from mcp.types import Tool as MCPTool
 
 from perdure import jsonsafe
 from perdure.db import load_sql
-from perdure.errors import Fenced, LedgerUnavailable
+from perdure.errors import Fenced, StopSegment
 from perdure.ledger.effects import Effect, mark_effect, mcp_effect
-from perdure.runs.execution import Execution, current_execution
+from perdure.runs.execution import Execution, current_execution, database_needed
 
 _RECORD = load_sql("perdure.runs", "mcp_lists.sql")["record_list"]
 _WRAPPED = "__perdure_wrapped__"
@@ -85,20 +84,19 @@ def _key(server: MCPServer, agent: Any) -> str:
 
 async def _record(execution: Execution, key: str, tools: list[dict[str, Any]]) -> None:
     try:
-        async with execution.pool.connection() as conn:
-            cursor = await conn.execute(
-                _RECORD,
-                {
-                    "run_id": execution.run_id,
-                    "seq": execution.segment,
-                    "epoch": execution.epoch,
-                    "key": jsonsafe.protect_text(key),
-                    "tools": jsonsafe.dumps(tools),
-                },
-            )
-    except psycopg.OperationalError:
-        await execution.park(
-            LedgerUnavailable(execution.run_id, doing="recording the tools of an MCP server")
-        )
-    if cursor.rowcount != 1:
-        await execution.park(Fenced(execution.run_id, epoch=execution.epoch))
+        with database_needed(execution.run_id, doing="recording the tools of an MCP server"):
+            async with execution.pool.connection() as conn:
+                cursor = await conn.execute(
+                    _RECORD,
+                    {
+                        "run_id": execution.run_id,
+                        "seq": execution.segment,
+                        "epoch": execution.epoch,
+                        "key": jsonsafe.protect_text(key),
+                        "tools": jsonsafe.dumps(tools),
+                    },
+                )
+        if cursor.rowcount != 1:
+            raise Fenced(execution.run_id, epoch=execution.epoch)
+    except StopSegment as reason:
+        await execution.park(reason)

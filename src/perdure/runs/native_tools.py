@@ -6,7 +6,6 @@ are.
 
 from __future__ import annotations
 
-import asyncio
 import copy
 import dataclasses
 import inspect
@@ -17,20 +16,20 @@ from agents import (
     ApplyPatchTool,
     CustomTool,
     LocalShellTool,
-    ShellCallOutcome,
-    ShellCommandOutput,
     ShellExecutor,
-    ShellResult,
     ShellTool,
 )
-from agents.editor import ApplyPatchOperation, ApplyPatchResult
+from agents.editor import ApplyPatchOperation
 from agents.tool import Tool
 from agents.tool_context import ToolContext
 
 from perdure.ledger.effects import Effect, effect_of
+from perdure.ledger.native_outputs import decode_patch, decode_shell, encode_patch, encode_shell
 from perdure.ledger.outputs import decode_output, encode_output
-from perdure.runs.effects import Call, Outcome, cancelled_itself, perform, raised
+from perdure.runs.effects import perform
 from perdure.runs.execution import Execution, current_execution, current_scope, scope_text
+from perdure.runs.outcomes import Call, Outcome, ended_with
+from perdure.runs.probing import probe_for
 
 
 def wrap_native_tool(tool: Tool) -> Tool:
@@ -67,10 +66,8 @@ async def serve_native(
         try:
             value = await _maybe_await(invoke())
             return Outcome(value=value, stored=encode(value))
-        except Exception as error:  # noqa: BLE001 - recorded, then raised again
-            return raised(error)
-        except asyncio.CancelledError as error:
-            return cancelled_itself(error)
+        except BaseException as error:  # noqa: BLE001 - recorded, then raised again
+            return ended_with(error)
 
     if call.effect is Effect.NESTED:
         call = dataclasses.replace(call, effect=execution.default_effect)
@@ -90,7 +87,12 @@ def _custom_tool(tool: CustomTool) -> CustomTool:
 
     async def on_invoke_tool(ctx: ToolContext[Any], text: str) -> Any:
         call = Call(
-            ctx.tool_call_id, tool.name, "custom", effect_of(tool, _UNMARKED), arguments_raw=text
+            ctx.tool_call_id,
+            tool.name,
+            "custom",
+            effect_of(tool, _UNMARKED),
+            arguments_raw=text,
+            probe=probe_for(tool, "custom"),
         )
         return await serve_native(call, lambda: invoke(ctx, text), encode_output, decode_output)
 
@@ -103,28 +105,18 @@ def _shell_tool(tool: ShellTool, executor: ShellExecutor) -> ShellTool:
 
     async def execute(request: Any) -> Any:
         arguments = dataclasses.asdict(request.data.action)
-        call = Call(request.data.call_id, tool.name, "shell", effect_of(tool, _UNMARKED), arguments)
-        return await serve_native(call, lambda: executor(request), _encode_shell, _decode_shell)
+        call = Call(
+            request.data.call_id,
+            tool.name,
+            "shell",
+            effect_of(tool, _UNMARKED),
+            arguments,
+            probe=probe_for(tool, "shell"),
+        )
+        return await serve_native(call, lambda: executor(request), encode_shell, decode_shell)
 
     outer.executor = execute
     return outer
-
-
-def _encode_shell(value: Any) -> dict[str, Any]:
-    if isinstance(value, ShellResult):
-        return {"type": "json", "value": dataclasses.asdict(value)}
-    return encode_output(value)
-
-
-def _decode_shell(stored: dict[str, Any]) -> Any:
-    if stored.get("type") != "json":
-        return decode_output(stored)
-    value = dict(stored["value"])
-    value["output"] = [
-        ShellCommandOutput(**{**entry, "outcome": ShellCallOutcome(**entry["outcome"])})
-        for entry in value["output"]
-    ]
-    return ShellResult(**value)
 
 
 def _local_shell_tool(tool: LocalShellTool) -> LocalShellTool:
@@ -138,6 +130,7 @@ def _local_shell_tool(tool: LocalShellTool) -> LocalShellTool:
             "local_shell",
             effect_of(tool, _UNMARKED),
             request.data.action.model_dump(mode="json", exclude_unset=True),
+            probe=probe_for(tool, "local_shell"),
         )
         return await serve_native(call, lambda: executor(request), encode_output, decode_output)
 
@@ -180,9 +173,16 @@ class _Editor:
         execution = current_execution.get()
         call_id = "" if execution is None else _patch_call_id(execution, arguments)
         tool = self._tool
-        call = Call(call_id, tool.name, "apply_patch", effect_of(tool, _UNMARKED), dict(arguments))
+        call = Call(
+            call_id,
+            tool.name,
+            "apply_patch",
+            effect_of(tool, _UNMARKED),
+            dict(arguments),
+            probe=probe_for(tool, "apply_patch"),
+        )
         edit = getattr(tool.editor, method)
-        return await serve_native(call, lambda: edit(operation), _encode_patch, _decode_patch)
+        return await serve_native(call, lambda: edit(operation), encode_patch, decode_patch)
 
 
 def _patch_call_id(execution: Execution, arguments: dict[str, str]) -> str:
@@ -196,16 +196,3 @@ def _patch_call_id(execution: Execution, arguments: dict[str, str]) -> str:
                 return call_id
     # A patch that came as a function or custom call may hold several operations.
     return f"{arguments['type']}:{arguments['path']}:{len(execution.started)}"
-
-
-def _encode_patch(value: Any) -> dict[str, Any]:
-    if isinstance(value, ApplyPatchResult):
-        return {"type": "json", "value": {"status": value.status, "output": value.output}}
-    return {"type": "json", "value": None} if value is None else encode_output(value)
-
-
-def _decode_patch(stored: dict[str, Any]) -> Any:
-    if stored.get("type") == "json":
-        value = stored["value"]
-        return None if value is None else ApplyPatchResult(**value)
-    return decode_output(stored)

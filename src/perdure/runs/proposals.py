@@ -70,6 +70,25 @@ class ProposedCall:
         )
 
 
+def kind_of(tool: Tool) -> str | None:
+    """Return the kind that calls of a local ``tool`` are recorded as, None of any other tool."""
+    match tool:
+        case FunctionTool():
+            return (
+                "agent" if tool._is_agent_tool else "mcp" if tool._mcp_tool_binding else "function"
+            )
+        case CustomTool():
+            return "custom"
+        case ShellTool():
+            return "shell"
+        case LocalShellTool():
+            return "local_shell"
+        case ApplyPatchTool():
+            return "apply_patch"
+        case _:
+            return None
+
+
 def hands_off(output: Sequence[dict[str, Any]], handoffs: Sequence[Handoff]) -> bool:
     """Whether a reply calls one of the handoffs it was offered."""
     names = {handoff.tool_name for handoff in handoffs}

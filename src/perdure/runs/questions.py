@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -14,15 +14,16 @@ from agents.items import ToolApprovalItem
 from perdure.interruptions.digest import digest_v1
 from perdure.ledger.journal import RecordedCall, RecordedReply
 from perdure.runs import hosted
+from perdure.runs.doubts import settle_by_probe
 from perdure.runs.execution import Execution, scope_text
+from perdure.runs.probing import Probe, probe_for
+from perdure.runs.proposals import kind_of
 from perdure.runs.registry import Registry
 from perdure.runs.sdk import PendingApproval, pending_approvals
 from perdure.runs.segment import Question, Rest
 
-_DID_IT_HAPPEN = (
-    "{tool} was begun (attempt {attempt}) and its process died before the outcome was recorded. "
-    "Did it happen?"
-)
+_DIED = "{tool} was begun (attempt {attempt}) and its process died before the outcome was recorded."
+_ENDED = "{tool} ended with {error} before its outcome was known (attempt {attempt})."
 _LOST_REPLY = (
     "After a restart the conversation came out differently than recorded, so the model would be "
     "asked again after {tool} had begun ({status}). Go on (done or not_done: the model is asked "
@@ -85,8 +86,8 @@ class Questions:
                 return tool.params_json_schema
         return None
 
-    def doubts(self) -> Rest | None:
-        """Return a rest that asks about every effect in doubt, all at once, or None."""
+    def in_doubt(self) -> list[RecordedCall]:
+        """Return every call whose effect is in doubt."""
         journal = self._execution.journal
         doubts = journal.doubts()
         known = {call.id for call in doubts}
@@ -98,29 +99,25 @@ class Questions:
             and call.id not in known
             and self._is_gone(call)
         ]
-        if not doubts:
-            return None
-        return Rest(
-            "interrupted",
-            questions=[self._doubt(n, call) for n, call in enumerate(doubts)],
-            doubtful=[call.id for call in doubts],
-        )
+        return doubts
 
-    def unknown(self, lost: Sequence[RecordedReply], never_begun: Sequence[UUID]) -> Rest:
-        """Return a rest that asks about all that came to be unknown while the segment ran.
+    async def left_by_probes(self) -> list[RecordedCall]:
+        """Ask the probes of all calls in doubt, side by side; returns what they leave in doubt."""
+        asked = [
+            settle_by_probe(self._execution, call, probe)
+            for call in self.in_doubt()
+            if (probe := self._probe(call)) is not None
+        ]
+        if asked:
+            await asyncio.gather(*asked)
+        return self.in_doubt()
 
-        That is the calls of ``lost`` replies, and what was begun and ended without an outcome;
-        ``never_begun`` are calls that only look like that.
-        """
-        rest = self.lost(lost)
-        known = {*never_begun, *rest.doubtful}
-        doubts = [call for call in self._execution.journal.doubts() if call.id not in known]
-        more = [self._doubt(n, call) for n, call in enumerate(doubts, len(rest.questions))]
-        return replace(
-            rest,
-            questions=[*rest.questions, *more],
-            doubtful=[*rest.doubtful, *(call.id for call in doubts)],
-        )
+    def _probe(self, call: RecordedCall) -> Probe | None:
+        agent = self._registry.agents.get(call.agent)
+        for tool in agent.tools if agent is not None else ():
+            if kind_of(tool) == call.kind and getattr(tool, "name", None) == call.tool:
+                return probe_for(tool, call.kind)
+        return None
 
     def _is_gone(self, call: RecordedCall) -> bool:
         agent = self._registry.agents.get(call.agent)
@@ -129,19 +126,25 @@ class Questions:
         names = {getattr(tool, "name", None) for tool in agent.tools}
         return not agent.mcp_servers and call.tool not in names
 
-    def lost(self, replies: Sequence[RecordedReply]) -> Rest:
-        """Return a rest that asks about the calls of replies nothing matches any more."""
-        calls = [call for reply in replies for call in self._execution.journal.started_by(reply)]
+    def uncertain(self, doubts: Sequence[RecordedCall], lost: Sequence[RecordedReply] = ()) -> Rest:
+        """Return a rest that asks about all of it at once.
+
+        ``doubts`` are calls whose effect is in doubt, ``lost`` replies that nothing matches any
+        more, whose calls are asked about.
+        """
+        asked = [
+            (call, _LOST_REPLY.format(tool=call.tool, status=call.status))
+            for reply in lost
+            for call in self._execution.journal.started_by(reply)
+        ]
+        known = {call.id for call, _ in asked}
+        asked += [(call, _did_it_happen(call)) for call in doubts if call.id not in known]
         return Rest(
             "interrupted",
-            questions=[self._uncertain(n, call, _LOST_REPLY) for n, call in enumerate(calls)],
-            doubtful=[call.id for call in calls if _is_open(call)],
-            superseded=[reply.id for reply in replies],
+            questions=[self._uncertain(n, call, text) for n, (call, text) in enumerate(asked)],
+            doubtful=[call.id for call, _ in asked if _is_open(call)],
+            superseded=[reply.id for reply in lost],
         )
-
-    def _doubt(self, ordinal: int, call: RecordedCall) -> Question:
-        question = _UNHEARD if call.kind == hosted.KIND else _DID_IT_HAPPEN
-        return self._uncertain(ordinal, call, question)
 
     def _uncertain(self, ordinal: int, call: RecordedCall, question: str) -> Question:
         arguments = call.arguments if call.arguments is not None else call.arguments_raw or ""
@@ -161,9 +164,7 @@ class Questions:
             },
             digest=self._digest(base_seq, call.scope, call.call_id, call.tool, None, arguments),
             base_seq=base_seq,
-            question=question.format(
-                tool=call.tool, attempt=call.attempt, status=call.status, trouble=_trouble(call)
-            ),
+            question=question,
         )
 
     def _digest(
@@ -187,11 +188,21 @@ class Questions:
         )
 
 
-def _trouble(call: RecordedCall) -> str:
-    if call.error is None:
-        return "its process died before the reply was recorded"
-    kind, words = call.error.get("type"), str(call.error.get("message"))
-    return f"the request failed without a reply ({kind}: {words[:_LONGEST]})"
+def _did_it_happen(call: RecordedCall) -> str:
+    """Return the question about a call in doubt: what is known of it, in the order it came."""
+    error = call.error or {}
+    named, message = str(error.get("type", "")), str(error.get("message", ""))[:_LONGEST]
+    if call.kind == hosted.KIND:
+        trouble = f"the request failed without a reply ({named}: {message})"
+        if not named:
+            trouble = "its process died before the reply was recorded"
+        return _UNHEARD.format(tool=call.tool, attempt=call.attempt, trouble=trouble)
+    text = (_ENDED if named else _DIED).format(
+        tool=call.tool,
+        attempt=call.attempt,
+        error=f"{named} ({message})" if message else named,
+    )
+    return " ".join(part for part in (text, call.probe_said, "Did it happen?") if part)
 
 
 def _is_open(call: RecordedCall) -> bool:

@@ -19,7 +19,10 @@ ORDER BY x.seq /*order*/ DESC
 SELECT x.record::text
 FROM perdure.runs r
 LEFT JOIN LATERAL (
-    SELECT t.requested_at, t.id, to_jsonb(t) AS record
+    SELECT t.requested_at, t.id, to_jsonb(t) || jsonb_build_object('evidence', (
+               SELECT coalesce(jsonb_agg(to_jsonb(e) ORDER BY e.created_at, e.id), '[]')
+               FROM perdure.tool_call_evidence e
+               WHERE e.run_id = t.run_id AND e.tool_call_id = t.id)) AS record
     FROM perdure.tool_calls t
     WHERE t.run_id = r.id
       AND (%(after)s::uuid IS NULL OR (t.requested_at, t.id) /*beyond*/ <

@@ -14,8 +14,9 @@ from agents.tool import Tool
 from agents.tool_context import ToolContext
 
 from perdure.ledger.outputs import decode_output
-from perdure.runs.effects import Call, Outcome, perform
+from perdure.runs.effects import perform
 from perdure.runs.execution import Execution
+from perdure.runs.outcomes import Call, Outcome
 
 
 def stand_ins(execution: Execution, agent: str, tools: list[Tool]) -> list[Tool]:

@@ -34,7 +34,11 @@ SELECT CASE WHEN r.status <> ALL (%(but)s) THEN (to_jsonb(r) - 'context' || json
            'interruptions', (
                SELECT coalesce(jsonb_agg(to_jsonb(i) || jsonb_build_object('decisions', (
                           SELECT coalesce(jsonb_agg(to_jsonb(d) ORDER BY d.id), '[]')
-                          FROM perdure.decisions d WHERE d.run_id = i.run_id AND d.interruption_id = i.id))
+                          FROM perdure.decisions d WHERE d.run_id = i.run_id AND d.interruption_id = i.id),
+                      'evidence', (
+                          SELECT coalesce(jsonb_agg(to_jsonb(e) ORDER BY e.created_at, e.id), '[]')
+                          FROM perdure.tool_call_evidence e
+                          WHERE e.run_id = i.run_id AND e.tool_call_id = i.tool_call_id))
                       ORDER BY i.id), '[]')
                FROM perdure.interruptions i
                WHERE i.run_id = r.id AND i.status = 'pending')))::text END AS run

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from perdure.interruptions.views import interruption_object
+from perdure.interruptions.views import evidence_object, interruption_object, shown_output
 from perdure.times import rfc3339
 
 Row = Mapping[str, Any]
@@ -66,7 +66,10 @@ def item_object(row: Row) -> Object:
 
 
 def tool_call_object(row: Row) -> Object:
-    """A tool call. ``output`` is what the tool returned: text as a string, else the JSON."""
+    """A tool call. ``output`` is what the tool returned: text as a string, else the JSON.
+
+    ``evidence`` is what became known of its effect by other ways, oldest first.
+    """
     return {
         "id": str(row["id"]),
         "object": "tool_call",
@@ -83,18 +86,13 @@ def tool_call_object(row: Row) -> Object:
         "status": row["status"],
         "attempt": row["attempt"],
         "idempotency_key": row["idempotency_key"],
-        "output": _output(row["output"]),
+        "output": shown_output(row["output"]),
         "error": row["error"],
+        "evidence": [evidence_object(one) for one in row["evidence"]],
         "requested_at": rfc3339(row["requested_at"]),
         "started_at": rfc3339(row["started_at"]),
         "finished_at": rfc3339(row["finished_at"]),
     }
-
-
-def _output(stored: Mapping[str, Any] | None) -> Any:
-    if stored is None:
-        return None
-    return stored["text"] if stored["type"] == "text" else stored["value"]
 
 
 def checkpoint_object(row: Row) -> Object:

@@ -38,9 +38,9 @@ from dataclasses import dataclass, field
 from uuid import UUID
 
 import psycopg
-from psycopg_pool import PoolClosed, PoolTimeout
+from psycopg_pool import PoolClosed
 
-from perdure.db import Pool, load_sql
+from perdure.db import Pool, in_words, is_infrastructure, load_sql
 from perdure.errors import Fenced, LedgerUnavailable, PerdureError, UnavailableError
 from perdure.ledger.writer import LedgerWriter
 from perdure.runs.driver import Driver, cancelled
@@ -52,14 +52,8 @@ from perdure.runs.segment import Begun, Rest, SegmentRows, begin
 
 _SQL = load_sql("perdure.runs", "workflow.sql")
 _LOG = logging.getLogger(__name__)
-_BACKOFF_SECONDS = (0.1, 0.25, 0.5, 1.0, 2.0, 5.0)
-_INFRASTRUCTURE = (
-    psycopg.OperationalError,
-    psycopg.errors.QueryCanceled,
-    PoolTimeout,
-    UnavailableError,
-    LedgerUnavailable,
-)
+_BACKOFF_SECONDS = (0.1, 0.25, 0.5, 1.0)
+_AFTER_A_MISTAKE_SECONDS = 5.0
 
 
 @dataclass(eq=False)
@@ -128,17 +122,20 @@ class SegmentRunner:
                 return "fenced"
             except (Stopping, PoolClosed):
                 return None
-            except _INFRASTRUCTURE as error:
-                delay = _BACKOFF_SECONDS[min(attempt, len(_BACKOFF_SECONDS) - 1)]
-                attempt += 1
-                _LOG.warning(
-                    "Run %s, segment %d: %s Beginning again in %.2f s.", run_id, seq, error, delay
-                )
+            except (LedgerUnavailable, Exception) as error:  # noqa: BLE001 - it is logged
+                if is_infrastructure(error):
+                    delay = _BACKOFF_SECONDS[min(attempt, len(_BACKOFF_SECONDS) - 1)]
+                    attempt += 1
+                    _LOG.warning(
+                        "Run %s, segment %d: %s Beginning again in %.2f s.",
+                        run_id, seq, in_words(error), delay,
+                    )  # fmt: skip
+                else:
+                    # A mistake of ours, most likely; a run without a rest would be worse than a
+                    # loop.
+                    delay = _AFTER_A_MISTAKE_SECONDS
+                    _LOG.exception("Run %s, segment %d: %s", run_id, seq, error)
                 await asyncio.sleep(delay)
-            except Exception as error:  # noqa: BLE001 - nothing escapes; it is logged
-                # A mistake of ours, most likely; a run without a rest would be worse than a loop.
-                _LOG.exception("Run %s, segment %d: %s", run_id, seq, error)
-                await asyncio.sleep(_BACKOFF_SECONDS[-1])
         return None
 
     async def _execute(self, run_id: UUID, seq: int) -> str | None:
@@ -213,9 +210,9 @@ class SegmentRunner:
     async def _rest(self, rest: Rest, rows: SegmentRows) -> str:
         try:
             return await rows.rest(rest)
-        except _INFRASTRUCTURE:
-            raise
-        except Exception as error:  # noqa: BLE001 - nothing escapes; it is logged
+        except Exception as error:
+            if is_infrastructure(error):
+                raise
             _LOG.exception("Run %s: its %s end cannot be stored.", rows.run_id, rest.outcome)
             message = f"The run's {rest.outcome} end cannot be stored: {error}"
             return await rows.rest(
@@ -243,11 +240,19 @@ class SegmentRunner:
             execution.stop(Stopping(run_id))
 
     async def cancel_requested(self) -> None:
-        """Cancel what was asked to be while nobody listened."""
-        async with self.pool.connection() as conn:
-            cursor = await conn.execute(_SQL["cancel_requested"], {"runs": self.running})
-            for row in await cursor.fetchall():
-                self.cancel(row["id"])
+        """Cancel what was asked to be while nobody listened; returns when it could look."""
+        while True:
+            try:
+                async with self.pool.connection() as conn:
+                    cursor = await conn.execute(_SQL["cancel_requested"], {"runs": self.running})
+                    rows = await cursor.fetchall()
+                break
+            except psycopg.Error as error:
+                if not is_infrastructure(error) or isinstance(error, PoolClosed):
+                    raise
+                await asyncio.sleep(_BACKOFF_SECONDS[-1])
+        for row in rows:
+            self.cancel(row["id"])
 
     @property
     def running(self) -> list[UUID]:

@@ -89,6 +89,21 @@ class Decision(Answer):
     result: Any
 
 
+class Evidence(Answer):
+    """What became known of a call's effect by another way than its outcome; it changed nothing.
+
+    ``late_outcome``: what a process that had been taken over reported. ``probe``: what the tool's
+    probe said. ``epoch`` is that of the execution it comes from.
+    """
+
+    kind: Literal["late_outcome", "probe"]
+    status: Literal["succeeded", "failed", "done", "not_done", "unknown"]
+    output: Any
+    error: dict[str, Any] | None
+    epoch: int
+    created_at: datetime
+
+
 class Interruption(Answer):
     """A question a run stopped on. ``tool`` has ``name``, ``call_id``, ``arguments``, ``schema``.
 
@@ -109,6 +124,7 @@ class Interruption(Answer):
     requested_at: datetime
     expires_at: datetime | None
     closed_at: datetime | None
+    evidence: list[Evidence]
     decisions: list[Decision]
     decision: Decision | None
 
@@ -189,6 +205,7 @@ class ToolCall(Answer):
     idempotency_key: str
     output: Any
     error: dict[str, Any] | None
+    evidence: list[Evidence]
     requested_at: datetime
     started_at: datetime | None
     finished_at: datetime | None

@@ -94,7 +94,7 @@ class Scrapes:
         """Return the row, ``KEPT_SECONDS`` old at most.
 
         Raises:
-            psycopg.OperationalError: the database cannot be reached.
+            UnavailableError: the database cannot be reached.
         """
         if time.monotonic() < self._fresh_until:
             return self._row

@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from perdure.db import is_infrastructure
 from perdure.errors import (
     AlreadyDecidedError,
     FieldError,
@@ -180,13 +181,13 @@ def _field_error(error: Mapping[str, Any]) -> FieldError:
 
 
 async def _database_error(request: Request, error: Exception) -> Response:
-    if isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError)):
+    if is_infrastructure(error):
         logger.warning("the database failed a request: %s", error)
         return unavailable("The database cannot be reached now. Try again in a moment.")
     if isinstance(error, _NOT_MIGRATED):
         logger.error("the database does not fit this build: %s", error)
         return unavailable("The database is not migrated. Run `perdure migrate`.", retry_after=10)
-    if isinstance(error, psycopg.DataError):
+    if isinstance(error, (psycopg.DataError, pg.ProgramLimitExceeded)):
         logger.warning("the database refused a value: %s", error)
         detail = "holds a value the database does not take."
         return problem("validation_error", f"The request {detail}", errors=[FieldError("", detail)])

@@ -19,7 +19,7 @@ from perdure.web.idempotency import Done, IdempotencyHeader, perform
 from perdure.web.parameters import NewestFirst, OldestFirst, Query, RunId
 from perdure.web.rendering import json_response
 from perdure.web.schemas import Nothing, StartRun
-from perdure.web.state import address, api_of
+from perdure.web.state import DELETION_SECONDS, address, api_of
 
 router = APIRouter(prefix="/v1/runs", tags=["runs"])
 
@@ -164,7 +164,7 @@ async def resume_run(
 @router.delete("/{id}", status_code=204)
 async def delete_run(request: Request, principal: RunWriter, run_id: RunId) -> Response:
     """Delete a finished run and all it left."""
-    async with api_of(request).connection() as conn:
+    async with api_of(request).connection(DELETION_SECONDS) as conn:
         await store.delete_run(conn, tenant_id=principal.tenant_id, run_id=run_id)
     return Response(status_code=204)
 

@@ -15,6 +15,10 @@ from perdure.notify import Waiters
 
 CONNECTION_SECONDS = 5.0
 """How long a request waits for a free connection before it is told to come back."""
+ANSWER_SECONDS = 5.0
+"""How long the database may take over a request then; most take milliseconds."""
+DELETION_SECONDS = 60.0
+"""The same for a deletion, which takes as long as there are rows."""
 
 
 class StartRules(Protocol):
@@ -39,9 +43,15 @@ class Api:
     waiters: Waiters
     authenticate: Callable[[Request], Awaitable[Principal]]
 
-    def connection(self) -> AbstractAsyncContextManager[Connection]:
-        """Borrow a connection for a ``with`` block; in autocommit, rows are dictionaries."""
-        return self.pool().connection(timeout=CONNECTION_SECONDS)
+    def connection(
+        self, seconds: float = ANSWER_SECONDS
+    ) -> AbstractAsyncContextManager[Connection]:
+        """Borrow a connection for a ``with`` block of so many seconds.
+
+        It is in autocommit, rows are dictionaries. Trouble with the database, in the block too, is
+        an UnavailableError.
+        """
+        return self.pool().prompt(CONNECTION_SECONDS, answer_within=seconds)
 
 
 def api_of(request: Request) -> Api:

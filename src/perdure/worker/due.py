@@ -10,13 +10,14 @@ import logging
 
 import psycopg
 
-from perdure.db import Pool, load_sql
+from perdure.db import Pool, in_words, load_sql
 from perdure.runs.enqueue import ENQUEUE_QUEUED
 
 _SQL = load_sql("perdure.worker", "due.sql")
 _ENQUEUE_DUE = f"{_SQL['enqueue_due']}\n{ENQUEUE_QUEUED}"
 _LOG = logging.getLogger(__name__)
 LONGEST_SLEEP_SECONDS = 5.0
+_RETRY_SECONDS = 1.0
 
 
 async def enqueue_due(pool: Pool) -> int:
@@ -40,8 +41,8 @@ async def keep_enqueuing(pool: Pool, woken: asyncio.Event) -> None:
             await enqueue_due(pool)
             seconds = await _seconds_to_next(pool)
         except psycopg.Error as error:
-            _LOG.warning("Looking for delayed starts failed: %s", error)
-            seconds = LONGEST_SLEEP_SECONDS
+            _LOG.warning("Looking for delayed starts failed: %s", in_words(error))
+            seconds = _RETRY_SECONDS
         try:
             async with asyncio.timeout(min(max(seconds, 0.01), LONGEST_SLEEP_SECONDS)):
                 await woken.wait()

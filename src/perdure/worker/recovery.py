@@ -13,12 +13,14 @@ import logging
 
 import psycopg
 
-from perdure.db import Pool, load_sql
+from perdure.db import Connection, Pool, in_words, load_sql
 from perdure.worker.lease import LEASE_SECONDS, SILENCE_SECONDS, Lease
 
 _SQL = load_sql("perdure.worker", "recovery.sql")
 _LOG = logging.getLogger(__name__)
 INTERVAL_SECONDS = 2.0
+HAND_OVER_SECONDS = 2.0
+"""How long a worker that stops waits for the database to hand its segments over."""
 
 
 async def declare_lost(pool: Pool, lease: Lease) -> list[str]:
@@ -46,18 +48,23 @@ async def declare_lost(pool: Pool, lease: Lease) -> list[str]:
 
 async def recover(pool: Pool, executor_id: str) -> list[str]:
     """Give back what executors hold that are not alive; returns the ids of those workflows."""
-    return await _give_back(pool, "recover", executor_id)
+    async with pool.connection() as conn:
+        return await _give_back(conn, "recover", executor_id)
 
 
 async def hand_over(pool: Pool, executor_id: str) -> list[str]:
-    """Give back what this executor itself leaves unfinished; returns the ids."""
-    return await _give_back(pool, "hand_over", executor_id)
+    """Give back what this executor itself leaves unfinished; returns the ids.
+
+    Raises:
+        UnavailableError: the database is away; others find that this executor is gone.
+    """
+    async with pool.prompt(HAND_OVER_SECONDS, answer_within=HAND_OVER_SECONDS) as conn:
+        return await _give_back(conn, "hand_over", executor_id)
 
 
-async def _give_back(pool: Pool, statement: str, executor_id: str) -> list[str]:
-    async with pool.connection() as conn:
-        cursor = await conn.execute(_SQL[statement], {"executor_id": executor_id})
-        recovered = [row["workflow_uuid"] for row in await cursor.fetchall()]
+async def _give_back(conn: Connection, statement: str, executor_id: str) -> list[str]:
+    cursor = await conn.execute(_SQL[statement], {"executor_id": executor_id})
+    recovered = [row["workflow_uuid"] for row in await cursor.fetchall()]
     for workflow_id in recovered:
         _LOG.info("Segment %s goes back to the queue.", workflow_id)
     return recovered
@@ -72,7 +79,7 @@ async def keep_recovering(pool: Pool, lease: Lease, silence: asyncio.Event) -> N
                 await declare_lost(pool, lease)
             await recover(pool, lease.executor_id)
         except psycopg.Error as error:
-            _LOG.warning("Looking for dead workers failed: %s", error)
+            _LOG.warning("Looking for dead workers failed: %s", in_words(error))
         try:
             async with asyncio.timeout(INTERVAL_SECONDS):
                 await silence.wait()

@@ -17,14 +17,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
 import psycopg
 
-from perdure.db import Connection, Pool, load_sql, uuid7
+from perdure.db import Connection, Pool, in_words, is_infrastructure, load_sql, uuid7
 from perdure.runs.dbos_inside.statements import Seen, requeue
 from perdure.runs.enqueue import enqueue
 from perdure.runs.resume import go_on_if_decided
@@ -80,11 +80,9 @@ class Sweeper:
     queue: QueueLoop
     _said: set[tuple[str, UUID, int]] = field(default_factory=set)
 
-    async def keep_sweeping(self) -> None:
-        """Look for lost claims every two seconds, for the rest every ten, until cancelled."""
-        async with asyncio.TaskGroup() as group:
-            group.create_task(_repeat(self._give_back_again))
-            group.create_task(_repeat(self._sweep_again))
+    def loops(self) -> tuple[Coroutine[Any, Any, None], ...]:
+        """Return what to run, each until cancelled: a look for lost claims, a look for the rest."""
+        return _repeat(self._give_back_again), _repeat(self._sweep_again)
 
     async def _give_back_again(self) -> float:
         await self.give_back_lost_claims()
@@ -172,9 +170,9 @@ class Sweeper:
                     if await _REPAIRS[one.kind](conn, one):
                         await self._record(conn, one)
                         repaired.append(one)
-            except psycopg.OperationalError:
-                raise
             except psycopg.Error as error:
+                if is_infrastructure(error):
+                    raise
                 # One that cannot be repaired does not keep the others from it.
                 _LOG.warning("Repairing %s of %s failed: %s", one.kind, one.where, error)
         return repaired
@@ -207,10 +205,11 @@ async def _repeat(look: Callable[[], Awaitable[float]]) -> None:
         seconds = INTERVAL_SECONDS
         try:
             seconds = await look()
-        except psycopg.OperationalError as error:
-            _LOG.warning("Looking for what nobody runs failed: %s", error)
         except Exception as error:  # noqa: BLE001 - the last net must not tear for ever
-            _LOG.exception("Looking for what nobody runs failed: %s", error)
+            mistake = None if is_infrastructure(error) else error
+            _LOG.warning(
+                "Looking for what nobody runs failed: %s", in_words(error), exc_info=mistake
+            )
         await asyncio.sleep(seconds)
 
 

@@ -1,7 +1,8 @@
--- One worker at a time looks, and none before it is due; a process that stops in the middle is cut
--- off, so that it does not keep the others from it.
+-- One worker at a time looks, and none before it is due; one that stops in the middle, or waits for
+-- somebody who did, is cut off, so that it does not keep the others from it.
 -- name: take
-SELECT reached, set_config('idle_in_transaction_session_timeout', '10s', true)
+SELECT reached, set_config('idle_in_transaction_session_timeout', '10s', true),
+       set_config('lock_timeout', '5s', true)
   FROM perdure.sweeps
  WHERE name = %(name)s AND due_at <= now()
    FOR UPDATE SKIP LOCKED

@@ -6,10 +6,13 @@ import logging
 import threading
 from collections.abc import Callable
 
+from perdure.db import in_words
 from perdure.worker.held import Round
 
 _LOG = logging.getLogger(__name__)
 POLL_SECONDS = 5.0
+_RETRY_SECONDS = 0.5
+"""When a claim failed: DBOS's pool may have found only then that its connections are dead."""
 
 
 class QueueLoop:
@@ -56,16 +59,19 @@ class QueueLoop:
         self._thread.join(timeout)
 
     def _run(self) -> None:
+        seconds = POLL_SECONDS
         while True:
             self._resting = True
-            self._woken.wait(POLL_SECONDS)
+            self._woken.wait(seconds)
             self._resting = False
             self._woken.clear()
             if self._stopped:
                 return
+            seconds = POLL_SECONDS
             try:
                 self._claim()
             except Exception as error:  # noqa: BLE001 - whatever it is, the next look may do better
+                seconds = _RETRY_SECONDS
                 if not self._stopped:
-                    _LOG.warning("Claiming segments failed: %s", error)
+                    _LOG.warning("Claiming segments failed: %s", in_words(error))
             self._rounds += 1

@@ -9,8 +9,9 @@ from uuid import uuid4
 
 import httpx
 import pytest
+from psycopg.types.json import Jsonb
 
-from perdure.db import Connection
+from perdure.db import Connection, uuid7
 from perdure.web import answers
 from tests.factories import Stop, enqueued, fetch, insert_call, insert_run, insert_stop
 from tests.integration.api.reading import pointers, read, read_list, refused
@@ -116,6 +117,42 @@ async def test_an_effect_done_without_a_result_says_so_to_the_model(
     output = (await call_of(conn, stop))["output"]
     assert output["type"] == "text"
     assert "carried out" in output["text"]
+
+
+async def test_who_decides_sees_what_became_known(
+    client: httpx.AsyncClient, conn: Connection
+) -> None:
+    run_id = await insert_run(conn)
+    stop = await insert_stop(conn, run_id, type="uncertain_effect")
+    other = await insert_stop(conn, run_id)
+    for kind, status, output, error in (
+        ("probe", "unknown", None, {"type": "LookupError", "message": "no service"}),
+        ("late_outcome", "succeeded", {"type": "text", "text": "paid"}, None),
+    ):
+        await conn.execute(
+            "INSERT INTO perdure.tool_call_evidence"
+            " (id, run_id, tenant_id, tool_call_id, kind, epoch, status, output, error)"
+            " SELECT %s, run_id, tenant_id, id, %s, 1, %s, %s, %s FROM perdure.tool_calls"
+            " WHERE id = %s",
+            (uuid7(), kind, status, Jsonb(output), Jsonb(error), stop.call_id),
+        )
+    shown = read(answers.Interruption, await client.get(f"/v1/interruptions/{stop.id}"))
+    assert [(one["kind"], one["status"], one["output"]) for one in shown["evidence"]] == [
+        ("probe", "unknown", None),
+        ("late_outcome", "succeeded", "paid"),
+    ]
+    listed = read_list(answers.Interruption, await client.get("/v1/interruptions"))
+    run = read(answers.Run, await client.get(f"/v1/runs/{run_id}"))
+    calls = read_list(answers.ToolCall, await client.get(f"/v1/runs/{run_id}/tool_calls"))
+    for rows, key, about in (
+        (listed, "id", stop.id),
+        (run["interruptions"], "id", stop.id),
+        (calls, "id", stop.call_id),
+    ):
+        by_id = {one[key]: one["evidence"] for one in rows}
+        assert by_id.pop(str(about)) == shown["evidence"]
+        assert list(by_id.values()) == [[]]
+    assert str(other.id) in {one["id"] for one in listed}
 
 
 async def test_an_abandoned_run_fails_and_says_who(

@@ -26,8 +26,9 @@ from dbos._serialization import DBOSPortableJSON
 from dbos._sys_db import SystemDatabase
 from dbos._utils import GlobalParams
 
+from perdure.db import connection_options
 from perdure.errors import ConfigurationError, MigrationError
-from perdure.runs.dbos_inside import pickles
+from perdure.runs.dbos_inside import outages, pickles
 from perdure.runs.enqueue import APPLICATION_VERSION, WORKFLOW
 
 __all__ = ["Body", "running", "workflow_tasks"]
@@ -42,6 +43,8 @@ Body = Callable[[UUID, int], Awaitable[str]]
 
 class _SegmentDBOS(DBOS):
     """DBOS that runs workflows, and does nothing by itself."""
+
+    _wait_no_more: Callable[[], None] = staticmethod(lambda: None)
 
     def _launch(self) -> None:
         self._launched = True
@@ -60,7 +63,12 @@ class _SegmentDBOS(DBOS):
             executor_id=GlobalParams.executor_id,
             app_name=APPLICATION_NAME,
         )
+        self._wait_no_more = outages.wait_out(self._sys_db_field)
         self._sys_db_field.verify_migrations()
+
+    def _destroy(self, **options: Any) -> None:
+        self._wait_no_more()
+        super()._destroy(**options)
 
 
 class _Taken(DBOS):
@@ -167,6 +175,7 @@ def _config(url: str, executor_id: str) -> DBOSConfig:
             "pool_pre_ping": False,
             # The same connection again, which knows the statement: its plan is kept there.
             "pool_use_lifo": True,
+            "connect_args": connection_options(url, "dbos_transact"),
         },
         "log_level": "WARNING",
     }
