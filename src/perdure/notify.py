@@ -19,6 +19,7 @@ import psycopg
 from psycopg import AsyncConnection, sql
 
 from perdure.db import connection_options, in_words
+from perdure.tasks import end
 
 logger = logging.getLogger(__name__)
 
@@ -74,8 +75,7 @@ class Listener:
         traceback: TracebackType | None,
     ) -> None:
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
+            await end(self._task)
 
     async def _run(self) -> None:
         backoff = _FIRST_BACKOFF

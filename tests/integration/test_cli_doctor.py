@@ -28,7 +28,7 @@ LIVING = (
 )
 DEAD = (
     "INSERT INTO perdure.executors (id, host, pid, version, renewed_at, lease_until)"
-    " VALUES ('dead-1', 'gone', 1, '', now() - interval '2 minutes', now() - interval '110 s')"
+    " VALUES ('dead-1', 'gone', 1, '', now() - interval '10 min 6 s', now() - interval '10 min')"
 )
 
 
@@ -102,7 +102,7 @@ async def _make_trouble(conn: Connection) -> dict[str, Any]:
     held = "executor_id = 'dead-1'"
     for change, run in (
         (held, "held"),
-        ("created_at = now() - interval '90 s'", "forgotten"),
+        ("created_at = now() - interval '10 min'", "forgotten"),
         (f"{held}, executions = 3, stalled = 2", "dying"),
         ("status = 'scheduled', due_at = now() - interval '1 minute'", "late"),
     ):
@@ -111,10 +111,10 @@ async def _make_trouble(conn: Connection) -> dict[str, Any]:
         )
     await conn.execute("DELETE FROM perdure.segments WHERE run_id = %s", (made["lost"],))
     await conn.execute(
-        "UPDATE perdure.runs SET updated_at = now() - interval '90 s' WHERE id = %s",
+        "UPDATE perdure.runs SET updated_at = now() - interval '10 min' WHERE id = %s",
         (made["lost"],),
     )
-    await conn.execute("UPDATE perdure.sweeps SET due_at = now() - interval '90 s'")
+    await conn.execute("UPDATE perdure.sweeps SET due_at = now() - interval '10 min'")
     await conn.execute(
         "INSERT INTO perdure.repairs (id, kind, run_id, segment, repaired_by, repaired_at)"
         " VALUES (gen_random_uuid(), 'taken_over', %(run)s, 1, 'here-1', now() - interval '1 h'),"
@@ -140,7 +140,7 @@ async def test_trouble_is_found_and_named(database_url: str) -> None:
         ("migrations", "ok", "the last is"),
         ("dbos_migrations", "ok", "applied"),
         ("workers", "error", "no worker is alive, and 4 segments would have to run"),
-        ("leases", "error", "1 worker whose lease is over since up to 1 min 5"),
+        ("leases", "error", "1 worker whose lease is over, by up to 10 min"),
         ("leases", "error", "holding 2 segments, and nobody has taken over: dead-1"),
         ("scheduled", "warning", "1 segment late"),
         ("running", "ok", "2 segments: 2 under dead-1"),
@@ -149,7 +149,7 @@ async def test_trouble_is_found_and_named(database_url: str) -> None:
             "error",
             "1 segment nobody runs (missing_workflow 1)",
         ),
-        ("stuck_runs", "error", "the longest for 1 min 3"),
+        ("stuck_runs", "error", "the longest for 10 min"),
         ("stuck_runs", "error", f"{made['forgotten']}:1 its workflow is gone"),
         ("contradictory_runs", "error", f"{made['lost']}:1 the run is queued"),
         ("sweeper", "ok", "no worker is alive"),

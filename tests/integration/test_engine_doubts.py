@@ -317,7 +317,7 @@ async def test_an_idempotent_call_is_made_again_with_its_key(database_url: str) 
         await gate.stop()
         return "slow"
 
-    asked = [call("charge", "c1", fails=2), call("charge", "c2", fails=4), call("slow", "c3")]
+    asked = [call("charge", "c1", fails=1), call("charge", "c2", fails=4), call("slow", "c3")]
     model = turns(asked, "done")
     async with running(database_url, Agent(name="a", model=model, tools=[charge, slow])) as engine:
         run = await engine.start("a", "hi")
@@ -337,14 +337,14 @@ async def test_an_idempotent_call_is_made_again_with_its_key(database_url: str) 
             "uncertain",
             "succeeded",
         ]
-        assert (calls["c1"]["attempt"], calls["c2"]["attempt"]) == (3, 3)
+        assert (calls["c1"]["attempt"], calls["c2"]["attempt"]) == (2, 3)
         assert "no answer to 3" in run.interruptions[0].question
         await decided(engine, run, "not_done")
         assert (run.status, run.error) == ("completed", None)
-    assert charges.attempts("charge 2") == [1, 2, 3]
+    assert charges.attempts("charge 1") == [1, 2]
     # The person's word made for three tries more, of which the second went well.
     assert charges.attempts("charge 4") == [1, 2, 3, 4, 5]
-    assert outputs_in(model.inputs[-1]) == {"c1": "paid at 3", "c2": "paid at 5", "c3": "slow"}
+    assert outputs_in(model.inputs[-1]) == {"c1": "paid at 2", "c2": "paid at 5", "c3": "slow"}
 
 
 class Asked(BaseModel):

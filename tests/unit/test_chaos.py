@@ -181,6 +181,12 @@ def test_a_request_the_run_was_past_is_told_from_one_under_way(tmp_path: Path) -
     assert _judge(tmp_path, [*_whole(), after], _run()).paid_again == 1
 
 
+def test_a_worker_that_ends_without_its_database_is_told_from_others(tmp_path: Path) -> None:
+    blows = Blows(restarts=[(5.0, 6.0)], ended_by_themselves=[(1, 5.5), (2, 7.0), (3, 30.0)])
+    verdict = _judge(tmp_path, _whole(), _run(), blows)
+    assert (verdict.ended_without_database, verdict.ended_otherwise) == (2, 1)
+
+
 def test_a_takeover_lasts_from_a_death_to_the_next_begin() -> None:
     run = _run(begins=[(1.0, 7), (4.0, 8), (9.0, 7)], finished_at=20.0)
     assert takeovers([run], [(7, 2.5)]) == ([1.5], 1)

@@ -198,7 +198,7 @@ def test_tables_of_dbos(has: int, level: str, said: str) -> None:
         ([executor("living")] * 7, {}, "workers", "ok", "7 alive"),
         ([executor("living")], {}, "leases", "ok", "taken over"),
         ([executor("expired", 0, -3600.0)], {}, "leases", "warning", "holding 0 segments"),
-        ([executor("expired", 2, -3.0)], {}, "leases", "warning", "over since up to 3.0 s"),
+        ([executor("expired", 2, -3.0)], {}, "leases", "warning", "over, by up to 3.0 s"),
         ([executor("expired", 2, -16.0)], {}, "leases", "error", "nobody has taken over"),
         (
             [executor("lost"), executor("stopped")],

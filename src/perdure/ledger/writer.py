@@ -19,6 +19,7 @@ import psycopg
 from perdure import jsonsafe
 from perdure.db import connect, in_words, is_infrastructure, load_sql, uuid7
 from perdure.errors import Fenced, LedgerRejected, LedgerUnavailable
+from perdure.tasks import end
 
 _SQL = load_sql("perdure.ledger", "writer.sql")
 _LOG = logging.getLogger(__name__)
@@ -55,9 +56,7 @@ class LedgerWriter:
 
     async def __aexit__(self, *exc: object) -> None:
         if self._task is not None:
-            self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
+            await end(self._task)
         for entry, _, future in self._queue:
             if not future.done():
                 future.set_exception(_unavailable(entry))

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -80,11 +80,9 @@ class Sweeper:
     queue: QueueLoop
     _said: set[tuple[str, UUID, int]] = field(default_factory=set)
 
-    async def keep_sweeping(self) -> None:
-        """Look for lost claims every two seconds, for the rest every ten, until cancelled."""
-        async with asyncio.TaskGroup() as group:
-            group.create_task(_repeat(self._give_back_again))
-            group.create_task(_repeat(self._sweep_again))
+    def loops(self) -> tuple[Coroutine[Any, Any, None], ...]:
+        """Return what to run, each until cancelled: a look for lost claims, a look for the rest."""
+        return _repeat(self._give_back_again), _repeat(self._sweep_again)
 
     async def _give_back_again(self) -> float:
         await self.give_back_lost_claims()

@@ -22,6 +22,7 @@ from perdure.notify import CANCEL, DUE, SEGMENTS, Listener
 from perdure.runs.quarantine import Quarantine
 from perdure.runs.registry import Registry
 from perdure.runs.workflow import SegmentRunner
+from perdure.tasks import end
 from perdure.worker.alone import Alone
 from perdure.worker.cancelling import Cancellations
 from perdure.worker.due import keep_enqueuing
@@ -116,12 +117,13 @@ class Worker:
                 keep_enqueuing(self._pool, self._due),
                 keep_purging(self._pool),
             ):
-                stack.push_async_callback(_cancelled, asyncio.create_task(loop))
+                stack.push_async_callback(end, asyncio.create_task(loop))
             sweeper = Sweeper(self._pool, self.executor_id, self._claims, self._queue)
-            sweeping = asyncio.create_task(sweeper.keep_sweeping())
+            sweeping = [asyncio.create_task(loop) for loop in sweeper.loops()]
             stack.push_async_callback(self._stop_segments)
             # Before anything else: what stops is no fault to be repaired.
-            stack.push_async_callback(_cancelled, sweeping)
+            for task in sweeping:
+                stack.push_async_callback(end, task)
             self._stack = stack.pop_all()
         return self
 
@@ -184,9 +186,3 @@ class Worker:
     async def _hand_over(self) -> None:
         with contextlib.suppress(Exception):
             await hand_over(self._pool, self.executor_id)
-
-
-async def _cancelled(task: asyncio.Task[Any]) -> None:
-    task.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await task

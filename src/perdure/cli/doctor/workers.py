@@ -47,7 +47,7 @@ def _expired(expired: Sequence[Row]) -> Finding:
     held = sum(one["running"] for one in expired)
     longest = max(-one["seconds_left"] for one in expired)
     found = (
-        f"{counted(len(expired), 'worker')} whose lease is over since up to {lasting(longest)}, "
+        f"{counted(len(expired), 'worker')} whose lease is over, by up to {lasting(longest)}, "
         f"holding {counted(held, 'segment')}, and nobody has taken over: {_names(expired)}"
     )
     if held and longest > TAKEOVER_SECONDS:
