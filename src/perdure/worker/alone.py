@@ -56,7 +56,8 @@ class Alone:
 
     def possible(self) -> bool:
         """Whether another process can find the engine."""
-        return self._target() is not None
+        # Of a program that is one executable file the interpreter cannot be started by itself.
+        return not getattr(sys, "frozen", False) and self._target() is not None
 
     async def run(self, run_id: UUID, seq: int, *, after: int) -> Ending:
         """Run a segment from epoch ``after`` on in a process of its own, to the end of that.
