@@ -13,6 +13,7 @@ from chaos.herd import Blows
 from chaos.side import ENDED, RunRecord
 from chaos.world import Log
 
+_MOMENT_SECONDS = 2.0
 Effects = Mapping[tuple[str, str], Sequence[dict[str, Any]]]
 
 
@@ -27,7 +28,8 @@ class Verdict:
     kills_in_mid_run: int
     stops: int
     restarts: int
-    ended_by_themselves: int
+    ended_without_database: int
+    ended_otherwise: int
     started: int
     statuses: dict[str, int]
     errors: dict[str, int]
@@ -91,6 +93,7 @@ def judge(
         sum(len(run.done) for run in runs),
         sum(len(run.not_done) for run in runs),
     )
+    otherwise = sum(not _database_away(blows, at) for _, at in blows.ended_by_themselves)
     violations = [
         *(f"order {run.order} was lost: {run.status}" for run in lost),
         *(f"order {run.order} {run.status}: {run.error}" for run in failed),
@@ -108,7 +111,8 @@ def judge(
         kills_in_mid_run=hit,
         stops=len(blows.pauses),
         restarts=len(blows.restarts),
-        ended_by_themselves=len(blows.ended_by_themselves),
+        ended_without_database=len(blows.ended_by_themselves) - otherwise,
+        ended_otherwise=otherwise,
         started=len(runs),
         statuses=dict(Counter(run.status for run in runs)),
         errors=dict(Counter(run.error.partition(":")[0] for run in failed)),
@@ -140,6 +144,11 @@ def judge(
         stuck_max=percentile(stuck, 1),
         violations=violations,
     )
+
+
+def _database_away(blows: Blows, at: float) -> bool:
+    """Whether the database was away ``at``, or had been until a moment before."""
+    return any(since <= at <= until + _MOMENT_SECONDS for since, until in blows.restarts)
 
 
 def silent_repeats(lines: Sequence[dict[str, Any]], not_done: int) -> tuple[int, int]:

@@ -134,6 +134,7 @@ def _main() -> None:
                 zygote.serve(listening)
             if "poison" in order:
                 poison_child.main(**order)
+                os._exit(0)
             place = order["name"], order["n"], order["when"]
             child.main(order["url"], order["log"], *place, order["scene"])
             os._exit(0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 from typing import Any
 
 from perdure.runs import quarantine
@@ -20,7 +21,7 @@ def main(
     limits: tuple[int, int] | None = None,
     silent: float | None = None,
 ) -> None:
-    """Be a worker until killed.
+    """Be a worker until killed, or told to stop.
 
     ``poison`` is the path of the zygote that forks the processes that run alone, or ``lost``: then
     no other process finds the engine. ``limits`` stand for how many deaths there may be,
@@ -40,5 +41,7 @@ def main(
 
 async def _work(url: str, *, lost: bool) -> None:
     engine: Any = agents.make_engine() if lost else agents.engine
+    told = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, told.set)
     async with engine.running(url=url, migrate_first=False):
-        await asyncio.get_running_loop().create_future()
+        await told.wait()

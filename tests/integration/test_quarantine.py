@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -14,7 +18,7 @@ from perdure.ledger.writer import LedgerWriter
 from perdure.runs import quarantine
 from perdure.runs.quarantine import Ending, Quarantine
 from perdure.runs.workflow import SegmentRunner
-from perdure.worker.alone import ending
+from perdure.worker.alone import COMMAND, ending
 from tests.engine_support import SECONDS, error_of, query, turns
 
 SEGV = "was killed by signal 11 (SIGSEGV)"
@@ -146,6 +150,49 @@ async def test_what_counts_as_a_death_alone(database_url: str) -> None:
         run = await go("unborn", "unborn", "unborn")
         assert (run.status, run.output) == ("completed", "done")
         assert (await _counts(engine, run))["alone_deaths"] == 0
+
+
+PROGRAM = """
+import asyncio
+from agents import Agent
+from perdure import Engine
+
+engine = Engine([Agent(name="a")])
+
+async def main():
+    async with engine:
+        print("worked")
+
+asyncio.run(main())
+"""
+
+
+def test_a_program_that_goes_on_when_it_is_loaded_is_refused(tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM)
+    orders = {
+        "target": f"{program}:engine",
+        "path": sys.path,
+        "url": "postgresql://a@127.0.0.1:9/x",
+        "executor_id": "me",
+        "run_id": str(UUID(int=1)),
+        "seq": 1,
+        "after": 1,
+    }
+    told = f"{json.dumps(orders)}\n0.0\n".encode()
+    child = subprocess.Popen(
+        COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert child.stdin is not None
+    assert child.stdout is not None
+    child.stdin.write(told)
+    child.stdin.flush()
+    reports = [json.loads(line) for line in child.stdout]
+    _, said = child.communicate(timeout=SECONDS)
+    assert child.returncode == 1
+    assert b"worked" not in said
+    assert reports[0] == {"heard": 0.0}
+    assert reports[-1]["failed"].startswith(f"{program}:9: ConfigurationError: This process runs")
 
 
 @pytest.mark.parametrize(

@@ -56,7 +56,8 @@ class Alone:
 
     def possible(self) -> bool:
         """Whether another process can find the engine."""
-        return self._target() is not None
+        # Of a program that is one executable file the interpreter cannot be started by itself.
+        return not getattr(sys, "frozen", False) and self._target() is not None
 
     async def run(self, run_id: UUID, seq: int, *, after: int) -> Ending:
         """Run a segment from epoch ``after`` on in a process of its own, to the end of that.
@@ -125,9 +126,11 @@ class _Child:
         assert self.process.stdout is not None  # noqa: S101 - it is a pipe
         async for line in _lines(self.process.stdout):
             self._unanswered = 0
-            report = json.loads(line)
-            if "heard" not in report:
-                self.reports.append(report)
+            # It may have died in the middle of a line.
+            with contextlib.suppress(ValueError):
+                report = json.loads(line)
+                if "heard" not in report:
+                    self.reports.append(report)
 
     async def log(self, who: str) -> None:
         """Log what it says as it says it, at the level its own lines begin with."""
