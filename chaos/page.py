@@ -50,6 +50,7 @@ ROWS: tuple[tuple[str, Callable[[Figures], str]], ...] = (
     ("workers that ended by themselves otherwise", _count("ended_otherwise")),
     ("runs started", _count("started")),
     ("… and how they ended", _statuses),
+    ("… that went on alone in a process of their own", _count("ran_alone")),
     ("**runs lost**", _count("lost")),
     ("runs with a wrong result", _count("wrong_output")),
     ("effects in the outside log", _count("effects")),

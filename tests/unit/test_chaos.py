@@ -188,6 +188,12 @@ def test_a_worker_that_ends_without_its_database_is_told_from_others(tmp_path: P
     assert (verdict.ended_without_database, verdict.ended_otherwise) == (2, 1)
 
 
+def test_a_run_that_went_on_in_another_process_than_a_worker_is_counted(tmp_path: Path) -> None:
+    alone = _run(begins=[(-0.5, 1), (3.0, 77)])
+    assert _judge(tmp_path, _whole(), alone, Blows(born={1})).ran_alone == 1
+    assert _judge(tmp_path, _whole(), _run(), Blows(born={1})).ran_alone == 0
+
+
 def test_a_takeover_lasts_from_a_death_to_the_next_begin() -> None:
     run = _run(begins=[(1.0, 7), (4.0, 8), (9.0, 7)], finished_at=20.0)
     assert takeovers([run], [(7, 2.5)]) == ([1.5], 1)
