@@ -31,6 +31,8 @@ class Pause:
 class Blows:
     """What was really done, with its time."""
 
+    born: set[int] = field(default_factory=set)
+    """Every worker there was."""
     kills: list[tuple[int, float]] = field(default_factory=list)
     pauses: list[Pause] = field(default_factory=list)
     restarts: list[tuple[float, float]] = field(default_factory=list)
@@ -74,6 +76,7 @@ class Herd:
     async def _keep(self, slot: int) -> None:
         while True:
             pid = await self._nursery.worker(self._order(slot))
+            self._blows.born.add(pid)
             async with self._changed:
                 self._living[slot] = pid
                 self._changed.notify_all()

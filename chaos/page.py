@@ -1,7 +1,7 @@
 """How figures are shown: a table for people, and the same as Markdown for the documentation.
 
-``python -m chaos.page perdure.json plain.json`` puts the figures of two trials into
-``docs/reliability.md``, between its two marks.
+``python -m chaos.page figures.json`` puts the figures of trials, and the command that gave them,
+into ``docs/reliability.md``, between its two marks.
 """
 
 from __future__ import annotations
@@ -10,11 +10,14 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+
+from chaos.plan import Plan
 
 PAGE = Path(__file__).parents[1] / "docs" / "reliability.md"
 BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
@@ -47,6 +50,7 @@ ROWS: tuple[tuple[str, Callable[[Figures], str]], ...] = (
     ("workers that ended by themselves otherwise", _count("ended_otherwise")),
     ("runs started", _count("started")),
     ("… and how they ended", _statuses),
+    ("… that went on alone in a process of their own", _count("ran_alone")),
     ("**runs lost**", _count("lost")),
     ("runs with a wrong result", _count("wrong_output")),
     ("effects in the outside log", _count("effects")),
@@ -109,8 +113,32 @@ def markdown(trials: Sequence[Figures]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def put_into(page: str, trials: Sequence[Figures]) -> str:
-    """Return ``page`` with the table of ``trials`` between its marks.
+def command(plan: Figures, trials: Sequence[Figures]) -> str:
+    """Return the command that holds these trials."""
+    whole = Plan(**plan)
+    options = [
+        f"--{field.name.replace('_', '-')} {getattr(whole, field.name):g}"
+        for field in fields(Plan)
+        if field.name != "shortest_stop" and getattr(whole, field.name) != field.default
+    ]
+    if len(trials) > 1:
+        options.append("--both")
+    return " ".join([".venv/bin/python -m chaos", *options, "--json > figures.json"])
+
+
+def section(document: Figures) -> str:
+    """Return what the page shows of what ``python -m chaos --json`` printed."""
+    machine = ", ".join(f"{name} {value}" for name, value in document["machine"].items())
+    trials = document["trials"]
+    return (
+        f"```sh\n{command(document['plan'], trials)}\n"
+        ".venv/bin/python -m chaos.page figures.json   # puts them here\n```\n\n"
+        f"On: {machine}.\n\n{markdown(trials)}"
+    )
+
+
+def put_into(page: str, document: Figures) -> str:
+    """Return ``page`` with the trials of ``document`` between its marks.
 
     Raises:
         ValueError: it has no marks.
@@ -119,16 +147,21 @@ def put_into(page: str, trials: Sequence[Figures]) -> str:
     _, end, after = rest.partition(END)
     if not (begin and end):
         raise ValueError(f"The page has no {BEGIN} … {END}.")
-    return f"{before}{BEGIN}\n{markdown(trials)}{END}{after}"
+    return f"{before}{BEGIN}\n{section(document)}{END}{after}"
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Put the figures of files, as ``python -m chaos --json`` wrote them, into the page."""
+    """Put the figures of a file, as ``python -m chaos --json`` wrote it, into the page.
+
+    With several files their trials stand side by side; they are to be of one plan.
+    """
     parser = argparse.ArgumentParser(prog="python -m chaos.page", description=main.__doc__)
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE")
-    files = parser.parse_args(arguments).files
-    trials = [trial for file in files for trial in json.loads(file.read_text())["trials"]]
-    PAGE.write_text(put_into(PAGE.read_text(encoding="utf-8"), trials), encoding="utf-8")
+    documents = [json.loads(file.read_text()) for file in parser.parse_args(arguments).files]
+    if any(document["plan"] != documents[0]["plan"] for document in documents):
+        parser.error("the files are of different plans")
+    whole = {**documents[0], "trials": [one for some in documents for one in some["trials"]]}
+    PAGE.write_text(put_into(PAGE.read_text(encoding="utf-8"), whole), encoding="utf-8")
 
 
 if __name__ == "__main__":

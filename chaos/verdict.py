@@ -1,4 +1,4 @@
-"""What came of a trial: counted from the outside log, the runs' records and the blows. Pure."""
+"""What came of a trial: counted from the outside log, the runs' records and the blows."""
 
 from __future__ import annotations
 
@@ -33,6 +33,7 @@ class Verdict:
     started: int
     statuses: dict[str, int]
     errors: dict[str, int]
+    ran_alone: int
     lost: int
     wrong_output: int
     effects: int
@@ -116,6 +117,7 @@ def judge(
         started=len(runs),
         statuses=dict(Counter(run.status for run in runs)),
         errors=dict(Counter(run.error.partition(":")[0] for run in failed)),
+        ran_alone=sum(any(pid not in blows.born for _, pid in run.begins) for run in runs),
         lost=len(lost),
         wrong_output=len(wrong),
         effects=sum(len(lines) for lines in log.effects.values()),

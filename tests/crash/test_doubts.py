@@ -19,16 +19,14 @@ Death = tuple[str, int, str]
 
 _DIED_IN_CHARGE: Death = ("effect charge", 1, "before")
 DEATHS: list[tuple[list[Death], dict[str, int]]] = [
-    # In mid-effect, and then while the probe looks, or after what it said is written.
-    ([_DIED_IN_CHARGE, ("probe c1", 1, "before")], {"charge": 1}),
+    # In mid-effect, and then when the probe has looked, before or after that is written.
+    ([_DIED_IN_CHARGE, ("probed", 1, "before")], {"charge": 1}),
     ([_DIED_IN_CHARGE, ("probed", 1, "after")], {"charge": 1}),
     # Before the effect: the probe says so, and the call is made again.
-    ([("before charge", 1, "before"), ("probed", 1, "before")], {"charge": 2}),
     ([("before charge", 1, "before"), ("probed", 1, "after")], {"charge": 2}),
     # After an exception that left it open, in a process that lived until then.
     ([("doubt_call", 1, "before")], {"pay": 1}),
     ([("doubt_call", 1, "after")], {"pay": 1}),
-    ([("begin_again", 1, "before")], {"send": 2}),
     ([("begin_again", 1, "after")], {"send": 3}),
 ]
 """Who dies where, one after the other, and the attempt a call is made at last."""

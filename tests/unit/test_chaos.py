@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 from chaos import script
 from chaos.__main__ import parse, plan_of
 from chaos.herd import Blows, Pause
-from chaos.page import BEGIN, END, PAGE, markdown, put_into
+from chaos.page import BEGIN, END, PAGE, command, markdown, put_into
 from chaos.plan import Plan, schedule
 from chaos.side import RunRecord
 from chaos.verdict import Verdict, judge, longest_gap, percentile, silent_repeats, takeovers
@@ -187,6 +188,12 @@ def test_a_worker_that_ends_without_its_database_is_told_from_others(tmp_path: P
     assert (verdict.ended_without_database, verdict.ended_otherwise) == (2, 1)
 
 
+def test_a_run_that_went_on_in_another_process_than_a_worker_is_counted(tmp_path: Path) -> None:
+    alone = _run(begins=[(-0.5, 1), (3.0, 77)])
+    assert _judge(tmp_path, _whole(), alone, Blows(born={1})).ran_alone == 1
+    assert _judge(tmp_path, _whole(), _run(), Blows(born={1})).ran_alone == 0
+
+
 def test_a_takeover_lasts_from_a_death_to_the_next_begin() -> None:
     run = _run(begins=[(1.0, 7), (4.0, 8), (9.0, 7)], finished_at=20.0)
     assert takeovers([run], [(7, 2.5)]) == ([1.5], 1)
@@ -225,10 +232,22 @@ def test_a_log_is_read_line_by_whole_line(tmp_path: Path) -> None:
 
 def test_the_page_shows_figures_between_its_marks(tmp_path: Path) -> None:
     figures = _judge(tmp_path, _whole(), _run()).as_json()
-    page = f"before\n{BEGIN}\nold\n{END}\nafter\n"
-    new = put_into(page, [figures, figures])
-    assert new == f"before\n{BEGIN}\n{markdown([figures, figures])}{END}\nafter\n"
+    plan = Plan(kills=7, every=0.5)
+    document: dict[str, Any] = {
+        "machine": {"cores": 2, "system": "Linux"},
+        "plan": dataclasses.asdict(plan),
+        "trials": [figures, figures],
+    }
+    new = put_into(f"before\n{BEGIN}\nold\n{END}\nafter\n", document)
+    assert new.startswith(f"before\n{BEGIN}\n```sh\n")
+    assert new.endswith(f"{markdown([figures, figures])}{END}\nafter\n")
     assert "| **runs lost** | 0 | 0 |" in new
+    assert "old" not in new
     with pytest.raises(ValueError, match="has no"):
-        put_into("nothing", [figures])
-    put_into(PAGE.read_text(encoding="utf-8"), [figures])
+        put_into("nothing", document)
+    put_into(PAGE.read_text(encoding="utf-8"), document)
+    # The command it shows is the plan again.
+    assert command(document["plan"], [figures]).endswith(
+        "-m chaos --kills 7 --every 0.5 --json > figures.json"
+    )
+    assert plan_of(parse(command(document["plan"], [figures, figures]).split()[3:-2])) == plan

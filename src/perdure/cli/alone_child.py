@@ -40,7 +40,8 @@ def main() -> int:
     def report(what: str, how: Any) -> None:
         # Nobody may be there to read it.
         with contextlib.suppress(OSError):
-            os.write(reports_fd, json.dumps({what: how}).encode() + b"\n")
+            line = json.dumps({what: how}, ensure_ascii=False)
+            os.write(reports_fd, line.encode(errors="replace") + b"\n")
 
     lines = _lines(told_fd)
     line = next(lines, None)

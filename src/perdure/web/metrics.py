@@ -156,7 +156,7 @@ def families(row: Row) -> Iterator[Metric]:
     )
     yield GaugeMetricFamily(
         "perdure_segments_stalled",
-        "Segments that have to run and whose last process died before anything was recorded.",
+        "Segments that died three times in a row, or alone, with nothing recorded between.",
         row["stalled"],
     )
     yield _by(

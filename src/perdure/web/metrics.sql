@@ -5,7 +5,7 @@ WITH open AS (
     SELECT count(*) FILTER (WHERE status = 'scheduled') AS scheduled,
            count(*) FILTER (WHERE status = 'queued') AS queued,
            count(*) FILTER (WHERE status = 'running') AS running,
-           count(*) FILTER (WHERE stalled > 0 OR alone_deaths > 0) AS stalled,
+           count(*) FILTER (WHERE stalled >= 3 OR alone_deaths > 0) AS stalled,
            min(greatest(created_at, due_at)) FILTER (WHERE status = 'queued') AS oldest,
            min(due_at) FILTER (WHERE status = 'scheduled') AS due
       FROM perdure.segments

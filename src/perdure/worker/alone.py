@@ -126,9 +126,11 @@ class _Child:
         assert self.process.stdout is not None  # noqa: S101 - it is a pipe
         async for line in _lines(self.process.stdout):
             self._unanswered = 0
-            report = json.loads(line)
-            if "heard" not in report:
-                self.reports.append(report)
+            # It may have died in the middle of a line.
+            with contextlib.suppress(ValueError):
+                report = json.loads(line)
+                if "heard" not in report:
+                    self.reports.append(report)
 
     async def log(self, who: str) -> None:
         """Log what it says as it says it, at the level its own lines begin with."""

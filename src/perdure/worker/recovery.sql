@@ -33,7 +33,7 @@ WITH recovered AS (
        SET status = 'ENQUEUED', owner_xid = NULL, started_at_epoch_ms = NULL,
            updated_at = (extract(epoch FROM now()) * 1000)::bigint
      WHERE w.status = 'PENDING' AND w.name = 'perdure_segment'
-       AND w.executor_id <> %(executor_id)s
+       AND w.executor_id IS DISTINCT FROM %(executor_id)s
        AND NOT EXISTS (SELECT FROM perdure.executors e
                         WHERE e.id = w.executor_id AND e.stopped_at IS NULL AND e.lost_at IS NULL)
     RETURNING w.workflow_uuid, w.executor_id

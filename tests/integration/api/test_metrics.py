@@ -43,7 +43,7 @@ async def _fill(conn: Connection) -> None:
     late = await insert_run(conn, status="queued")
     for change, run in (
         ("created_at = now() - interval '90 s'", queued),
-        ("stalled = 2", dying),
+        ("stalled = 3", dying),
         ("status = 'scheduled', due_at = now() - interval '1 minute'", late),
     ):
         await conn.execute(
