@@ -16,8 +16,8 @@ setup: $(STAMP) ## make .venv with everything needed
 demo: $(STAMP) ## the whole story in a minute: no key, no set-up
 	@$(BIN)/perdure demo
 
-test: $(STAMP) ## all tests
-	$(BIN)/pytest
+test: $(STAMP) ## all tests; JOBS=2: in two processes
+	$(BIN)/pytest $(if $(JOBS),-n $(JOBS) --dist worksteal)
 
 check: $(STAMP) ## format, lint, types, import layers
 	$(BIN)/ruff format --check

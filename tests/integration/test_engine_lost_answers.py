@@ -6,6 +6,7 @@ that a run's life depends on. The engine's own are found by their words, DBOS's 
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -172,6 +173,21 @@ async def test_a_start_and_a_decision_of_a_program(database_url: str) -> None:
         assert dict(told.value.recorded or {})["decision"] == "approve"
         await run.wait(SECONDS)
         await _finished_once(engine, shop, run, 0)
+
+        run = await engine.start("front", "hi")
+        await run.wait(SECONDS)
+        [question] = run.interruptions
+        await engine.decide(question.id, "approve", digest=question.digest)
+        proxy.refuse()
+        with pytest.raises(TimeoutError, match=r"cannot be reached after 0\.2 s.*wait again"):
+            await run.wait(0.2)
+        for asked in (engine.start("front", "hi"), engine.get(run.id), engine.cancel(run.id)):
+            with pytest.raises(UnavailableError, match="cannot be reached now"):
+                await asked
+        waiting = asyncio.create_task(run.wait(SECONDS))
+        await asyncio.sleep(0)
+        proxy.accept()
+        assert (await waiting).status == "completed"
 
 
 async def test_requests_over_http(database_url: str) -> None:

@@ -84,16 +84,13 @@ class Run:
             NotFoundError: it is gone.
             TimeoutError: it did not within ``timeout`` seconds.
         """
-        lost: UnavailableError | None = None
 
         async def rested() -> Run | None:
-            nonlocal lost
-            found, lost = None, None
             try:
                 async with self._pool().prompt(CONNECTION_SECONDS) as conn:
                     found = await store.run_at_rest(conn, tenant_id=DEFAULT_TENANT, run_id=self._id)
-            except UnavailableError as error:
-                lost = error
+            except UnavailableError:
+                return None
             if found is None:
                 return None
             self._seen = found
@@ -101,12 +98,13 @@ class Run:
 
         run = await self._waiters.until(self.id, rested, seconds=timeout)
         if run is None:
-            if lost is not None:
+            try:
+                await self.refresh()
+            except UnavailableError as error:
                 raise TimeoutError(
                     f"Run {self.id} was {self.status} when last seen, and the database cannot be "
                     f"reached after {timeout:g} s. The run goes on when it is back; wait again."
-                ) from lost
-            await self.refresh()
+                ) from error
             raise TimeoutError(f"Run {self.id} is still {self.status} after {timeout:g} s.")
         return run
 
