@@ -117,7 +117,7 @@ def judge(
         started=len(runs),
         statuses=dict(Counter(run.status for run in runs)),
         errors=dict(Counter(run.error.partition(":")[0] for run in failed)),
-        ran_alone=sum(any(pid not in blows.born for _, pid in run.begins) for run in runs),
+        ran_alone=len({line["order"] for line in log.lines if line["pid"] not in blows.born}),
         lost=len(lost),
         wrong_output=len(wrong),
         effects=sum(len(lines) for lines in log.effects.values()),

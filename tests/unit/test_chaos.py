@@ -189,9 +189,9 @@ def test_a_worker_that_ends_without_its_database_is_told_from_others(tmp_path: P
 
 
 def test_a_run_that_went_on_in_another_process_than_a_worker_is_counted(tmp_path: Path) -> None:
-    alone = _run(begins=[(-0.5, 1), (3.0, 77)])
-    assert _judge(tmp_path, _whole(), alone, Blows(born={1})).ran_alone == 1
     assert _judge(tmp_path, _whole(), _run(), Blows(born={1})).ran_alone == 0
+    elsewhere = _effect("d1", 6, attempt=2, pid=77)
+    assert _judge(tmp_path, [*_whole(), elsewhere], _run(), Blows(born={1})).ran_alone == 1
 
 
 def test_a_takeover_lasts_from_a_death_to_the_next_begin() -> None:
