@@ -3,7 +3,8 @@
 -- sessions are ended, as a paused one may hold locks on rows that whoever goes on needs.
 -- name: declare_lost
 WITH silent AS MATERIALIZED (
-    SELECT id, GREATEST(lease_until, %(since)s + make_interval(secs => %(lease)s)) < now() AS over
+    SELECT id, lease_until IS NOT NULL
+               AND GREATEST(lease_until, %(since)s + make_interval(secs => %(lease)s)) < now() AS over
       FROM perdure.executors
      WHERE stopped_at IS NULL AND lost_at IS NULL AND id <> %(id)s
        AND (GREATEST(renewed_at, %(since)s) < now() - make_interval(secs => %(silence)s)
