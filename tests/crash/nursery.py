@@ -1,7 +1,8 @@
 """Workers in milliseconds: a process that has imported everything forks one for each line it reads.
 
 In: ``{"url": …, "log": …, "name": …, "n": …, "when": …, "scene": …}``, or ``{"url": …, "log": …,
-"poison": …}`` for a worker of poison.py, or ``{"zygote": path}``. Out: ``{"pid": …}`` for each, and
+"poison": …}`` for a worker of poison.py, or ``{"caller": …}`` for a program of caller.py, or
+``{"zygote": path}``. Out: ``{"pid": …}`` for each, and
 ``{"dead": pid}`` or ``{"stopped": pid}`` when one has. It ends itself, and its children, when its
 input does.
 """
@@ -108,7 +109,7 @@ def _say(message: dict[str, Any]) -> None:
 def _main() -> None:
     # What a worker loads when it launches DBOS is loaded once, here.
     from perdure.runs.dbos_inside import claims, instance, pickles  # noqa: F401
-    from tests.crash import child, poison_child, zygote
+    from tests.crash import caller, child, poison_child, zygote
 
     def bury(*_: object) -> None:
         with contextlib.suppress(ChildProcessError):
@@ -132,6 +133,9 @@ def _main() -> None:
             os.dup2(2, 1)
             if listening is not None:
                 zygote.serve(listening)
+            if "caller" in order:
+                caller.main(**order)
+                os._exit(0)
             if "poison" in order:
                 poison_child.main(**order)
                 os._exit(0)

@@ -1,0 +1,92 @@
+"""A program killed before and after each statement of a start and of a decision: whole, or not."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from perdure.errors import AlreadyDecidedError
+from tests.crash.caller import KEY, make_engine
+from tests.crash.nursery import Nursery
+from tests.engine_support import SECONDS, query
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+_RUNS = """
+SELECT r.id, r.status, r.segment,
+       (SELECT count(*) FROM perdure.segments s WHERE s.run_id = r.id) AS segments,
+       (SELECT count(*) FROM dbos.workflow_status w
+         WHERE w.workflow_uuid LIKE r.id::text || ':%%') AS workflows,
+       (SELECT count(*) FROM perdure.decisions d WHERE d.run_id = r.id) AS decisions
+  FROM perdure.runs r"""
+
+
+async def _killed(
+    nursery: Nursery, what: str, url: str, log: Path, n: int, when: str, **arguments: Any
+) -> bool:
+    """Whether the program died at the n-th of its steps; it has fewer, if not."""
+    pid = await nursery.order(
+        caller=what, url=url, arguments={**arguments, "log": str(log)}, n=n, when=when
+    )
+    await nursery.death(pid)
+    return not os.path.exists(log)  # noqa: ASYNC240, PTH110 - a look, at a local file
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+async def test_a_program_killed_at_any_step_of_a_start_or_a_decision(
+    make_database: Callable[[], str], tmp_path: Path, nursery: Nursery, when: str
+) -> None:
+    engine, url = make_engine(), make_database()
+    steps = {"start": 0, "decide": 0}
+    async with engine.running(url=url, worker=False):
+        for n in count(1):
+            killed = await _killed(nursery, "start", url, tmp_path / f"start{n}", n, when)
+            runs = await query(engine, _RUNS)
+            # All of it is there or nothing, and never twice.
+            assert [(r["status"], r["segments"], r["workflows"]) for r in runs] in (
+                [],
+                [("queued", 1, 1)],
+            ), (when, n)
+            if not killed:
+                break
+            steps["start"] = n
+            started = await engine.start("payer", "go", idempotency_key=KEY)
+            [run] = await query(engine, _RUNS)
+            assert str(run["id"]) == started.id
+            await query(engine, "DELETE FROM perdure.idempotency_keys")
+            await query(engine, "DELETE FROM perdure.runs")
+            await query(engine, "DELETE FROM dbos.workflow_status")
+    async with engine.running(url=url):
+        for n in count(1):
+            run_now = await engine.start("payer", "go")
+            await run_now.wait(SECONDS)
+            [asked] = run_now.interruptions
+            decision = {"id": asked.id, "digest": asked.digest}
+            killed = await _killed(
+                nursery, "decide", url, tmp_path / f"decide{n}", n, when, **decision
+            )
+            try:
+                await engine.decide(asked.id, "approve", digest=asked.digest)
+            except AlreadyDecidedError:
+                decided = True
+            else:
+                decided = False
+            await run_now.wait(SECONDS)
+            assert run_now.status == "completed", run_now.data
+            [run] = [r for r in await query(engine, _RUNS) if str(r["id"]) == run_now.id]
+            assert (run["segments"], run["workflows"], run["decisions"]) == (2, 2, 1), (when, n)
+            calls = await query(
+                engine, "SELECT attempt FROM perdure.tool_calls WHERE run_id = %s", run_now.id
+            )
+            assert calls == [{"attempt": 1}]
+            if not killed:
+                assert decided
+                break
+            steps["decide"] = n
+    assert steps["start"] >= 3
+    assert steps["decide"] >= 4
