@@ -54,12 +54,50 @@ def test_a_dead_workers_run_goes_on_in_another(env: dict[str, str], tmp_path: Pa
         env["PERDURE_URL"] = server.address("Serving")
         run_id = perdure_json("runs", "start", "payer", "go", env=env)["id"]
         first.wait_for("paying, attempt 1")
-        with going("worker", APP, env=env) as second:
+        with going("worker", APP, "--stop-seconds", "1", env=env) as second:
             second.wait_for("Working for")
             first.send(signal.SIGKILL)
             run = _rested(env, run_id)
             assert run["status"] == "interrupted"
             assert run["interruptions"][0]["type"] == "uncertain_effect"
+            # A tool that hangs in its thread does not keep a worker that is told to stop.
+            perdure_json("runs", "start", "payer", "go", env=env)
+            second.wait_for("paying, attempt 1")
+            assert second.stop() == 0
+
+
+def test_a_paused_worker_that_was_taken_over_ends(
+    env: dict[str, str], database_url: str, tmp_path: Path
+) -> None:
+    env["PAID"] = str(tmp_path / "paid.txt")
+    with (
+        going("serve", APP, "--port", "0", env=env) as server,
+        going("worker", APP, env=env) as first,
+    ):
+        first.wait_for("Working for")
+        env["PERDURE_URL"] = server.address("Serving")
+        run_id = perdure_json("runs", "start", "payer", "go", env=env)["id"]
+        first.wait_for("paying, attempt 1")
+        first.send(signal.SIGSTOP)
+        with (
+            going("worker", APP, env=env) as second,
+            psycopg.connect(database_url, autocommit=True) as conn,
+        ):
+            second.wait_for("Working for")
+            # Its session stands and holds its lock; only the time is over.
+            conn.execute(
+                "UPDATE perdure.executors SET lease_until = now() - interval '1 second',"
+                " renewed_at = now() - interval '1 minute' WHERE pid = %s",
+                [first.pid],
+            )
+            run = _rested(env, run_id)
+            assert run["interruptions"][0]["type"] == "uncertain_effect"
+            first.send(signal.SIGCONT)
+            assert first.wait() == 1
+            assert "went on elsewhere. Start it again." in first.said
+            kinds = conn.execute("SELECT kind FROM perdure.repairs").fetchall()
+            assert kinds == [("taken_over",)]
+            assert second.stop() == 0
 
 
 def _rested(env: dict[str, str], run_id: str) -> dict[str, Any]:

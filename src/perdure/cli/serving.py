@@ -5,10 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 import socket
 import sys
-from collections.abc import Awaitable, Callable, Generator, Iterator
+import threading
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +27,8 @@ if TYPE_CHECKING:
 
 STOP_SECONDS = 5
 _BACKLOG = 2048
+_THREADS_SECONDS = 2.0
+"""How long the interpreter may take to end once everything is told to the user."""
 _TAKEN_OVER = (
     "This worker was silent for too long (it was paused, or cut off from the database) and its "
     "runs went on elsewhere. Start it again."
@@ -224,7 +230,34 @@ def _told_to_stop() -> Iterator[asyncio.Event]:
             loop.remove_signal_handler(number)
 
 
-def run_until_stopped(work: Any) -> None:
-    """Run a coroutine of this module to its end; a second Ctrl-C cuts it short."""
-    with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(work)
+class _Threads(ThreadPoolExecutor):
+    """Runs plain tools; nobody waits at the end for those that do not come back."""
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Take nothing more."""
+        super().shutdown(wait=False, cancel_futures=True)
+
+
+async def _with_threads(work: Coroutine[Any, Any, None]) -> None:
+    asyncio.get_running_loop().set_default_executor(_Threads(thread_name_prefix="perdure-tool"))
+    await work
+
+
+def _end(code: int) -> None:
+    time.sleep(_THREADS_SECONDS)
+    os._exit(code)
+
+
+def run_until_stopped(work: Coroutine[Any, Any, None]) -> None:
+    """Run a coroutine of this module to its end; a second Ctrl-C cuts it short.
+
+    The process ends a moment later, also if a plain tool hangs in its thread.
+    """
+    code = 1
+    try:
+        with contextlib.suppress(KeyboardInterrupt):
+            asyncio.run(_with_threads(work))
+        code = 0
+    finally:
+        # The interpreter would wait for every thread, for ever.
+        threading.Thread(target=_end, args=(code,), name="perdure-end", daemon=True).start()
