@@ -273,6 +273,11 @@ class TestConnections:
         with pg_proxy(server_url) as proxy:
             async with await open_pool(proxy.url, 2, 2) as pool:
                 proxy.refuse()
+                for _ in range(2):
+                    # That a connection is lost may be seen only when it is used.
+                    with pytest.raises(UnavailableError):
+                        async with asyncio.timeout(3), pool.prompt(60) as conn:
+                            await conn.execute("SELECT 1")
                 patient = asyncio.create_task(_one(pool))
                 for _ in range(3):
                     with pytest.raises(UnavailableError, match="nothing was done"):
