@@ -22,9 +22,9 @@ from openai.types.responses import ResponseComputerToolCall
 
 from perdure.ledger.effects import Effect, effect_of
 from perdure.ledger.outputs import decode_output, encode_output
-from perdure.runs.effects import Call
 from perdure.runs.execution import current_execution, current_scope, scope_text
 from perdure.runs.native_tools import serve_native
+from perdure.runs.outcomes import Call
 from perdure.runs.sdk import Act, computer_config, serve_computer_calls
 
 NAME = "computer_use_preview"

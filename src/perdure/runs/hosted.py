@@ -31,9 +31,10 @@ from agents.tool import Tool
 from perdure.errors import Uncertain
 from perdure.ledger.effects import Effect, effect_of
 from perdure.ledger.journal import RecordedCall, request_id
-from perdure.runs.effects import Call, begin
 from perdure.runs.execution import Execution
+from perdure.runs.outcomes import Call
 from perdure.runs.sdk import model_timed_out, never_reached
+from perdure.runs.tool_rows import begin
 
 KIND = "hosted_mcp"
 

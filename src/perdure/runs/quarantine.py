@@ -38,8 +38,10 @@ MOST_STALLED = 3
 """After so many deaths of shared processes in a row a segment runs alone."""
 MOST_DEATHS = 5
 """After so many deaths of processes of its own in a row it is failed."""
-AT_ONCE = 4
-"""How many processes one worker has at once for segments that run alone."""
+AT_ONCE = 2
+"""How many processes one worker has at once for segments that run alone: each costs seconds."""
+MOST_BESIDE = 2
+"""So many deaths more a segment may share while all of those processes are taken."""
 PAUSES_SECONDS = (0.5, 1.0, 2.0, 4.0)
 _MOST_FAILED_STARTS = 3
 _ENDS = ("interrupted", "completed", "failed", "cancelled", "fenced")
@@ -131,7 +133,7 @@ class Quarantine:
             rest = quarantined(begun, self._last.get(key), alone=died_alone)
             _LOG.error("Run %s, segment %d is quarantined: %s", *key, rest.error_message)
             return rest
-        if self._whose_turn == key:
+        if self._whose_turn == key or self._may_stay(begun, possible=possible):
             return Verdict.HERE
         self._present[rows.run_id] += 1
         try:
@@ -144,6 +146,15 @@ class Quarantine:
             if not self._present[rows.run_id]:
                 del self._present[rows.run_id]
                 self._woken.discard(rows.run_id)
+
+    def _may_stay(self, begun: Begun, *, possible: bool) -> bool:
+        """Whether a suspect goes on here rather than wait for a place.
+
+        Where processes are killed from outside, many are suspects and none is to blame: made to
+        wait they would stand still, and each one here soon records something and is none any more.
+        """
+        taken = self._places.locked() if possible else self._turn.locked()
+        return taken and not begun.alone_deaths and begun.stalled < MOST_STALLED + MOST_BESIDE
 
     async def _alone(self, begun: Begun, rows: SegmentRows) -> Verdict | str:
         if not await self._wait(rows.run_id, self._places.acquire()):

@@ -2,7 +2,7 @@
 -- is locked before its segment, here as everywhere. Another executor's name in the row is that of
 -- one that died, as who stops in good order takes it out: the death is counted, and what the run
 -- has recorded is counted to tell whether it got anywhere since the one before. A process that ran
--- the segment alone has somebody who counts its deaths.
+-- the segment alone has somebody who counts its deaths; here it only counts whether it got anywhere.
 -- name: begin
 WITH run AS (
     SELECT id FROM perdure.runs
@@ -15,9 +15,11 @@ WITH run AS (
            started_at = COALESCE(s.started_at, now()),
            (stalled, alone_deaths, recorded) = (
                SELECT s.stalled, s.alone_deaths, s.recorded
-                WHERE (s.executor_id <> %(executor_id)s AND NOT s.alone) IS NOT TRUE
+                WHERE (s.executor_id <> %(executor_id)s) IS NOT TRUE
                 UNION ALL
-               SELECT CASE WHEN c.recorded > s.recorded THEN 1 ELSE s.stalled + 1 END,
+               SELECT CASE WHEN c.recorded > s.recorded THEN CASE WHEN s.alone THEN 0 ELSE 1 END
+                           WHEN s.alone THEN s.stalled
+                           ELSE s.stalled + 1 END,
                       CASE WHEN c.recorded > s.recorded THEN 0 ELSE s.alone_deaths END,
                       c.recorded
                  FROM (SELECT (SELECT count(*) FROM perdure.model_responses
@@ -26,7 +28,7 @@ WITH run AS (
                                 WHERE run_id = s.run_id AND finished_at IS NOT NULL)
                             + (SELECT count(*) FROM perdure.run_states
                                 WHERE run_id = s.run_id) AS recorded) c
-                WHERE s.executor_id <> %(executor_id)s AND NOT s.alone)
+                WHERE s.executor_id <> %(executor_id)s)
       FROM run
      WHERE s.run_id = run.id AND s.seq = %(seq)s AND s.status IN ('queued', 'running')
        AND (%(after)s::int IS NULL OR s.epoch = %(after)s)
