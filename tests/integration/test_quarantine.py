@@ -96,7 +96,7 @@ async def test_two_run_alone_at_once_and_the_others_stay_or_wait(database_url: s
         runner = SegmentRunner(
             *(engine.registry, engine.pool, writer, "me"), quarantine=Quarantine(processes)
         )
-        runs = [await _start(engine, stalled=5) for _ in range(4)]
+        runs = [await _start(engine, stalled=8) for _ in range(4)]
         lives = [asyncio.create_task(runner.run(UUID(run.id), 1)) for run in runs]
         async with asyncio.timeout(SECONDS):
             for _ in range(2):
@@ -106,7 +106,7 @@ async def test_two_run_alone_at_once_and_the_others_stay_or_wait(database_url: s
                 await asyncio.sleep(0)
             # One that died with fewer processes does not wait, as most of them are to blame for
             # nothing where many die.
-            stays = await _start(engine, stalled=4)
+            stays = await _start(engine, stalled=7)
             assert await runner.run(UUID(stays.id), 1) == "completed"
             waiting = [run for run in runs if UUID(run.id) not in processes.runs]
             # A cancelled one need not wait for a place.
@@ -122,7 +122,7 @@ async def test_two_run_alone_at_once_and_the_others_stay_or_wait(database_url: s
         await asyncio.wait(lives)
         for run in runs:
             counts = await _counts(engine, run)
-            assert (counts["stalled"], counts["alone_deaths"]) == (5, 0)
+            assert (counts["stalled"], counts["alone_deaths"]) == (8, 0)
 
 
 async def test_what_counts_as_a_death_alone(database_url: str) -> None:

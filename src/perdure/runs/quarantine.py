@@ -40,7 +40,7 @@ MOST_DEATHS = 5
 """After so many deaths of processes of its own in a row it is failed."""
 AT_ONCE = 2
 """How many processes one worker has at once for segments that run alone: each costs seconds."""
-MOST_BESIDE = 2
+MOST_BESIDE = 5
 """So many deaths more a segment may share while all of those processes are taken."""
 PAUSES_SECONDS = (0.5, 1.0, 2.0, 4.0)
 _MOST_FAILED_STARTS = 3
