@@ -60,6 +60,6 @@ async def launch(
         )
     dbos = stack.enter_context(running(url, executor_id, body))
     claims = Claims(dbos, executor_id, concurrency)
-    queue = QueueLoop(claims.claim, lambda: claims.full)
+    queue = QueueLoop(claims.claim, lambda: claims.full, lambda: claims.growing)
     queue.start()
     return Launched(queue, lambda: workflow_tasks(dbos))

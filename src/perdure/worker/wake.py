@@ -11,6 +11,7 @@ from perdure.worker.held import Round
 
 _LOG = logging.getLogger(__name__)
 POLL_SECONDS = 5.0
+_GROWTH_SECONDS = 0.5
 _RETRY_SECONDS = 0.5
 """When a claim failed: DBOS's pool may have found only then that its connections are dead."""
 
@@ -19,14 +20,19 @@ class QueueLoop:
     """Claims in a thread of its own, when woken.
 
     ``claim`` claims and starts what there is; what it raises is logged, and it is called again.
-    ``full`` says whether it may have left something for want of room.
+    ``full`` says whether it may have left something for want of room, ``growing`` whether there
+    will be more room in a moment.
     """
 
     def __init__(
-        self, claim: Callable[[], object], full: Callable[[], bool] = lambda: False
+        self,
+        claim: Callable[[], object],
+        full: Callable[[], bool] = lambda: False,
+        growing: Callable[[], bool] = lambda: False,
     ) -> None:
         self._claim = claim
         self._full = full
+        self._growing = growing
         self._woken = threading.Event()
         self._stopped = False
         self._rounds = 0
@@ -70,6 +76,8 @@ class QueueLoop:
             seconds = POLL_SECONDS
             try:
                 self._claim()
+                if self._full() and self._growing():
+                    seconds = _GROWTH_SECONDS
             except Exception as error:  # noqa: BLE001 - whatever it is, the next look may do better
                 seconds = _RETRY_SECONDS
                 if not self._stopped:

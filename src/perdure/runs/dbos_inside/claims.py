@@ -11,6 +11,7 @@ import asyncio
 import json
 import logging
 import re
+import time
 from uuid import uuid4
 
 from dbos import DBOS
@@ -27,8 +28,17 @@ _LOG = logging.getLogger(__name__)
 _SEGMENT = re.compile(r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}):([0-9]{1,9})")
 
 
+FIRST_AT_ONCE = 8
+DOUBLED_AFTER_SECONDS = 1.0
+
+
 class Claims:
-    """Claims segments for one executor, ``concurrency`` of them at once at most."""
+    """Claims segments for one executor, ``concurrency`` of them at once at most.
+
+    A few at first, twice as many each second: where processes die one after the other, a new one
+    that took all there is would bring none of it further before it dies as well, and every death
+    would cost every run.
+    """
 
     def __init__(self, dbos: DBOS, executor_id: str, concurrency: int) -> None:
         self._dbos = dbos
@@ -36,8 +46,20 @@ class Claims:
         # Not entered in the table of queues: nobody else is to know it.
         self._queue = dbos._registry._register_internal_queue(QUEUE, worker_concurrency=concurrency)
         self._concurrency = concurrency
+        self._born = time.monotonic()
         self.full = False
         """Whether the last claim may have left something because there was no room for it."""
+
+    @property
+    def limit(self) -> int:
+        """How many segments may run here at once now."""
+        doublings = int((time.monotonic() - self._born) / DOUBLED_AFTER_SECONDS)
+        return min(self._concurrency, FIRST_AT_ONCE << min(doublings, 32))
+
+    @property
+    def growing(self) -> bool:
+        """Whether more may run here at once in a moment."""
+        return self.limit < self._concurrency
 
     def claim(self) -> int:
         """Claim and start what there is and there is room for; returns how many. Blocks.
@@ -47,6 +69,7 @@ class Claims:
         owner = str(uuid4())
         # Before the room is counted: a place given up from now on is worth another look.
         self.full = True
+        limit = self._queue.worker_concurrency = self.limit
         running = self._dbos._active_workflows_set.count_for_queue(QUEUE)
         claimed, _ = self._dbos._sys_db.start_queued_workflows(
             self._queue,
@@ -57,7 +80,7 @@ class Claims:
             owner_xid=owner,
             is_latest_version=False,
         )
-        self.full = running + len(claimed) >= self._concurrency
+        self.full = running + len(claimed) >= limit
         for workflow_id in claimed:
             self._start(workflow_id, owner)
         if claimed:
