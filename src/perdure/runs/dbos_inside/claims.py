@@ -69,7 +69,7 @@ class Claims:
         owner = str(uuid4())
         # Before the room is counted: a place given up from now on is worth another look.
         self.full = True
-        limit = self._queue.worker_concurrency = self.limit
+        limit = self._queue._worker_concurrency = self.limit
         running = self._dbos._active_workflows_set.count_for_queue(QUEUE)
         claimed, _ = self._dbos._sys_db.start_queued_workflows(
             self._queue,
