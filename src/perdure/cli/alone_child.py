@@ -27,7 +27,6 @@ from perdure.worker.alone_child import Orders, Report, WorkersLease, run_alone
 if TYPE_CHECKING:
     from perdure.runs.registry import Registry
 
-_NICENESS = 15
 _STOP_SECONDS = 5.0
 _ORPHANED = 1
 _LONGEST_MESSAGE = 2000
@@ -36,9 +35,6 @@ _LONGEST_MESSAGE = 2000
 def main() -> int:
     """Take orders, load the target, run the segment; returns the exit code."""
     faulthandler.enable()
-    # Loading a program takes seconds of a core, which healthy runs need more than a suspect does:
-    # where many processes are killed, those that run alone must not keep the others from it.
-    os.nice(_NICENESS)
     told_fd, reports_fd = _take_pipes()
 
     def report(what: str, how: Any) -> None:

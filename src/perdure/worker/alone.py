@@ -15,6 +15,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import os
 import signal
 import sys
 from asyncio.subprocess import PIPE, Process
@@ -34,6 +35,7 @@ BEAT_SECONDS = 0.5
 SILENT_SECONDS = 60.0
 """How long it may not answer: a tool that holds the interpreter's lock may take its time there."""
 _DRAIN_SECONDS = 1.0
+_NICENESS = 15
 _LONGEST_LINE = 8192
 _LEVELS = {"DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"}
 
@@ -143,9 +145,14 @@ class _Child:
 
 async def _start() -> Process:
     # In a session of its own, where Ctrl-C in a terminal does not reach it: its worker tells it.
-    return await asyncio.create_subprocess_exec(
+    process = await asyncio.create_subprocess_exec(
         *COMMAND, stdin=PIPE, stdout=PIPE, stderr=PIPE, start_new_session=True
     )
+    # Loading a program takes seconds of a core, which healthy runs need more than a suspect does:
+    # where many processes are killed, those that run alone must not keep the others from it.
+    with contextlib.suppress(ProcessLookupError):
+        os.setpriority(os.PRIO_PROCESS, process.pid, _NICENESS)
+    return process
 
 
 def ending(code: int, reports: Sequence[dict[str, Any]], *, silent: bool = False) -> Ending:
