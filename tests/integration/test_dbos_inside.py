@@ -9,6 +9,7 @@ import asyncio
 import json
 import logging
 import threading
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from perdure.db import Connection, connect, uuid7
 from perdure.engine import Engine
 from perdure.errors import ConfigurationError, MigrationError
 from perdure.migrate import migrate
-from perdure.runs.dbos_inside import instance
+from perdure.runs.dbos_inside import claims, instance
 from perdure.runs.dbos_inside.claims import Claims
 from perdure.runs.dbos_inside.statements import Seen, requeue
 from perdure.runs.dbos_inside.tested import TESTED, problem_with
@@ -167,6 +168,30 @@ async def test_a_claim_takes_what_there_is_room_for_and_writes_a_new_owner(
         for one in ids:
             await bench.ended(one, "SUCCESS")
         assert began == [2, 1, 3]
+
+
+async def test_a_new_worker_takes_few_and_more_as_it_lives_on(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(claims, "FIRST_AT_ONCE", 1)
+    leave = asyncio.Event()
+
+    async def body(*_: Any) -> str:
+        await leave.wait()
+        return "completed"
+
+    async with launched(database_url, body, concurrency=3) as bench:
+        ids = [await bench.enqueue(seq=n) for n in range(1, 5)]
+        taken = []
+        for lived in (0.0, 0.9, 1.0, 2.0, 60.0):
+            bench.claims._born = time.monotonic() - lived
+            taken.append(await bench.claim())
+            assert bench.claims.growing == (lived < 2)
+        # One, two, and no more than the three there may be.
+        assert taken == [1, 0, 1, 1, 0]
+        leave.set()
+        for one in ids[:3]:
+            await bench.ended(one, "SUCCESS")
 
 
 async def test_the_outcome_of_an_old_owner_is_refused(database_url: str) -> None:
