@@ -1,12 +1,13 @@
-"""Tasks that run until they are told to end."""
+"""Tasks: ended for certain, or waited for until the first of several is over."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Awaitable
 from typing import Any
 
-__all__ = ["end"]
+__all__ = ["end", "first_of"]
 
 _AGAIN_SECONDS = 0.25
 
@@ -22,3 +23,15 @@ async def end(task: asyncio.Task[Any]) -> None:
         await asyncio.wait({task}, timeout=_AGAIN_SECONDS)
     with contextlib.suppress(asyncio.CancelledError):
         await task
+
+
+async def first_of(*waits: Awaitable[Any]) -> int:
+    """Return the place of the first that is over; those that are no task are ended."""
+    tasks = [asyncio.ensure_future(wait) for wait in waits]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        return min(tasks.index(task) for task in done)
+    finally:
+        for task, wait in zip(tasks, waits, strict=True):
+            if task is not wait:
+                task.cancel()

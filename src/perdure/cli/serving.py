@@ -11,7 +11,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator
+from collections.abc import Callable, Coroutine, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,7 @@ import uvicorn
 from perdure.cli.output import one_line
 from perdure.config import Settings
 from perdure.errors import ConfigurationError, UnavailableError
+from perdure.tasks import first_of
 
 if TYPE_CHECKING:
     from perdure.engine import Engine
@@ -95,7 +96,7 @@ async def serve(
             stop_seconds=stop_seconds,
         ):
             serving = asyncio.create_task(server.serve(sockets=[listening]))
-            lost = await _first_of(serving, told.wait(), engine.lost()) == 2
+            lost = await first_of(serving, told.wait(), engine.lost()) == 2
             server.should_exit = True
             await serving
     if lost:
@@ -125,21 +126,9 @@ async def work(
             stop_seconds=stop_seconds,
         ):
             on_ready()
-            lost = await _first_of(told.wait(), engine.lost()) == 1
+            lost = await first_of(told.wait(), engine.lost()) == 1
     if lost:
         raise UnavailableError(_TAKEN_OVER)
-
-
-async def _first_of(*waits: Awaitable[Any]) -> int:
-    """Return the place of the first that is over; those that are no task are ended."""
-    tasks = [asyncio.ensure_future(wait) for wait in waits]
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        return min(tasks.index(task) for task in done)
-    finally:
-        for task, wait in zip(tasks, waits, strict=True):
-            if task is not wait:
-                task.cancel()
 
 
 def require_database(engine: Engine) -> None:

@@ -1,6 +1,7 @@
 -- Declares dead who is silent, or whose process is known to be gone, and whose lock can be had (its
--- session is gone); and whose lease is over (it is paused, or its machine has vanished). Once, for ever: it is never let in again. Its
--- sessions are ended, as a paused one may hold locks on rows that whoever goes on needs.
+-- session is gone); and whose lease is over (it is paused, or its machine has vanished). Once, for
+-- ever: it is never let in again. Its sessions are ended, as a paused one may hold locks on rows
+-- that whoever goes on needs.
 -- name: declare_lost
 WITH silent AS MATERIALIZED (
     SELECT id, lease_until IS NOT NULL

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from perdure.errors import PerdureError
+from perdure.tasks import first_of
 from perdure.worker.worker import Worker
 
 _LOG = logging.getLogger(__name__)
@@ -44,7 +45,7 @@ async def _reign(
             async with make() as worker:
                 if not started.done():
                     started.set_result(None)
-                await _first_of(worker.lost, ending)
+                await first_of(worker.lost.wait(), ending.wait())
         except BaseException as error:
             if not started.done():
                 started.set_exception(error)
@@ -54,12 +55,3 @@ async def _reign(
             known = isinstance(error, PerdureError)
             _LOG.error("No new worker could start yet: %s", error, exc_info=not known)
             await asyncio.sleep(_RETRY_SECONDS)
-
-
-async def _first_of(*events: asyncio.Event) -> None:
-    waiting = [asyncio.create_task(event.wait()) for event in events]
-    try:
-        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in waiting:
-            task.cancel()
