@@ -125,6 +125,43 @@ async def test_two_run_alone_at_once_and_the_others_stay_or_wait(database_url: s
             assert (counts["stalled"], counts["alone_deaths"]) == (8, 0)
 
 
+@pytest.mark.parametrize(
+    ("stalled", "deaths", "limit"),
+    [(3, 0, 3), (3, 3, 3), (3, 6, 3), (3, 8, 5), (4, 8, 3), (8, 100, 12), (12, 100, 12)],
+)
+def test_deaths_of_others_speak_for_a_segment(stalled: int, deaths: int, limit: int) -> None:
+    assert quarantine.limit_of(stalled, deaths) == limit
+
+
+async def test_a_segment_stays_where_all_kinds_of_processes_die(database_url: str) -> None:
+    engine = Engine([Agent(name="a", model=turns("done", "done", "done"))])
+    lost = """
+        INSERT INTO perdure.executors (id, host, pid, version, lost_at, lost_to)
+        SELECT gen_random_uuid(), 'h', 1, '1', now() - make_interval(secs => %s), 'x'
+          FROM generate_series(1, 20)"""
+    async with (
+        engine.running(url=database_url, worker=False),
+        LedgerWriter(database_url) as writer,
+    ):
+        processes = Processes(engine)
+        runner = SegmentRunner(
+            *(engine.registry, engine.pool, writer, "me"), quarantine=Quarantine(processes)
+        )
+        # Long ago.
+        await query(engine, lost, 61)
+        alone = asyncio.create_task(runner.run(UUID((await _start(engine)).id), 1))
+        async with asyncio.timeout(SECONDS):
+            await processes.begun.acquire()
+        await query(engine, lost, 30)
+        stays = await _start(engine, stalled=7)
+        assert await runner.run(UUID(stays.id), 1) == "completed"
+        runner.stop()
+        await runner.quiet()
+        alone.cancel()
+        await asyncio.wait({alone})
+    assert processes.most == 1
+
+
 async def test_what_counts_as_a_death_alone(database_url: str) -> None:
     model = turns("done")
     engine = Engine([Agent(name="a", model=model)])

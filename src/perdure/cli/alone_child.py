@@ -2,6 +2,9 @@
 
 Its standard input stays open while the worker lives, and tells of the worker's lease. User code
 finds an empty one, and what it prints goes to standard error.
+
+It listens before it loads anything: what it loads takes seconds of a core, which are given up at
+once when the worker has ended meanwhile.
 """
 
 from __future__ import annotations
@@ -14,18 +17,14 @@ import os
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from perdure.cli import serving
-from perdure.cli.target import load_engine
-from perdure.errors import PerdureError
-from perdure.worker import alone_child
-from perdure.worker.alone_child import Orders, Report, WorkersLease, run_alone
+from perdure.cli.ending import end_within
 
 if TYPE_CHECKING:
     from perdure.runs.registry import Registry
+    from perdure.worker.alone_child import Orders, Report
 
 _STOP_SECONDS = 5.0
 _ORPHANED = 1
@@ -47,9 +46,23 @@ def main() -> int:
     line = next(lines, None)
     if line is None:
         return _ORPHANED
-    orders = Orders(**json.loads(line))
     worker = _Worker(lines, report)
-    serving.log_to_stderr("%(levelname)s %(name)s: %(message)s")
+    code = 1
+    try:
+        code = _work(json.loads(line), worker, report)
+    finally:
+        end_within(_STOP_SECONDS, code)
+    return code
+
+
+def _work(told: dict[str, Any], worker: _Worker, report: Report) -> int:
+    from perdure.cli.logs import log_to_stderr
+    from perdure.cli.target import load_engine
+    from perdure.errors import PerdureError
+    from perdure.worker import alone_child
+
+    orders = alone_child.Orders(**told)
+    log_to_stderr("%(levelname)s %(name)s: %(message)s")
     sys.path[:] = orders.path
     alone_child.in_this_process = True
     try:
@@ -58,9 +71,6 @@ def main() -> int:
     except PerdureError as error:
         report("failed", error.message[:_LONGEST_MESSAGE])
         return 1
-    finally:
-        # A tool's thread that hangs must not keep the process.
-        threading.Thread(target=_end, daemon=True).start()
     return 0
 
 
@@ -103,15 +113,12 @@ class _Worker:
             os._exit(_ORPHANED)
         with contextlib.suppress(RuntimeError):
             self.on_gone()
-        _end()
-
-
-def _end() -> None:
-    time.sleep(_STOP_SECONDS)
-    os._exit(_ORPHANED)
+        end_within(_STOP_SECONDS, _ORPHANED)
 
 
 async def _run(registry: Registry, orders: Orders, worker: _Worker, report: Report) -> None:
+    from perdure.worker.alone_child import WorkersLease, run_alone
+
     loop = asyncio.get_running_loop()
     lease = WorkersLease()
     worker.on_lease = lambda until: loop.call_soon_threadsafe(lease.told, until)

@@ -65,10 +65,11 @@ def serve(
     """
     engine = load_engine(target)
     from perdure.cli import serving
+    from perdure.cli.logs import log_to_stderr
 
     serving.require_database(engine)
     chosen = Settings.from_env().port if port is None else port
-    serving.log_to_stderr()
+    log_to_stderr()
     listening = serving.bind(host, chosen)
     # Beyond a firewall or a container the address may be another; this is this machine's.
     said = f"Serving {', '.join(engine.registry.agents)} on {serving.address_of(listening)}"
@@ -98,9 +99,10 @@ def worker(
     """
     engine = load_engine(target)
     from perdure.cli import serving
+    from perdure.cli.logs import log_to_stderr
 
     serving.require_database(engine)
-    serving.log_to_stderr()
+    log_to_stderr()
     said = f"Working for {', '.join(engine.registry.agents)}."
     serving.run_until_stopped(
         serving.work(

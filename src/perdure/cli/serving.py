@@ -4,13 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
-import os
 import signal
 import socket
-import sys
-import threading
-import time
 from collections.abc import Callable, Coroutine, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -18,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
-from perdure.cli.output import one_line
+from perdure.cli.ending import end_within
 from perdure.config import Settings
 from perdure.errors import ConfigurationError, UnavailableError
 from perdure.tasks import first_of
@@ -174,27 +169,6 @@ def address_of(listening: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def log_to_stderr(form: str = "%(asctime)s %(levelname)s %(name)s: %(message)s") -> None:
-    """Show what ``perdure`` says from level INFO on and everybody else from WARNING on.
-
-    ``form`` is the format of a line, as ``logging`` takes it.
-    """
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_PlainLines(form, "%H:%M:%S"))
-    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
-    logging.getLogger("perdure").setLevel(logging.INFO)
-    # The pool says itself, once, that the database is away.
-    logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
-
-
-class _PlainLines(logging.Formatter):
-    """One line a record, with nothing in it that a terminal would obey; tracebacks below it."""
-
-    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
-        """Return the line."""
-        return one_line(super().formatMessage(record))
-
-
 @contextmanager
 def _told_to_stop() -> Iterator[asyncio.Event]:
     """Give an event that is set by the first SIGTERM or SIGINT; a second SIGINT is one of Python's.
@@ -232,11 +206,6 @@ async def _with_threads(work: Coroutine[Any, Any, None]) -> None:
     await work
 
 
-def _end(code: int) -> None:
-    time.sleep(_THREADS_SECONDS)
-    os._exit(code)
-
-
 def run_until_stopped(work: Coroutine[Any, Any, None]) -> None:
     """Run a coroutine of this module to its end; a second Ctrl-C cuts it short.
 
@@ -248,5 +217,4 @@ def run_until_stopped(work: Coroutine[Any, Any, None]) -> None:
             asyncio.run(_with_threads(work))
         code = 0
     finally:
-        # The interpreter would wait for every thread, for ever.
-        threading.Thread(target=_end, args=(code,), name="perdure-end", daemon=True).start()
+        end_within(_THREADS_SECONDS, code)

@@ -7,6 +7,9 @@ of them the segment runs *alone*, in a process that runs nothing else: there a d
 doing. After ``MOST_DEATHS`` in a row, again without anything recorded between, it is failed as
 ``quarantined``. A healthy one finishes there.
 
+Where more processes die than the segment was in, something else ends them, and it shares as many
+deaths more, up to ``MOST_FORGIVEN``.
+
 What does not count: a worker that stops in good order, a process that goes on after trouble with
 the database, the death of the worker that waits for the process, a process that died before it
 began the segment.
@@ -36,6 +39,8 @@ _LOG = logging.getLogger(__name__)
 
 MOST_STALLED = 3
 """After so many deaths of shared processes in a row a segment runs alone."""
+MOST_FORGIVEN = 9
+"""So many more at most where processes die that it was not in."""
 MOST_DEATHS = 5
 """After so many deaths of processes of its own in a row it is failed."""
 AT_ONCE = 2
@@ -128,12 +133,15 @@ class Quarantine:
         died_alone = begun.alone_deaths >= MOST_DEATHS
         if begun.stalled < MOST_STALLED and not died_alone:
             return Verdict.HERE
+        limit = limit_of(begun.stalled, await _deaths(rows))
+        if begun.stalled < limit and not begun.alone_deaths:
+            return Verdict.HERE
         possible = self._apart.possible() and self._failed_starts[key] < _MOST_FAILED_STARTS
-        if died_alone or (not possible and begun.stalled >= MOST_STALLED + MOST_DEATHS):
+        if died_alone or (not possible and begun.stalled >= limit + MOST_DEATHS):
             rest = quarantined(begun, self._last.get(key), alone=died_alone)
             _LOG.error("Run %s, segment %d is quarantined: %s", *key, rest.error_message)
             return rest
-        if self._whose_turn == key or self._may_stay(begun, possible=possible):
+        if self._whose_turn == key or self._may_stay(begun, limit, possible=possible):
             return Verdict.HERE
         self._present[rows.run_id] += 1
         try:
@@ -147,14 +155,14 @@ class Quarantine:
                 del self._present[rows.run_id]
                 self._woken.discard(rows.run_id)
 
-    def _may_stay(self, begun: Begun, *, possible: bool) -> bool:
+    def _may_stay(self, begun: Begun, limit: int, *, possible: bool) -> bool:
         """Whether a suspect goes on here rather than wait for a place.
 
         Where processes are killed from outside, many are suspects and none is to blame: made to
         wait they would stand still, and each one here soon records something and is none any more.
         """
         taken = self._places.locked() if possible else self._turn.locked()
-        return taken and not begun.alone_deaths and begun.stalled < MOST_STALLED + MOST_BESIDE
+        return taken and not begun.alone_deaths and begun.stalled < limit + MOST_BESIDE
 
     async def _alone(self, begun: Begun, rows: SegmentRows) -> Verdict | str:
         if not await self._wait(rows.run_id, self._places.acquire()):
@@ -265,6 +273,21 @@ class Quarantine:
             task.cancel()
         for process in self._processes:
             process.cancel()
+
+
+def limit_of(stalled: int, deaths: int) -> int:
+    """Return after how many stalled executions a segment runs alone.
+
+    ``stalled`` is how many it has, ``deaths`` how many executors died in the last minute: those
+    it was not in speak for it, as what ends them may have ended its own.
+    """
+    return MOST_STALLED + min(MOST_FORGIVEN, max(0, deaths - 2 * stalled))
+
+
+async def _deaths(rows: SegmentRows) -> int:
+    async with rows.pool.connection() as conn:
+        row = await (await conn.execute(_SQL["deaths"])).fetchone()
+    return 0 if row is None else int(row["deaths"])
 
 
 async def _let_go(rows: SegmentRows) -> None:

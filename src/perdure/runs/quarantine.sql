@@ -1,3 +1,7 @@
+-- Executors found dead in the last minute, whatever they ran.
+-- name: deaths
+SELECT count(*)::int AS deaths FROM perdure.executors WHERE lost_at > now() - interval '1 minute'
+
 -- The execution lets go of the segment: whoever begins it next does not take this one for dead.
 -- name: let_go
 UPDATE perdure.segments SET executor_id = NULL

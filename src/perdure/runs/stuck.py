@@ -10,14 +10,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, LiteralString
+from typing import Any
 from uuid import UUID
 
 from perdure.db import Connection, load_sql
+from perdure.runs.dbos_inside.looks import open_segments
 
 _SQL = load_sql("perdure.runs", "stuck.sql")
 _COUNT_REPAIRS = _SQL["count_repairs"]
-_OPEN_SEGMENTS = _SQL["open_segments"]
 _PARKED_RUNS = _SQL["parked_runs"]
 _WITHOUT_SEGMENT = _SQL["without_segment"]
 FIRST = UUID(int=0)
@@ -67,6 +67,11 @@ class Stuck:
     """The token of the last claim of its workflow."""
 
     @property
+    def workflow_id(self) -> str:
+        """The id its workflow has, or would have."""
+        return f"{self.run_id}:{self.segment}"
+
+    @property
     def where(self) -> str:
         """The run and its segment, as a message begins with them."""
         return f"Run {self.run_id}, segment {self.segment}"
@@ -103,14 +108,23 @@ async def look_at_open_segments(
     conn: Connection, *, after: UUID = FIRST, window: int, max_found: int
 ) -> Look:
     """Look at ``window`` open segments of runs after ``after``: at their workflows."""
-    return await _look(conn, _OPEN_SEGMENTS, after, window, max_found)
+    rows = await open_segments(
+        conn,
+        after=after,
+        window=window,
+        max_found=max_found,
+        seconds=SECONDS,
+        claim_seconds=CLAIM_SECONDS,
+    )
+    return _look(rows)
 
 
 async def look_at_parked_runs(
     conn: Connection, *, after: UUID = FIRST, window: int, max_found: int
 ) -> Look:
     """Look at ``window`` interrupted runs after ``after``: those that wait for nobody."""
-    return await _look(conn, _PARKED_RUNS, after, window, max_found)
+    params = {"after": after, "window_size": window, "max_found": max_found, "seconds": SECONDS}
+    return _look(await (await conn.execute(_PARKED_RUNS, params)).fetchall())
 
 
 async def find_without_segment(conn: Connection, *, max_found: int) -> list[Stuck]:
@@ -126,20 +140,7 @@ async def count_repairs(conn: Connection, since_seconds: float) -> dict[str, int
     return {row["kind"]: row["repairs"] for row in await cursor.fetchall()}
 
 
-async def _look(
-    conn: Connection, statement: LiteralString | str, after: UUID, window: int, max_found: int
-) -> Look:
-    cursor = await conn.execute(
-        statement,
-        {
-            "after": after,
-            "window_size": window,
-            "max_found": max_found,
-            "seconds": SECONDS,
-            "claim_seconds": CLAIM_SECONDS,
-        },
-    )
-    rows = await cursor.fetchall()
+def _look(rows: list[dict[str, Any]]) -> Look:
     stuck = [stuck_of(row) for row in rows if row["kind"] is not None]
     return Look(stuck, rows[0]["looked"], rows[0]["reached"])
 

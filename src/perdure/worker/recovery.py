@@ -13,7 +13,8 @@ import logging
 
 import psycopg
 
-from perdure.db import Connection, Pool, in_words, load_sql
+from perdure.db import Pool, in_words, load_sql
+from perdure.runs.dbos_inside import statements
 from perdure.worker.lease import LEASE_SECONDS, SILENCE_SECONDS, Lease
 
 _SQL = load_sql("perdure.worker", "recovery.sql")
@@ -49,7 +50,7 @@ async def declare_lost(pool: Pool, lease: Lease) -> list[str]:
 async def recover(pool: Pool, executor_id: str) -> list[str]:
     """Give back what executors hold that are not alive; returns the ids of those workflows."""
     async with pool.connection() as conn:
-        return await _give_back(conn, "recover", executor_id)
+        return _logged(await statements.recover(conn, executor_id))
 
 
 async def hand_over(pool: Pool, executor_id: str) -> list[str]:
@@ -59,12 +60,10 @@ async def hand_over(pool: Pool, executor_id: str) -> list[str]:
         UnavailableError: the database is away; others find that this executor is gone.
     """
     async with pool.prompt(HAND_OVER_SECONDS, answer_within=HAND_OVER_SECONDS) as conn:
-        return await _give_back(conn, "hand_over", executor_id)
+        return _logged(await statements.hand_over(conn, executor_id))
 
 
-async def _give_back(conn: Connection, statement: str, executor_id: str) -> list[str]:
-    cursor = await conn.execute(_SQL[statement], {"executor_id": executor_id})
-    recovered = [row["workflow_uuid"] for row in await cursor.fetchall()]
+def _logged(recovered: list[str]) -> list[str]:
     for workflow_id in recovered:
         _LOG.info("Segment %s goes back to the queue.", workflow_id)
     return recovered

@@ -25,7 +25,8 @@ from uuid import UUID
 import psycopg
 
 from perdure.db import Connection, Pool, in_words, is_infrastructure, load_sql, uuid7
-from perdure.runs.dbos_inside.statements import Seen, requeue
+from perdure.runs.dbos_inside.looks import begun_by, claims_of
+from perdure.runs.dbos_inside.statements import Seen, clear_away, requeue
 from perdure.runs.enqueue import enqueue
 from perdure.runs.resume import go_on_if_decided
 from perdure.runs.stuck import (
@@ -43,12 +44,7 @@ from perdure.worker.held import Claim, HeldClaims
 from perdure.worker.wake import QueueLoop
 
 _SQL = load_sql("perdure.worker", "sweep.sql")
-_BEGUN_HERE = _SQL["begun_here"]
-_CLAIMS = _SQL["claims"]
-_CLEAR_INPUTS = _SQL["clear_inputs"]
-_CLEAR_OUTPUTS = _SQL["clear_outputs"]
 _DONE = _SQL["done"]
-_HAS_WORKFLOW = _SQL["has_workflow"]
 _LET_GO = _SQL["let_go"]
 _LOCK_OPEN_RUN = _SQL["lock_open_run"]
 _RECORD = _SQL["record"]
@@ -100,8 +96,8 @@ class Sweeper:
         """
         before = self.queue.round
         async with self.pool.connection() as conn:
-            cursor = await conn.execute(_CLAIMS, {"executor_id": self.executor_id})
-            rows = {Claim(row["workflow_uuid"], row["owner_xid"]): row async for row in cursor}
+            claims = await claims_of(conn, self.executor_id)
+            rows = {Claim(row["workflow_uuid"], row["owner_xid"]): row for row in claims}
             lost = self.claims.lost(
                 {claim: row["seen_at"] for claim, row in rows.items()},
                 apart=UNHELD_SECONDS,
@@ -113,12 +109,9 @@ class Sweeper:
 
     async def requeue_own(self) -> list[Stuck]:
         """Queue again what was begun here, is under way no more and will not come back."""
-        params = {"executor_id": self.executor_id, "seconds": SECONDS, "max_found": MAX_REPAIRS}
         async with self.pool.connection() as conn:
-            cursor = await conn.execute(_BEGUN_HERE, params)
-            stuck = [
-                stuck_of(row) async for row in cursor if not self.claims.runs(row["workflow_uuid"])
-            ]
+            begun = await begun_by(conn, self.executor_id, max_found=MAX_REPAIRS, seconds=SECONDS)
+            stuck = [stuck_of(row) for row in begun if not self.claims.runs(row["workflow_uuid"])]
             return await self._repair_own(conn, stuck)
 
     async def _repair_own(self, conn: Connection, stuck: list[Stuck]) -> list[Stuck]:
@@ -221,7 +214,7 @@ def _logged(repaired: list[Stuck]) -> list[Stuck]:
 
 async def _give_back(conn: Connection, stuck: Stuck) -> bool:
     """Queue a workflow again that is as it was seen."""
-    seen = Seen(f"{stuck.run_id}:{stuck.segment}", stuck.status, stuck.owner_xid)
+    seen = Seen(stuck.workflow_id, stuck.status, stuck.owner_xid)
     return bool(await requeue(conn, [seen]))
 
 
@@ -231,14 +224,8 @@ async def _requeue(conn: Connection, stuck: Stuck) -> bool:
 
 async def _enqueue(conn: Connection, stuck: Stuck) -> bool:
     run = await _lock(conn, stuck)
-    if run is None:
+    if run is None or not await clear_away(conn, stuck.workflow_id):
         return False
-    key = {"run_id": stuck.run_id, "segment": stuck.segment}
-    cursor = await conn.execute(_HAS_WORKFLOW, key)
-    if await cursor.fetchone() is not None:
-        return False
-    await conn.execute(_CLEAR_INPUTS, key)
-    await conn.execute(_CLEAR_OUTPUTS, key)
     await enqueue(conn, stuck.run_id, stuck.segment, priority=run["priority"])
     return True
 

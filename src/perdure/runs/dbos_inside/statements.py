@@ -1,4 +1,4 @@
-"""What is done by SQL to the tables of DBOS; ``statements.sql`` has it.
+"""What is done by SQL to the tables of DBOS; ``statements.sql`` has it, ``looks`` only reads.
 
 DBOS itself is not imported here: an API without a worker enqueues too.
 """
@@ -14,21 +14,23 @@ from psycopg import AsyncConnection
 
 from perdure.db import Connection, load_sql
 
-__all__ = ["ENQUEUE_QUEUED", "REQUEUE_SEEN", "Seen", "requeue", "schema_version"]
+__all__ = [
+    "ENQUEUE_QUEUED",
+    "Seen",
+    "clear_away",
+    "hand_over",
+    "recover",
+    "requeue",
+    "schema_version",
+]
 
 _SQL = load_sql("perdure.runs.dbos_inside", "statements.sql")
 ENQUEUE_QUEUED = _SQL["enqueue_queued"]
 """Ends a statement: each row of its CTE ``queued`` (run_id, seq, priority) enters the queue."""
-REQUEUE_SEEN = _SQL["requeue_seen"]
-"""Ends a statement: each row of its CTE ``seen`` (workflow_id, status, owner) is enqueued anew.
-
-Only if it is still as it was seen. The statement returns ``workflow_id`` of those it took.
-"""
-_SEEN = """WITH seen AS (
-    SELECT * FROM unnest(%(ids)s::text[], %(statuses)s::text[], %(owners)s::text[])
-        AS seen (workflow_id, status, owner)
-)"""
-_REQUEUE = f"{_SEEN}\n{REQUEUE_SEEN}"
+_SEEN, _WOKEN = _SQL["requeue_seen"], _SQL["woken"]
+_REQUEUE = "\n".join((_SQL["these"], _SEEN, _WOKEN))
+_RECOVER = "\n".join((_SQL["of_the_dead"], _SEEN, _SQL["taken_over"], _WOKEN))
+_HAND_OVER = "\n".join((_SQL["of_this_one"], _SEEN, _SQL["handed_over"], _WOKEN))
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +53,8 @@ async def requeue(conn: AsyncConnection[Any], seen: Iterable[Seen]) -> list[str]
     no segment's. A row that is gone is not made anew: that is what ``enqueue`` does.
     """
     rows = list(seen)
-    cursor = await conn.execute(
+    return await _requeued(
+        conn,
         _REQUEUE,
         {
             "ids": [one.workflow_id for one in rows],
@@ -59,9 +62,37 @@ async def requeue(conn: AsyncConnection[Any], seen: Iterable[Seen]) -> list[str]
             "owners": [one.owner for one in rows],
         },
     )
+
+
+async def recover(conn: AsyncConnection[Any], executor_id: str) -> list[str]:
+    """Enqueue anew what executors hold that are not alive; returns the ids of those workflows.
+
+    Each is noted among the repairs, by ``executor_id``, whose own are left alone.
+    """
+    return await _requeued(conn, _RECOVER, {"executor_id": executor_id})
+
+
+async def hand_over(conn: AsyncConnection[Any], executor_id: str) -> list[str]:
+    """Enqueue anew what this executor holds, as it stops; returns the ids of those workflows."""
+    return await _requeued(conn, _HAND_OVER, {"executor_id": executor_id})
+
+
+async def _requeued(
+    conn: AsyncConnection[Any], statement: str, params: dict[str, Any]
+) -> list[str]:
     # The first column, whatever the row factory of the caller's connection makes of rows.
-    found = await cursor.fetchall()
+    found = await (await conn.execute(statement, params)).fetchall()
     return [row["workflow_id"] if isinstance(row, dict) else row[0] for row in found]
+
+
+async def clear_away(conn: AsyncConnection[Any], workflow_id: str) -> bool:
+    """Make room for a workflow whose row was deleted; False where the row is there."""
+    key = {"workflow_id": workflow_id}
+    if await (await conn.execute(_SQL["has_workflow"], key)).fetchone() is not None:
+        return False
+    await conn.execute(_SQL["clear_inputs"], key)
+    await conn.execute(_SQL["clear_outputs"], key)
+    return True
 
 
 async def schema_version(conn: Connection) -> int:

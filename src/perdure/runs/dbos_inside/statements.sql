@@ -1,4 +1,4 @@
--- All that is done by SQL to the tables of DBOS, except a dead worker's recovery.
+-- All that is done by SQL to the tables of DBOS. looks.sql has what is only read.
 
 -- The number of the last migration.
 -- name: version
@@ -21,7 +21,7 @@ SELECT dbos.enqueue_workflow(
 -- Every row of `seen` (workflow_id, status, owner), which the statement this ends has to name, goes
 -- back to the queue as if it had just been enqueued, whatever has become of its row; unless it has
 -- changed since it was seen. `owner` is dbos.workflow_status.owner_xid, which every claim renews.
--- What its id says is all there is to know of a segment. Returns the ids of those it took.
+-- What its id says is all there is to know of a segment. `requeued` (workflow_id) are those it took.
 -- name: requeue_seen
 , requeued AS (
     UPDATE dbos.workflow_status w
@@ -39,17 +39,73 @@ SELECT dbos.enqueue_workflow(
      WHERE w.workflow_uuid = s.workflow_id
        AND w.workflow_uuid ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}:[0-9]{1,9}$'
        AND w.status IS NOT DISTINCT FROM s.status AND w.owner_xid IS NOT DISTINCT FROM s.owner
-    RETURNING w.workflow_uuid
+    RETURNING w.workflow_uuid AS workflow_id
 ), inputs AS (
     INSERT INTO dbos.workflow_input (workflow_uuid, inputs)
-    SELECT workflow_uuid,
+    SELECT workflow_id,
            json_build_object('positionalArgs',
-                             json_build_array(split_part(workflow_uuid, ':', 1),
-                                              split_part(workflow_uuid, ':', 2)::int),
+                             json_build_array(split_part(workflow_id, ':', 1),
+                                              split_part(workflow_id, ':', 2)::int),
                              'namedArgs', '{}'::json)::text
       FROM requeued
         ON CONFLICT (workflow_uuid) DO UPDATE SET inputs = excluded.inputs
 ), outcomes AS (
-    DELETE FROM dbos.workflow_output o USING requeued r WHERE o.workflow_uuid = r.workflow_uuid
+    DELETE FROM dbos.workflow_output o USING requeued r WHERE o.workflow_uuid = r.workflow_id
 )
-SELECT workflow_uuid AS workflow_id, pg_notify('perdure_segments', '') FROM requeued
+
+-- name: woken
+SELECT workflow_id, pg_notify('perdure_segments', '') FROM requeued
+
+-- As somebody saw them.
+-- name: these
+WITH seen AS (
+    SELECT * FROM unnest(%(ids)s::text[], %(statuses)s::text[], %(owners)s::text[])
+        AS seen (workflow_id, status, owner)
+)
+
+-- What executors hold that are not alive: stopped, lost or unknown ones. Given back, nothing of it
+-- is found a second time.
+-- name: of_the_dead
+WITH seen AS (
+    SELECT workflow_uuid AS workflow_id, status, owner_xid AS owner, executor_id AS held_by
+      FROM dbos.workflow_status w
+     WHERE status = 'PENDING' AND name = 'perdure_segment'
+       AND executor_id IS DISTINCT FROM %(executor_id)s
+       AND NOT EXISTS (SELECT FROM perdure.executors e
+                        WHERE e.id = w.executor_id AND e.stopped_at IS NULL AND e.lost_at IS NULL)
+)
+
+-- name: taken_over
+, noted AS (
+    INSERT INTO perdure.repairs (id, kind, run_id, segment, executor_id, repaired_by)
+    SELECT gen_random_uuid(), 'taken_over', split_part(workflow_id, ':', 1)::uuid,
+           split_part(workflow_id, ':', 2)::int, held_by, %(executor_id)s
+      FROM requeued JOIN seen USING (workflow_id)
+)
+
+-- name: of_this_one
+WITH seen AS (
+    SELECT workflow_uuid AS workflow_id, status, owner_xid AS owner
+      FROM dbos.workflow_status
+     WHERE status = 'PENDING' AND name = 'perdure_segment' AND executor_id = %(executor_id)s
+)
+
+-- Whoever begins one next is not to count a death of this executor.
+-- name: handed_over
+, let_go AS (
+    UPDATE perdure.segments s SET executor_id = NULL
+      FROM requeued
+     WHERE s.run_id = split_part(workflow_id, ':', 1)::uuid
+       AND s.seq = split_part(workflow_id, ':', 2)::int
+       AND s.executor_id = %(executor_id)s AND s.status = 'running'
+)
+
+-- name: has_workflow
+SELECT FROM dbos.workflow_status WHERE workflow_uuid = %(workflow_id)s
+
+-- What a workflow left whose own row was deleted: enqueued again it would go on from it.
+-- name: clear_inputs
+DELETE FROM dbos.workflow_input WHERE workflow_uuid = %(workflow_id)s
+
+-- name: clear_outputs
+DELETE FROM dbos.workflow_output WHERE workflow_uuid = %(workflow_id)s
