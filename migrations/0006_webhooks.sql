@@ -1,0 +1,1 @@
+INSERT INTO perdure.schema_migrations (version, name) VALUES (6, 'webhooks');
