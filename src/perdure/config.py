@@ -48,6 +48,8 @@ class Settings:
     database_url: str | None = field(default=None, repr=False)
     migrate_url: str | None = field(default=None, repr=False)
     """``PERDURE_MIGRATE_URL``, else ``DATABASE_URL``."""
+    owner_url: str | None = field(default=None, repr=False)
+    """``PERDURE_MIGRATE_URL``, where it is set."""
     api_key: str | None = field(default=None, repr=False)
     encryption_keys: tuple[NamedKey, ...] = ()
     secret_keys: tuple[NamedKey, ...] = ()
@@ -62,6 +64,7 @@ class Settings:
         """
         env = {k: v for k, v in (os.environ if environ is None else environ).items() if v}
         database_url = _url(env, "DATABASE_URL")
+        owner_url = _url(env, "PERDURE_MIGRATE_URL")
         port = _integer(env, "PERDURE_PORT", DEFAULT_PORT, least=0, most=65535)
         return cls(
             home=_home(env),
@@ -71,7 +74,8 @@ class Settings:
                 env, "PERDURE_MAX_BODY_BYTES", _DEFAULT_MAX_BODY_BYTES, least=1024, most=1 << 30
             ),
             database_url=database_url,
-            migrate_url=_url(env, "PERDURE_MIGRATE_URL") or database_url,
+            migrate_url=owner_url or database_url,
+            owner_url=owner_url,
             api_key=env.get("PERDURE_API_KEY"),
             encryption_keys=_keys(env, "PERDURE_ENCRYPTION_KEYS"),
             secret_keys=_keys(env, "PERDURE_SECRET_KEYS"),

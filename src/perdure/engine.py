@@ -29,6 +29,7 @@ from perdure.ledger.effects import EffectName, parse_effect
 from perdure.migrate import migrate
 from perdure.migrate import status as migration_status
 from perdure.notify import RUNS, Listener, Waiters
+from perdure.roles import other_role
 from perdure.runs import resume
 from perdure.runs.dbos_schema import migrate_dbos
 from perdure.runs.handle import CONNECTION_SECONDS, Interruption, Run, start_once
@@ -168,6 +169,7 @@ class Engine:
             version=__version__,
             tag=tag,
             stop_seconds=stop_seconds,
+            secret_keys=Settings.from_env().secret_keys,
         )
         return self._worker
 
@@ -312,7 +314,12 @@ class Engine:
             UnavailableError: the database cannot be reached, or was lost in the middle.
         """
         async with self.pool.prompt(CONNECTION_SECONDS) as conn:
-            await resume.cancel(conn, tenant_id=DEFAULT_TENANT, run_id=UUID(str(run_id)))
+            await resume.cancel(
+                conn,
+                tenant_id=DEFAULT_TENANT,
+                run_id=UUID(str(run_id)),
+                by=program_principal(None),
+            )
 
     def api(self, authenticate: Authenticate | None = None, **options: Any) -> FastAPI:
         """Return the HTTP API as a FastAPI app to serve or to mount in one's own.
@@ -333,11 +340,12 @@ class Engine:
 
 async def _prepare(url: str, *, migrate_first: bool) -> None:
     if migrate_first:
+        owner_url = Settings.from_env().owner_url or url
         state = await migration_status(url)
         if state.pending or state.problem:
-            await migrate(Settings.from_env().migrate_url or url, system=migrate_dbos)
+            await migrate(owner_url, system=migrate_dbos, serving_role=other_role(url, owner_url))
         else:
-            await asyncio.to_thread(migrate_dbos, url)
+            await asyncio.to_thread(migrate_dbos, owner_url)
         return
     (await migration_status(url)).require_current()
 

@@ -27,6 +27,7 @@ from psycopg.rows import class_row
 
 from perdure.db import Connection, connect, load_sql, unreachable
 from perdure.errors import MigrationError
+from perdure.roles import grant
 
 __all__ = [
     "Applied",
@@ -151,13 +152,15 @@ async def migrate(
     *,
     directory: Path | None = None,
     system: SystemMigration | None = None,
+    serving_role: str | None = None,
     lock_seconds: float = _LOCK_SECONDS,
 ) -> list[Migration]:
     """Bring the database of ``url`` up to date and return what was applied now, in order.
 
     ``system`` is called first, with ``url``, in a thread: DBOS's tables, which ours may lean on.
-    Each file is applied in a transaction of its own. Others who migrate are waited for, up to
-    ``lock_seconds``.
+    Each file is applied in a transaction of its own. ``serving_role``, where the tables are used by
+    another role than that of ``url``, is granted what it needs. Others who migrate are waited for,
+    up to ``lock_seconds``.
 
     Raises:
         MigrationError: the database is newer than this build, an applied file was changed, or
@@ -177,6 +180,8 @@ async def migrate(
                 await _record(conn, migration)
         for migration in current.pending:
             await _apply(conn, migration)
+        if serving_role is not None:
+            await grant(conn, serving_role)
         return list(current.pending)
 
 

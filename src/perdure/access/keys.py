@@ -21,6 +21,7 @@ from perdure.access.principals import (
     Role,
     parse_roles,
 )
+from perdure.audit.log import Actor, Entry, record
 from perdure.db import Connection, load_sql, uuid7
 from perdure.errors import InvalidRequestError, NotFoundError, UnauthorizedError
 
@@ -97,8 +98,11 @@ async def create_key(
     subject: str | None = None,
     tenant_id: UUID = DEFAULT_TENANT,
     roles: Iterable[str] = DEFAULT_ROLES,
+    by: Actor | None = None,
 ) -> NewKey:
     """Make a key for ``subject`` (a person or system, free text) in a tenant.
+
+    The audit is told who made it (``by``). Joins the caller's transaction or makes one.
 
     Raises:
         InvalidRequestError: an unknown role, or text Postgres refuses.
@@ -108,20 +112,22 @@ async def create_key(
     if subject is not None:
         _check_text("/subject", subject)
     secret = PREFIX + secrets.token_urlsafe(32)
-    cursor = await conn.execute(
-        _INSERT,
-        {
-            "id": uuid7(),
-            "tenant_id": tenant_id,
-            "name": name,
-            "subject": subject,
-            "roles": [role.value for role in parsed],
-            "key_hash": _hash(secret),
-            "key_hint": secret[:_HINT_LENGTH],
-        },
-    )
-    row = await cursor.fetchone()
-    assert row is not None  # noqa: S101 - INSERT … RETURNING
+    async with conn.transaction():
+        cursor = await conn.execute(
+            _INSERT,
+            {
+                "id": uuid7(),
+                "tenant_id": tenant_id,
+                "name": name,
+                "subject": subject,
+                "roles": [role.value for role in parsed],
+                "key_hash": _hash(secret),
+                "key_hint": secret[:_HINT_LENGTH],
+            },
+        )
+        row = await cursor.fetchone()
+        assert row is not None  # noqa: S101 - INSERT … RETURNING
+        await record(conn, _entry("key.created", row, by))
     return NewKey(_api_key(row), secret)
 
 
@@ -131,16 +137,27 @@ async def list_keys(conn: Connection, *, tenant_id: UUID = DEFAULT_TENANT) -> li
     return [_api_key(row) for row in await cursor.fetchall()]
 
 
-async def revoke_key(conn: Connection, key_id: UUID, *, tenant_id: UUID = DEFAULT_TENANT) -> ApiKey:
+async def revoke_key(
+    conn: Connection,
+    key_id: UUID,
+    *,
+    tenant_id: UUID = DEFAULT_TENANT,
+    by: Actor | None = None,
+) -> ApiKey:
     """Make a key worthless from now on. Revoking it again changes nothing.
+
+    The audit is told who did it (``by``). Joins the caller's transaction or makes one.
 
     Raises:
         NotFoundError: the tenant has no such key.
     """
-    cursor = await conn.execute(_REVOKE, {"tenant_id": tenant_id, "id": key_id})
-    row = await cursor.fetchone()
-    if row is None:
-        raise NotFoundError("key", key_id)
+    async with conn.transaction():
+        cursor = await conn.execute(_REVOKE, {"tenant_id": tenant_id, "id": key_id})
+        row = await cursor.fetchone()
+        if row is None:
+            raise NotFoundError("key", key_id)
+        if row["revoked_now"]:
+            await record(conn, _entry("key.revoked", row, by))
     return _api_key(row)
 
 
@@ -165,6 +182,16 @@ async def authenticate(conn: Connection, key: str) -> Principal:
         tenant_id=row["tenant_id"],
         roles=frozenset(Role(name) for name in row["roles"]),
     )
+
+
+def _entry(kind: str, row: dict[str, Any], by: Actor | None) -> Entry:
+    details = {
+        "name": row["name"],
+        "subject": row["subject"],
+        "roles": row["roles"],
+        "hint": row["key_hint"],
+    }
+    return Entry(kind, row["tenant_id"], ("key", row["id"]), by=by, details=details)
 
 
 def _hash(key: str) -> bytes:

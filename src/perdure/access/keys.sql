@@ -28,7 +28,8 @@ ORDER BY created_at, id
 UPDATE perdure.api_keys
 SET revoked_at = coalesce(revoked_at, now())
 WHERE tenant_id = %(tenant_id)s AND id = %(id)s
-RETURNING id, tenant_id, name, subject, roles, key_hint, created_at, last_used_at, revoked_at
+RETURNING id, tenant_id, name, subject, roles, key_hint, created_at, last_used_at, revoked_at,
+          revoked_at = now() AS revoked_now
 
 -- name: authenticate
 -- The use is noted once a minute, and never waits for another request that notes it just now.

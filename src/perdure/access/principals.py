@@ -52,7 +52,8 @@ class Principal:
 
     ``type`` is how (``service_key``, ``local``, or what a host application says), ``id`` the key's
     or user's id there, ``subject`` the person or system behind it. They see ``tenant_id``'s objects
-    and nothing else.
+    and nothing else. ``source`` is the way in and, where there is one, the client's address:
+    ``api 203.0.113.7``, ``local 127.0.0.1``, ``program``, ``cli db-1``.
     """
 
     type: str
@@ -60,6 +61,7 @@ class Principal:
     subject: str | None
     tenant_id: UUID
     roles: frozenset[Role]
+    source: str | None = None
 
     def may(self, *roles: Role) -> bool:
         """Whether any of ``roles`` is held."""
@@ -87,4 +89,14 @@ def local_principal() -> Principal:
 
 def program_principal(subject: str | None) -> Principal:
     """The program the engine runs in, acting for ``subject`` where it names one."""
-    return Principal("program", None, subject, DEFAULT_TENANT, frozenset({Role.ADMIN}))
+    return Principal(
+        "program", None, subject, DEFAULT_TENANT, frozenset({Role.ADMIN}), source="program"
+    )
+
+
+def cli_principal(user: str, host: str) -> Principal:
+    """Whoever has DATABASE_URL and gives a command: ``user`` of the machine ``host``."""
+    return Principal(
+        *("cli", None, f"{user}@{host}", DEFAULT_TENANT, frozenset({Role.ADMIN})),
+        source=f"cli {host}",
+    )

@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 from uuid import UUID
 
-import psycopg
 import typer
 
 from perdure.access import keys
 from perdure.access.principals import DEFAULT_ROLES, DEFAULT_TENANT, Role
 from perdure.cli.client import checked_id
+from perdure.cli.database import tenant_named, whoever_this_is, with_database
 from perdure.cli.help import examples
 from perdure.cli.output import ago, print_fields, print_json, print_note, print_table
-from perdure.config import Settings
-from perdure.db import Connection, connect, unreachable
-from perdure.errors import MigrationError
-from perdure.migrate import read_status
+from perdure.db import Connection
 from perdure.times import rfc3339
-
-T = TypeVar("T")
 
 app = typer.Typer(
     help="Make, list and revoke keys for `perdure serve`, in the database of DATABASE_URL.",
@@ -75,10 +67,15 @@ def create(
                 DEFAULT_TENANT if tenant is None else await keys.find_or_make_tenant(conn, tenant)
             )
             return await keys.create_key(
-                conn, name=name, subject=subject, tenant_id=tenant_id, roles=role or DEFAULT_ROLES
+                conn,
+                name=name,
+                subject=subject,
+                tenant_id=tenant_id,
+                roles=role or DEFAULT_ROLES,
+                by=whoever_this_is(),
             )
 
-    made = _with_database(make)
+    made = with_database(make, name="keys")
     if as_json:
         print_json({**_as_json(made.api_key), "key": made.secret})
         return
@@ -99,10 +96,10 @@ def list_keys(tenant: Tenant = None, as_json: Json = False) -> None:
 
     async def read(conn: Connection) -> list[keys.ApiKey]:
         async with conn.transaction():
-            tenant_id = DEFAULT_TENANT if tenant is None else await keys.find_tenant(conn, tenant)
+            tenant_id = await tenant_named(conn, tenant)
             return await keys.list_keys(conn, tenant_id=tenant_id)
 
-    found = _with_database(read)
+    found = with_database(read, name="keys")
     if as_json:
         print_json({"object": "list", "data": [_as_json(key) for key in found]})
     elif not found:
@@ -137,37 +134,14 @@ def revoke(
     id_ = UUID(checked_id("key", key_id))
 
     async def make_worthless(conn: Connection) -> keys.ApiKey:
-        tenant_id = DEFAULT_TENANT if tenant is None else await keys.find_tenant(conn, tenant)
-        return await keys.revoke_key(conn, id_, tenant_id=tenant_id)
+        tenant_id = await tenant_named(conn, tenant)
+        return await keys.revoke_key(conn, id_, tenant_id=tenant_id, by=whoever_this_is())
 
-    revoked = _with_database(make_worthless)
+    revoked = with_database(make_worthless, name="keys")
     if as_json:
         print_json(_as_json(revoked))
     else:
         print_fields({"revoked": str(revoked.id), "key": f"{revoked.hint}…"})
-
-
-def _with_database(work: Callable[[Connection], Awaitable[T]]) -> T:
-    async def run() -> T:
-        async with _database() as conn:
-            return await work(conn)
-
-    return asyncio.run(run())
-
-
-@asynccontextmanager
-async def _database() -> AsyncIterator[Connection]:
-    url = Settings.from_env().require_database_url()
-    try:
-        conn = await connect(url, application_name="perdure keys")
-    except psycopg.OperationalError as error:
-        raise unreachable(error) from error
-    async with conn:
-        try:
-            yield conn
-        except psycopg.errors.UndefinedTable as error:
-            (await read_status(conn)).require_current()
-            raise MigrationError("The database is not migrated. Run `perdure migrate`.") from error
 
 
 def _as_json(key: keys.ApiKey) -> dict[str, Any]:

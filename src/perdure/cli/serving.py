@@ -78,6 +78,8 @@ async def serve(
         log_config=None,
         access_log=False,
         server_header=False,
+        # No proxy stands between this machine and itself.
+        proxy_headers=not loopback_only,
         backlog=_BACKLOG,
         timeout_graceful_shutdown=stop_seconds,
     )

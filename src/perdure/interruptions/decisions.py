@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from uuid import UUID
 
 from perdure import jsonsafe
+from perdure.audit.log import record
 from perdure.db import Connection, load_sql, uuid7
 from perdure.errors import (
     AlreadyDecidedError,
@@ -19,6 +20,7 @@ from perdure.errors import (
     InvalidStateError,
     NotFoundError,
 )
+from perdure.interruptions.audited import decided
 from perdure.interruptions.rules import UNSET, Decision, check_form, effect_on
 from perdure.interruptions.views import decision_object
 
@@ -49,6 +51,10 @@ class DecidedBy(Protocol):
     @property
     def subject(self) -> str | None:
         """The person or system behind it."""
+
+    @property
+    def source(self) -> str | None:
+        """The way in, and where there is one the address."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +119,7 @@ async def decide(
                 "by_type": by.type,
                 "by_id": by.id,
                 "by_subject": by.subject,
+                "source": by.source,
                 "digest": decision.digest,
                 "message": None
                 if decision.message is None
@@ -136,6 +143,10 @@ async def decide(
                 action="decided on",
                 hint="Read its run again.",
             )
+        await record(
+            conn,
+            decided(row, decision, tenant_id=tenant_id, interruption_id=interruption_id, by=by),
+        )
         return DecidedInterruption(
             id=interruption_id,
             decision=decision,

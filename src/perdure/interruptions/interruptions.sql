@@ -33,7 +33,7 @@ WHERE r.id = (SELECT i.run_id FROM perdure.interruptions i
 FOR NO KEY UPDATE
 
 -- name: read_for_decision
-SELECT i.status, i.type, i.digest, i.tool_call_id, i.run_id,
+SELECT i.status, i.type, i.digest, i.tool_call_id, i.run_id, i.agent, i.question, i.tool::text AS tool,
        i.expires_at, coalesce(i.expires_at <= now(), false) AS expired,
        (SELECT to_jsonb(d)::text FROM perdure.decisions d
         WHERE d.run_id = i.run_id AND d.interruption_id = i.id ORDER BY d.id DESC LIMIT 1) AS recorded
@@ -44,10 +44,11 @@ WHERE i.id = %(id)s
 WITH recorded AS (
     INSERT INTO perdure.decisions (
         id, interruption_id, run_id, tenant_id, decision, by_type, by_id, by_subject,
-        digest, message, outcome, result)
+        digest, message, outcome, result, source)
     VALUES (
         %(decision_id)s, %(id)s, %(run_id)s, %(tenant_id)s, %(decision)s, %(by_type)s, %(by_id)s,
-        %(by_subject)s, %(digest)s, %(message)s, %(outcome)s, %(result)s::jsonb)
+        %(by_subject)s, %(digest)s, %(message)s, %(outcome)s, %(result)s::jsonb,
+        %(source)s)
 ), closed AS (
     UPDATE perdure.interruptions
     SET status = %(closes_as)s, closed_at = now()

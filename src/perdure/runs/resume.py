@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
+from perdure.audit.log import Actor, Entry, record
 from perdure.db import Connection, load_sql
 from perdure.errors import InvalidStateError, NotFoundError
 from perdure.interruptions.decisions import DecidedBy, DecidedInterruption, decide
@@ -113,10 +114,13 @@ async def retry(conn: Connection, *, tenant_id: UUID, run_id: UUID) -> None:
         await _enqueue_next(conn, run_id, "failed", run["priority"])
 
 
-async def cancel(conn: Connection, *, tenant_id: UUID, run_id: UUID) -> bool:
+async def cancel(
+    conn: Connection, *, tenant_id: UUID, run_id: UUID, by: Actor | None = None
+) -> bool:
     """Cancel a run: at once where it rests, else by asking the worker that runs it.
 
-    Returns False when it was cancelled already.
+    Returns False when it was cancelled already. The audit is told who it was (``by``), and of each
+    question that was withdrawn.
 
     Raises:
         NotFoundError: the tenant has no such run.
@@ -129,8 +133,27 @@ async def cancel(conn: Connection, *, tenant_id: UUID, run_id: UUID) -> bool:
                 return False
             case "running":
                 await conn.execute(_ASK_TO_CANCEL, {"id": run_id})
+                await record(
+                    conn, Entry("run.cancel_asked", tenant_id, ("run", run_id), by, run_id)
+                )
             case "queued" | "interrupted":
-                await conn.execute(_CANCEL_RESTING, {"id": run_id})
+                cursor = await conn.execute(_CANCEL_RESTING, {"id": run_id})
+                cancelled = await cursor.fetchone()
+                assert cancelled is not None  # noqa: S101 - the run is locked in this status
+                await record(
+                    conn,
+                    Entry("run.cancelled", tenant_id, ("run", run_id), by, run_id),
+                    *(
+                        Entry(
+                            *("interruption.cancelled", tenant_id, ("interruption", one["id"])),
+                            by=by,
+                            run_id=run_id,
+                            shown=one["digest"],
+                            details={"reason": "run_cancelled", "type": one["type"]},
+                        )
+                        for one in cancelled["withdrawn"]
+                    ),
+                )
             case status:
                 raise InvalidStateError("Run", run_id, status=status, action="cancelled")
         return True

@@ -83,6 +83,7 @@ WITH cancelled AS (
     SET status = 'cancelled', closed_at = now()
     FROM cancelled c
     WHERE i.run_id = c.id AND i.status = 'pending'
+    RETURNING i.id, i.digest, i.type
 ), ended AS (
     UPDATE perdure.tool_calls t
     SET status = 'failed', finished_at = now(),
@@ -90,7 +91,9 @@ WITH cancelled AS (
     FROM cancelled c
     WHERE t.run_id = c.id AND t.status = 'executing'
 )
-SELECT pg_notify('perdure_runs', id::text) FROM cancelled
+SELECT pg_notify('perdure_runs', id::text),
+       (SELECT coalesce(jsonb_agg(to_jsonb(w) ORDER BY w.id), '[]') FROM withdrawn w) AS withdrawn
+FROM cancelled
 
 -- name: ask_to_cancel
 WITH asked AS (

@@ -13,6 +13,8 @@ from psycopg import AsyncConnection
 from psycopg.pq import TransactionStatus
 
 from perdure import jsonsafe
+from perdure.audit.erasing import forget_run
+from perdure.audit.log import Actor, Entry, record
 from perdure.db import Connection, load_sql, uuid7
 from perdure.errors import InvalidRequestError, InvalidStateError, NotFoundError
 from perdure.notify import DUE
@@ -175,20 +177,27 @@ async def list_runs(
     return page_of([run_object(jsonsafe.loads(row["run"])) for row in rows], page)
 
 
-async def delete_run(conn: Connection, *, tenant_id: UUID, run_id: UUID) -> None:
+async def delete_run(
+    conn: Connection, *, tenant_id: UUID, run_id: UUID, by: Actor | None = None
+) -> None:
     """Delete a finished run and every row that belongs to it.
 
-    Its DBOS workflows are finished rows that retention removes in its time.
+    Its DBOS workflows are finished rows that retention removes in its time. The audit keeps who
+    did what on it, and by whom (``by``) it was deleted, not what that was about.
 
     Raises:
         NotFoundError: the tenant has no such run.
         InvalidStateError: the run has not finished.
     """
-    cursor = await conn.execute(_DELETE, {"tenant_id": tenant_id, "id": run_id})
-    row = await cursor.fetchone()
-    if row is None:
-        raise NotFoundError("run", run_id)
-    if row["status"] in UNDER_WAY or row["status"] == "interrupted":
-        raise InvalidStateError(
-            "Run", run_id, status=row["status"], action="deleted", hint="Cancel it first."
-        )
+    async with conn.transaction():
+        await forget_run(conn, run_id)
+        # Before it is gone: the audit takes from it whom it was for.
+        await record(conn, Entry("run.deleted", tenant_id, ("run", run_id), by, run_id))
+        cursor = await conn.execute(_DELETE, {"tenant_id": tenant_id, "id": run_id})
+        row = await cursor.fetchone()
+        if row is None:
+            raise NotFoundError("run", run_id)
+        if row["status"] in UNDER_WAY or row["status"] == "interrupted":
+            raise InvalidStateError(
+                "Run", run_id, status=row["status"], action="deleted", hint="Cancel it first."
+            )

@@ -87,6 +87,7 @@ class Decision(Answer):
     answer: Any
     outcome: Literal["done", "not_done", "abandon"] | None
     result: Any
+    source: str | None
 
 
 class Evidence(Answer):
@@ -249,6 +250,45 @@ class Usage(Tokens):
     latency_ms: int
     superseded: bool
     created_at: datetime
+
+
+class AuditSubject(Answer):
+    """What something was done to."""
+
+    type: str
+    id: str
+
+
+class AuditActor(Answer):
+    """Who did it. Within a tenant the same person has the same pseudonym, erased or not."""
+
+    type: str
+    id: str | None
+    subject: str | None
+    pseudonym: str
+
+
+class AuditEntry(Answer):
+    """What somebody did, or with no ``actor`` a rule or a clock.
+
+    ``erased`` names the parts that were deleted, ``seal`` is the number of the seal that has the
+    row, null while it waits for one.
+    """
+
+    id: UUID
+    object: Literal["audit_entry"]
+    kind: str
+    at: datetime
+    subject: AuditSubject
+    run_id: UUID | None
+    actor: AuditActor | None
+    source: str | None
+    shown_digest: str | None
+    executed_digest: str | None
+    details_digest: str
+    details: dict[str, Any] | None
+    erased: list[Literal["who", "details"]]
+    seal: int | None
 
 
 class FieldProblem(Answer):

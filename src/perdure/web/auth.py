@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Annotated
 
 from fastapi import Depends, Request, Security
@@ -42,7 +43,20 @@ async def _recognise(
     request: Request,
     described: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)],
 ) -> Principal:
-    return await api_of(request).authenticate(request)
+    principal = await api_of(request).authenticate(request)
+    if principal.source is not None:
+        return principal
+    return replace(principal, source=source_of(request, principal.type))
+
+
+def source_of(request: Request, type_: str) -> str:
+    """Return where a request came from: ``local`` or ``api``, and the address of the connection.
+
+    What a proxy says of its client counts where the server trusts the proxy: uvicorn puts it in
+    the place of the connection's own (``--forwarded-allow-ips``, ``FORWARDED_ALLOW_IPS``).
+    """
+    way = "local" if type_ == "local" else "api"
+    return way if request.client is None else f"{way} {request.client.host}"
 
 
 def _with(*roles: Role) -> Callable[[Principal], Awaitable[Principal]]:
@@ -55,6 +69,7 @@ def _with(*roles: Role) -> Callable[[Principal], Awaitable[Principal]]:
 
 Anybody = Annotated[Principal, Depends(_recognise)]
 """Whoever is known, whatever their roles."""
+Auditor = Annotated[Principal, Depends(_with(Role.ADMIN))]
 RunReader = Annotated[Principal, Depends(_with(Role.RUNS_READ))]
 RunWriter = Annotated[Principal, Depends(_with(Role.RUNS_WRITE))]
 Decider = Annotated[Principal, Depends(_with(Role.DECISIONS_WRITE))]

@@ -136,7 +136,7 @@ async def cancel_run(
     """Cancel a run: at once where it rests, else as soon as its worker has stopped it."""
 
     async def cancel(conn: Connection) -> Done:
-        new = await resume.cancel(conn, tenant_id=principal.tenant_id, run_id=run_id)
+        new = await resume.cancel(conn, tenant_id=principal.tenant_id, run_id=run_id, by=principal)
         run = await store.get_run(conn, tenant_id=principal.tenant_id, run_id=run_id)
         return Done(202 if new else 200, run)
 
@@ -165,7 +165,7 @@ async def resume_run(
 async def delete_run(request: Request, principal: RunWriter, run_id: RunId) -> Response:
     """Delete a finished run and all it left."""
     async with api_of(request).connection(DELETION_SECONDS) as conn:
-        await store.delete_run(conn, tenant_id=principal.tenant_id, run_id=run_id)
+        await store.delete_run(conn, tenant_id=principal.tenant_id, run_id=run_id, by=principal)
     return Response(status_code=204)
 
 

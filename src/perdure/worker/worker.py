@@ -11,11 +11,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from typing import Any, Self
 from uuid import UUID
 
+from perdure.config import NamedKey
 from perdure.db import Pool
 from perdure.ledger.writer import LedgerWriter
 from perdure.notify import CANCEL, DUE, SEGMENTS, Listener
@@ -31,6 +32,7 @@ from perdure.worker.launch import launch
 from perdure.worker.lease import Lease, new_executor_id, session_name
 from perdure.worker.purge import keep_purging
 from perdure.worker.recovery import hand_over, keep_recovering
+from perdure.worker.seal import keep_sealing
 from perdure.worker.sweep import Sweeper
 from perdure.worker.wake import QueueLoop
 from perdure.worker.watch import LoopWatch
@@ -57,13 +59,18 @@ class Worker:
         version: str = "",
         tag: str | None = None,
         stop_seconds: float = STOP_SECONDS,
+        secret_keys: Sequence[NamedKey] = (),
     ) -> None:
-        """Take what it runs and where; ``target`` says where another process finds it."""
+        """Take what it runs and where; ``target`` says where another process finds it.
+
+        The first of ``secret_keys`` signs what the audit is sealed with.
+        """
         self._registry = registry
         self._pool = pool
         self._url = url
         self._concurrency = concurrency
         self._stop_seconds = stop_seconds
+        self._secret_keys = secret_keys
         self._lease = Lease(
             url,
             version,
@@ -116,6 +123,7 @@ class Worker:
                 keep_recovering(self._pool, self._lease, self._silence),
                 keep_enqueuing(self._pool, self._due),
                 keep_purging(self._pool),
+                keep_sealing(self._pool, self._secret_keys),
             ):
                 stack.push_async_callback(end, asyncio.create_task(loop))
             sweeper = Sweeper(self._pool, self.executor_id, self._claims, self._queue)

@@ -12,13 +12,15 @@ from typing import Any
 
 import psycopg
 
-from perdure.cli.doctor import installation, runs, schema, server, workers
+from perdure.audit.sealing import waiting
+from perdure.cli.doctor import audit, installation, runs, schema, server, workers
 from perdure.cli.doctor.findings import Finding, error
 from perdure.cli.doctor.where import database_url, on_loopback, without_password
 from perdure.config import Settings
 from perdure.db import Connection, connect, load_sql
 from perdure.errors import ConfigurationError, MigrationError
 from perdure.migrate import read_status
+from perdure.roles import other_role, powers_over_audit
 from perdure.runs.dbos_schema import dbos_version, known_dbos_version
 from perdure.runs.stuck import find_stuck
 
@@ -72,6 +74,7 @@ async def _check(conn: Connection, url: str) -> list[Finding]:
         ("stuck_runs", _stuck),
         ("runs", _runs),
         ("keys", lambda conn: _keys(conn, loopback=on_loopback(url))),
+        ("audit", lambda conn: _audit(conn, loopback=on_loopback(url))),
     )
     try:
         await conn.execute(_READ_ONLY)
@@ -157,6 +160,20 @@ async def _runs(conn: Connection) -> list[Finding]:
 
 async def _keys(conn: Connection, *, loopback: bool) -> list[Finding]:
     return [runs.judge_keys((await _one(conn, "keys"))["active"], loopback=loopback)]
+
+
+async def _audit(conn: Connection, *, loopback: bool) -> list[Finding]:
+    settings = Settings.from_env()
+    row = await _one(conn, "audit")
+    two_roles = other_role(settings.database_url, settings.owner_url) is not None
+    powers = await powers_over_audit(conn, row["role"])
+    return [
+        audit.judge_sealing(*await waiting(conn)),
+        audit.judge_keys(
+            keys=bool(settings.secret_keys), unsigned=row["unsigned"], loopback=loopback
+        ),
+        audit.judge_powers(powers, two_roles=two_roles),
+    ]
 
 
 async def _one(conn: Connection, name: str, **values: Any) -> dict[str, Any]:

@@ -95,3 +95,10 @@ SELECT count(*)::int AS effects,
 
 -- name: keys
 SELECT count(*)::int AS active FROM perdure.api_keys WHERE revoked_at IS NULL
+
+-- name: audit
+SELECT current_user::text AS role,
+       (SELECT count(*) FROM perdure.tenants t
+        CROSS JOIN LATERAL (SELECT s.mac FROM perdure.audit_seals s
+                            WHERE s.tenant_id = t.id ORDER BY s.seq DESC LIMIT 1) h
+        WHERE h.mac IS NULL)::int AS unsigned

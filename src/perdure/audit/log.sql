@@ -1,0 +1,25 @@
+-- One statement, and it locks nothing that another one waits for. Time, cluster and transaction are
+-- the table's defaults: the role that serves may not write those columns.
+-- name: record
+WITH given AS MATERIALIZED (
+    SELECT e.*, t.audit_salt, r.user_id
+    FROM jsonb_to_recordset(%(entries)s::jsonb) AS e (
+        id uuid, tenant_id uuid, kind text, subject_type text, subject_id text, run_id uuid,
+        actor_type text, person text, way text, shown_digest text, executed_digest text,
+        who text, who_digest text, details text, details_digest text)
+    LEFT JOIN perdure.tenants t ON t.id = e.tenant_id
+    LEFT JOIN perdure.runs r ON r.id = e.run_id
+), logged AS (
+    INSERT INTO perdure.audit_log (
+        id, tenant_id, kind, subject_type, subject_id, run_id, actor_type, actor, run_user, way,
+        shown_digest, executed_digest, who_digest, details_digest)
+    SELECT id, tenant_id, kind, subject_type, subject_id, run_id, actor_type,
+           encode(sha256(audit_salt || convert_to(person, 'UTF8')), 'hex'),
+           encode(sha256(audit_salt || convert_to(user_id, 'UTF8')), 'hex'),
+           way, shown_digest, executed_digest, who_digest, details_digest
+    FROM given
+)
+INSERT INTO perdure.audit_payloads (id, part, tenant_id, run_id, payload)
+SELECT id, 'who', tenant_id, run_id, who::json FROM given WHERE who IS NOT NULL
+UNION ALL
+SELECT id, 'details', tenant_id, run_id, details::json FROM given
