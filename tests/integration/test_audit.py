@@ -439,7 +439,8 @@ async def test_a_person_is_erased_and_what_they_did_stays_provable(
     await decided_run(conn, user_id="dave")
     await seal(conn)
     erased = await asyncio.to_thread(
-        *(perdure_json, "audit", "erase", "--subject", "alice@example.com"),
+        perdure_json,
+        *("audit", "erase", "--subject", "alice@example.com"),
         env={"DATABASE_URL": database_url},
     )
     assert erased == {"object": "audit_erasure", "rows": 1}

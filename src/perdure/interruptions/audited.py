@@ -6,39 +6,36 @@ from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
-from perdure import jsonsafe
 from perdure.audit.log import Actor, Entry
 from perdure.interruptions.rules import UNSET, Decision
 
 
 def decided(
-    row: Mapping[str, Any],
+    shown: Mapping[str, Any],
     decision: Decision,
     *,
     tenant_id: UUID,
-    interruption_id: UUID,
     by: Actor,
-    executes: str | None = None,
+    executes: str | None,
 ) -> Entry:
     """Return the entry of a decision that was recorded.
 
-    ``row`` is the interruption as statement ``read_for_decision`` gave it; ``executes`` is the
-    digest of what may run, where that is another than was shown.
+    ``shown`` is the interruption as statement ``read_for_decision`` gave it, its JSON decoded;
+    ``executes`` is the digest of what may run now.
     """
-    approved = decision.decision == "approve"
     return Entry(
         "interruption.decided",
         tenant_id,
-        ("interruption", interruption_id),
+        ("interruption", shown["id"]),
         by=by,
-        run_id=row["run_id"],
-        shown=row["digest"],
-        executed=(executes or row["digest"]) if approved else None,
+        run_id=shown["run_id"],
+        shown=shown["digest"],
+        executed=executes,
         details={
-            "type": row["type"],
-            "agent": row["agent"],
-            "tool": None if row["tool"] is None else jsonsafe.loads(row["tool"]),
-            "question": row["question"],
+            "type": shown["type"],
+            "agent": shown["agent"],
+            "tool": shown["tool"],
+            "question": shown["question"],
             "decision": decision.decision,
             **{
                 name: value
