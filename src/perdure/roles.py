@@ -23,6 +23,7 @@ _SQL = load_sql("perdure", "roles.sql")
 _PERDURE = _SQL["grant_perdure"]
 _DBOS = _SQL["grant_dbos"]
 _HAS_DBOS = _SQL["has_dbos"]
+_HAS_ROLE = _SQL["has_role"]
 _POWERS = _SQL["powers_over_audit"]
 
 Powers = Literal["owner", "changes", "adds"]
@@ -50,20 +51,19 @@ def grants_sql(role: str) -> str:
 async def grant(conn: Connection, role: str) -> None:
     """Grant ``role`` what serving takes, on a connection of the owner, in one transaction.
 
+    Nothing happens where there is no such role.
+
     Raises:
-        MigrationError: there is no such role, or some table belongs to somebody else.
+        MigrationError: some table belongs to somebody else.
     """
+    if not await _is_there(conn, role):
+        return
     try:
         async with conn.transaction():
             await conn.execute(_for(role, _PERDURE).encode())
             row = await (await conn.execute(_HAS_DBOS)).fetchone()
             if row is not None and row["present"]:
                 await conn.execute(_for(role, _DBOS).encode())
-    except psycopg.errors.UndefinedObject as error:
-        raise MigrationError(
-            f"DATABASE_URL names the role {role}, which does not exist. Make it (CREATE ROLE … "
-            "LOGIN PASSWORD …) and migrate again: it is granted what it needs."
-        ) from error
     except psycopg.errors.InsufficientPrivilege as error:
         raise MigrationError(
             f"The role {role} of DATABASE_URL could not be granted what it needs: "
@@ -73,13 +73,23 @@ async def grant(conn: Connection, role: str) -> None:
         ) from error
 
 
-async def powers_over_audit(conn: Connection, role: str) -> Powers:
-    """Return what ``role`` can do to the audit of the database of ``conn``."""
+async def powers_over_audit(conn: Connection, role: str) -> Powers | None:
+    """Return what ``role`` can do to the audit of the database of ``conn``.
+
+    None where there is no such role.
+    """
+    if not await _is_there(conn, role):
+        return None
     row = await (await conn.execute(_POWERS, {"role": role})).fetchone()
     assert row is not None  # noqa: S101 - an aggregate gives a row
     if row["owns"]:
         return "owner"
     return "changes" if row["may_change"] else "adds"
+
+
+async def _is_there(conn: Connection, role: str) -> bool:
+    row = await (await conn.execute(_HAS_ROLE, {"role": role})).fetchone()
+    return row is not None and bool(row["present"])
 
 
 def _for(role: str, statements: str) -> str:

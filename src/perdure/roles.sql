@@ -20,6 +20,9 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA dbos TO {role};
 GRANT USAGE, SELECT ON ALL SEQUENCES IN SCHEMA dbos TO {role};
 GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA dbos TO {role}
 
+-- name: has_role
+SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = %(role)s) AS present
+
 -- name: has_dbos
 SELECT to_regnamespace('dbos') IS NOT NULL AS present
 

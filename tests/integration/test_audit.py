@@ -25,6 +25,8 @@ from perdure.db import Connection, Pool, open_pool
 from perdure.interruptions.rules import Decision
 from perdure.paging import PageRequest
 from perdure.runs import resume, store
+from perdure.tasks import end
+from perdure.worker.seal import keep_sealing
 from tests.cli_support import perdure, perdure_json
 from tests.engine_support import SECONDS
 from tests.factories import Stop, insert_run, insert_stop, insert_tenant
@@ -394,6 +396,23 @@ async def test_each_way_to_break_it_is_found_and_named(conn: Connection, databas
         "in seal 2 is gone.\n"
     )
     assert "BROKEN" in said.stdout
+
+
+async def test_a_worker_seals_by_itself(
+    pool: Pool, conn: Connection, caplog: pytest.LogCaptureFixture
+) -> None:
+    await decided_run(conn)
+    await seal(conn, [])
+    await decided_run(conn)
+    sealing = asyncio.create_task(keep_sealing(pool, KEYS))
+    async with asyncio.timeout(SECONDS):
+        while (await waiting(conn))[0]:
+            assert not sealing.done()
+    await end(sealing)
+    found = await check(conn)
+    # Whatever there was before is vouched for from now on.
+    assert (found.rows, found.signed, found.broken) == (2, found.seals, None)
+    assert caplog.records == []
 
 
 async def test_keys_are_changed_by_putting_a_new_one_first(conn: Connection) -> None:

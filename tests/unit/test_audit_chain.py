@@ -143,7 +143,7 @@ def test_anybody_can_make_the_hashes_again() -> None:
         }
     )
     assert seal.hash == hashlib.sha256(text).digest()
-    message = b"perdure audit seal v1\nk1\n" + seal.hash
+    message = b"perdure.audit.seal.v1\nk1\n" + seal.hash
     assert seal.mac == sign(seal.hash, KEY) == hmac.digest(b"1" * 32, message, "sha256")
     assert seal.head == f"1:{seal.hash.hex()}"
 

@@ -11,7 +11,7 @@ from uuid import UUID
 
 import pytest
 
-from perdure.cli.doctor import installation, report, runs, schema, server, where, workers
+from perdure.cli.doctor import audit, installation, report, runs, schema, server, where, workers
 from perdure.cli.doctor.findings import Finding, as_json, lasting, ok, status, warning
 from perdure.errors import ConfigurationError
 from perdure.migrate import Applied, Migration, Status
@@ -414,3 +414,18 @@ def test_for_people_the_worst_comes_last(
     assert "\x1b[33mwarning" in drawn
     assert "\x1b[2J" not in drawn
     assert drawn.index("well") < drawn.index("do this") < drawn.index("Needs mending")
+
+
+def test_the_audit() -> None:
+    judged(audit.judge_sealing(0, None), "ok", "every row is sealed")
+    judged(audit.judge_sealing(3, 8.0), "ok", "3 rows wait for a seal, the oldest for 8.0 s")
+    judged(audit.judge_sealing(1, 7300.0), "warning", "1 row waits for a seal, the oldest for 2 h")
+    judged(audit.judge_sealing(100_000, 7300.0), "warning", "more than 100000 rows")
+    judged(audit.judge_keys(keys=True, unsigned=0, loopback=False), "ok", "signed")
+    judged(audit.judge_keys(keys=True, unsigned=2, loopback=True), "warning", "2 tenants")
+    judged(audit.judge_keys(keys=False, unsigned=0, loopback=True), "ok", "not signed")
+    judged(audit.judge_keys(keys=False, unsigned=0, loopback=False), "warning", "b64encode")
+    judged(audit.judge_powers("adds", two_roles=True), "ok", "and not change it")
+    judged(audit.judge_powers("owner", two_roles=False), "ok", "it could change the audit")
+    judged(audit.judge_powers("owner", two_roles=True), "warning", "perdure migrate")
+    judged(audit.judge_powers("changes", two_roles=False), "warning", "PERDURE_MIGRATE_URL")

@@ -24,7 +24,7 @@ from perdure.times import rfc3339
 
 FIRST = bytes(32)
 """What stands for the seal before the first."""
-_MAC_OF = b"perdure audit seal v1\n"
+_MAC_OF = b"perdure.audit.seal.v1\n"
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,13 +2,13 @@
 -- the table's defaults: the role that serves may not write those columns.
 -- name: record
 WITH given AS MATERIALIZED (
-    SELECT e.*, t.audit_salt, r.user_id
+    -- Looked up row by row: a join could be planned as a scan of all runs.
+    SELECT e.*, (SELECT t.audit_salt FROM perdure.tenants t WHERE t.id = e.tenant_id) AS audit_salt,
+           (SELECT r.user_id FROM perdure.runs r WHERE r.id = e.run_id) AS user_id
     FROM jsonb_to_recordset(%(entries)s::jsonb) AS e (
         id uuid, tenant_id uuid, kind text, subject_type text, subject_id text, run_id uuid,
         actor_type text, person text, way text, shown_digest text, executed_digest text,
         who text, who_digest text, details text, details_digest text)
-    LEFT JOIN perdure.tenants t ON t.id = e.tenant_id
-    LEFT JOIN perdure.runs r ON r.id = e.run_id
 ), logged AS (
     INSERT INTO perdure.audit_log (
         id, tenant_id, kind, subject_type, subject_id, run_id, actor_type, actor, run_user, way,

@@ -57,13 +57,8 @@ def run(
         )
     applied = asyncio.run(_migrate(url, role))
     if as_json:
-        print_json(
-            {
-                "object": "migration",
-                "applied": [str(one) for one in applied],
-                "granted_to": role,
-            }
-        )
+        granted = {} if role is None else {"granted_to": role}
+        print_json({"object": "migration", "applied": [str(one) for one in applied], **granted})
     elif applied:
         for migration in applied:
             print_text(f"Applied {migration}")
@@ -79,7 +74,12 @@ async def _migrate(url: str, role: str | None) -> list[Migration]:
     if role is not None:
         async with await connect(url, application_name="perdure migrate") as conn:
             powers = await powers_over_audit(conn, role)
-        if powers != "adds":
+        if powers is None:
+            print_note(
+                f"Warning: the role {role} of DATABASE_URL does not exist. Make it (CREATE ROLE … "
+                "LOGIN PASSWORD …) and migrate again: it is granted what it needs."
+            )
+        elif powers != "adds":
             print_note(
                 f"Warning: the role {role} of DATABASE_URL can still change the audit: it is a "
                 "superuser, a member of the role that owns the tables, or was granted more."

@@ -55,13 +55,13 @@ def judge_keys(*, keys: bool, unsigned: int, loopback: bool) -> Finding:
     )
 
 
-def judge_powers(powers: Powers, *, two_roles: bool) -> Finding:
+def judge_powers(powers: Powers | None, *, two_roles: bool) -> Finding:
     """Judge what the role in use could do to the audit.
 
     ``two_roles``: PERDURE_MIGRATE_URL names another one, which should own the tables.
     """
     name = "audit_role"
-    if powers == "adds":
+    if powers is None or powers == "adds":
         return ok(name, "the role of DATABASE_URL can add to the audit and not change it")
     if not two_roles and powers == "owner":
         return ok(
