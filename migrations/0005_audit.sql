@@ -45,16 +45,16 @@ COMMENT ON COLUMN perdure.audit_log.executed_digest IS 'Digest of what that lets
 COMMENT ON COLUMN perdure.audit_log.cluster IS 'The Postgres cluster it was written in: transactions are numbered anew in another.';
 COMMENT ON COLUMN perdure.audit_log.tx IS 'The transaction that wrote it: once all older ones have ended, nothing can come before it any more.';
 
+-- The tenant is that of the log's row: a foreign key of its own would only cost.
 CREATE TABLE perdure.audit_payloads (
     id         uuid  NOT NULL REFERENCES perdure.audit_log ON DELETE RESTRICT,
     part       text  NOT NULL CHECK (part IN ('who', 'details')),
-    tenant_id  uuid  NOT NULL REFERENCES perdure.tenants ON DELETE RESTRICT,
+    tenant_id  uuid  NOT NULL,
     run_id     uuid,
     payload    json  NOT NULL,
     PRIMARY KEY (id, part)
 );
 CREATE INDEX audit_payloads_run ON perdure.audit_payloads (run_id) WHERE run_id IS NOT NULL;
-CREATE INDEX audit_payloads_tenant ON perdure.audit_payloads (tenant_id);
 COMMENT ON TABLE perdure.audit_payloads IS 'What the digests of audit_log are of: who it was and from where, and what it was about. Deleted to erase a person, or with the run.';
 COMMENT ON COLUMN perdure.audit_payloads.payload IS 'The very text the digest is of: json and not jsonb, which would write it otherwise.';
 

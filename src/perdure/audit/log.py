@@ -79,7 +79,7 @@ async def record(conn: Connection, *entries: Entry) -> None:
         psycopg.errors.CheckViolation: a kind that is not two words.
     """
     if entries:
-        # Every text in it is protected already: jsonsafe would do it a second time.
+        # As _as_row left it: jsonsafe would protect the parts a second time.
         given = json.dumps([_as_row(entry) for entry in entries])
         await conn.execute(_RECORD, {"entries": given})
 
@@ -118,11 +118,9 @@ def _as_row(entry: Entry) -> dict[str, Any]:
         "shown_digest": entry.shown,
         "executed_digest": entry.executed,
     }
-    protected = {
-        name: None if value is None else jsonsafe.protect_text(value) for name, value in row.items()
-    }
     return {
-        **protected,
+        # Once, and not the parts below: they have been through it.
+        **json.loads(jsonsafe.dumps(row)),
         "who": who,
         "who_digest": None if who is None else digest(who),
         "details": details,
