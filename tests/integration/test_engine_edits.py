@@ -328,6 +328,13 @@ async def test_a_tool_that_changed_or_went_is_asked_about_again(database_url: st
         assert again.digest != before.digest
         voided = await get_interruption_of(engine, before.id)
         assert (voided["status"], voided["reason"]) == ("cancelled", "schema_changed")
+        [told] = await query(
+            engine,
+            "SELECT actor_type FROM perdure.audit_log"
+            " WHERE kind = 'interruption.cancelled' AND subject_id = %s",
+            str(before.id),
+        )
+        assert told == {"actor_type": "system"}
         with pytest.raises(InvalidStateError, match="there is a new question"):
             await engine.decide(before.id, "approve", digest=before.digest)
         run = await approve(engine, run)

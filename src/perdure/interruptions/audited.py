@@ -1,4 +1,4 @@
-"""What the audit is told of a decision. Pure."""
+"""What the audit is told of decisions and of questions that were withdrawn. Pure."""
 
 from __future__ import annotations
 
@@ -43,4 +43,28 @@ def decided(
                 if (value := getattr(decision, name)) is not UNSET and value is not None
             },
         },
+    )
+
+
+def withdrawn(
+    *,
+    tenant_id: UUID,
+    run_id: UUID,
+    interruption_id: UUID | str,
+    reason: str,
+    by: Actor | None = None,
+    shown: str | None = None,
+) -> Entry:
+    """Return the entry of an interruption that was cancelled.
+
+    ``by`` is None where nobody asked for it: what it had shown no longer stands.
+    """
+    return Entry(
+        "interruption.cancelled",
+        tenant_id,
+        ("interruption", interruption_id),
+        by=by,
+        run_id=run_id,
+        shown=shown,
+        details={"reason": reason},
     )

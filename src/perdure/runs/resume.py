@@ -19,6 +19,7 @@ from perdure.errors import (
     PerdureError,
     within,
 )
+from perdure.interruptions.audited import withdrawn
 from perdure.interruptions.decisions import DecidedBy, DecidedInterruption, decide
 from perdure.interruptions.rules import Decision
 from perdure.runs.enqueue import enqueue
@@ -194,12 +195,13 @@ async def cancel(
                     conn,
                     Entry("run.cancelled", tenant_id, ("run", run_id), by, run_id),
                     *(
-                        Entry(
-                            *("interruption.cancelled", tenant_id, ("interruption", one["id"])),
-                            by=by,
+                        withdrawn(
+                            tenant_id=tenant_id,
                             run_id=run_id,
+                            interruption_id=one["id"],
+                            reason="run_cancelled",
+                            by=by,
                             shown=one["digest"],
-                            details={"reason": "run_cancelled", "type": one["type"]},
                         )
                         for one in cancelled["withdrawn"]
                     ),

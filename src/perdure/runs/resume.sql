@@ -91,7 +91,7 @@ WITH cancelled AS (
     SET status = 'cancelled', closed_at = now(), reason = 'run_cancelled'
     FROM cancelled c
     WHERE i.run_id = c.id AND i.status = 'pending'
-    RETURNING i.id, i.digest, i.type
+    RETURNING i.id, i.digest
 ), ended AS (
     UPDATE perdure.tool_calls t
     SET status = CASE WHEN t.status = 'executing' THEN 'failed' ELSE 'rejected' END,

@@ -15,8 +15,10 @@ from typing import Any
 from uuid import UUID
 
 from perdure import jsonsafe
+from perdure.audit.log import record
 from perdure.db import Connection, Pool, load_sql, uuid7
 from perdure.errors import Fenced
+from perdure.interruptions.audited import withdrawn
 from perdure.ledger.journal import Journal
 from perdure.runs.state import StoredState
 
@@ -203,6 +205,7 @@ class SegmentRows:
     epoch: int
     items: int
     """How many items of the run are stored."""
+    tenant_id: UUID
 
     async def checkpoint(self, checkpoint: Checkpoint, items: Sequence[dict[str, Any]]) -> None:
         """Write a state in mid-run; it becomes the only active one.
@@ -248,6 +251,16 @@ class SegmentRows:
                     await conn.execute(
                         _SQL["void_interruptions"], {**key, "voided": jsonsafe.dumps(voided)}
                     )
+                    entries = [
+                        withdrawn(
+                            tenant_id=self.tenant_id,
+                            run_id=self.run_id,
+                            interruption_id=str(one["id"]),
+                            reason=str(one["reason"]),
+                        )
+                        for one in voided
+                    ]
+                    await record(conn, *entries)
                 rows = jsonsafe.dumps([question.as_row() for question in rest.questions])
                 await conn.execute(_SQL["insert_interruptions"], {**key, "interruptions": rows})
             output = None if rest.output is None else jsonsafe.dumps(rest.output)
