@@ -142,6 +142,29 @@ async def test_a_decision_says_who_when_from_where_what_was_shown_and_executed(
     assert row["source"] == "api 203.0.113.7"
 
 
+async def test_an_edit_was_shown_one_thing_and_executed_another(conn: Connection) -> None:
+    run_id = await insert_run(conn)
+    stop = await insert_stop(conn, run_id, arguments={"order_id": "42", "cents": 300})
+    await resume.decide_and_resume(
+        conn,
+        tenant_id=DEFAULT_TENANT,
+        interruption_id=stop.id,
+        decision=Decision(
+            "approve", digest=stop.digest, arguments={"order_id": "42", "cents": 200}
+        ),
+        by=ALICE,
+    )
+    [entry] = await entries(conn)
+    row = await (await conn.execute("SELECT executes FROM perdure.decisions")).fetchone()
+    assert row is not None
+    assert entry["shown_digest"] == stop.digest
+    assert entry["executed_digest"] == row["executes"] != stop.digest
+    details = entry["details"]
+    assert isinstance(details, dict)
+    assert details["tool"]["arguments"]["cents"] == 300
+    assert details["arguments"]["cents"] == 200
+
+
 async def test_what_fails_leaves_no_row_and_a_key_is_revoked_once(conn: Connection) -> None:
     run_id = await insert_run(conn)
     stop = await insert_stop(conn, run_id)
