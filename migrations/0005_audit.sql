@@ -18,7 +18,7 @@ CREATE TABLE perdure.audit_log (
     run_id          uuid,
     actor_type      text        NOT NULL CHECK (actor_type <> ''),
     actor           text        CHECK (actor ~ '^[0-9a-f]{64}$'),
-    run_user        text        CHECK (run_user ~ '^[0-9a-f]{64}$'),
+    concerns        text        CHECK (concerns ~ '^[0-9a-f]{64}$'),
     way             text,
     at              timestamptz NOT NULL DEFAULT now(),
     shown_digest    text,
@@ -34,11 +34,11 @@ CREATE INDEX audit_log_tenant ON perdure.audit_log (tenant_id, id);
 CREATE INDEX audit_log_kind ON perdure.audit_log (tenant_id, kind, id);
 CREATE INDEX audit_log_run ON perdure.audit_log (tenant_id, run_id, id) WHERE run_id IS NOT NULL;
 CREATE INDEX audit_log_actor ON perdure.audit_log (tenant_id, actor, id) WHERE actor IS NOT NULL;
-CREATE INDEX audit_log_user ON perdure.audit_log (tenant_id, run_user) WHERE run_user IS NOT NULL;
+CREATE INDEX audit_log_concerns ON perdure.audit_log (tenant_id, concerns) WHERE concerns IS NOT NULL;
 COMMENT ON TABLE perdure.audit_log IS 'What people and rules did, one row each, never changed.';
 COMMENT ON COLUMN perdure.audit_log.subject_type IS 'What it was done to: interruption, run, key, policy, grant, …; subject_id is its id.';
 COMMENT ON COLUMN perdure.audit_log.actor IS 'Pseudonym of who did it: the same person has the same one within a tenant. Null: nobody, a rule or a clock did.';
-COMMENT ON COLUMN perdure.audit_log.run_user IS 'Pseudonym of the user the run was for.';
+COMMENT ON COLUMN perdure.audit_log.concerns IS 'Pseudonym of whom it is about: the user the run was for, the subject of a key.';
 COMMENT ON COLUMN perdure.audit_log.way IS 'The way in: api, local, program, cli. The address is personal and stands in the part who.';
 COMMENT ON COLUMN perdure.audit_log.shown_digest IS 'Digest of what was shown to whoever decided.';
 COMMENT ON COLUMN perdure.audit_log.executed_digest IS 'Digest of what that lets run.';

@@ -8,7 +8,7 @@ REVOKE ALL ON perdure.schema_migrations, perdure.audit_log, perdure.audit_seals,
               perdure.audit_payloads FROM {role};
 GRANT SELECT ON perdure.schema_migrations, perdure.audit_log, perdure.audit_seals,
                 perdure.audit_payloads TO {role};
-GRANT INSERT (id, tenant_id, kind, subject_type, subject_id, run_id, actor_type, actor, run_user,
+GRANT INSERT (id, tenant_id, kind, subject_type, subject_id, run_id, actor_type, actor, concerns,
               way, shown_digest, executed_digest, who_digest, details_digest)
    ON perdure.audit_log TO {role};
 GRANT INSERT ON perdure.audit_seals TO {role};

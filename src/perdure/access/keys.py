@@ -191,7 +191,12 @@ def _entry(kind: str, row: dict[str, Any], by: Actor | None) -> Entry:
         "roles": row["roles"],
         "hint": row["key_hint"],
     }
-    return Entry(kind, row["tenant_id"], ("key", row["id"]), by=by, details=details)
+    return Entry(
+        *(kind, row["tenant_id"], ("key", row["id"])),
+        by=by,
+        concerns=row["subject"],
+        details=details,
+    )
 
 
 def _hash(key: str) -> bytes:

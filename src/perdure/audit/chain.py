@@ -39,7 +39,7 @@ class Row:
     run_id: UUID | None
     actor_type: str
     actor: str | None
-    run_user: str | None
+    concerns: str | None
     way: str | None
     at: datetime
     shown_digest: str | None

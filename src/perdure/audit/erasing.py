@@ -24,7 +24,7 @@ async def erase(conn: Connection, *, tenant_id: UUID, person: str, by: Actor) ->
 
     ``person`` is a subject, or ``<type>:<id>`` of somebody without one, or the ``user_id`` of runs.
     Gone are: who acted and from where, in rows where they did; what it was about, in those and in
-    rows on runs that were for them. In one transaction.
+    rows on runs that were for them or on keys of theirs. In one transaction.
 
     Raises:
         InvalidRequestError: no person is named.

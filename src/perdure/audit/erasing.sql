@@ -1,4 +1,4 @@
--- What is personal of one who acted, or whom a run was for. Others' names stay where they decided
+-- What is personal of one who acted, or whom it was about. Others' names stay where they decided
 -- on that one's runs; what it was about does not.
 -- name: erase
 WITH person AS (
@@ -6,7 +6,7 @@ WITH person AS (
     FROM perdure.tenants t WHERE t.id = %(tenant_id)s
 ), theirs AS (
     SELECT l.id, false AS acted FROM perdure.audit_log l, person
-    WHERE l.tenant_id = %(tenant_id)s AND l.run_user = person.pseudonym
+    WHERE l.tenant_id = %(tenant_id)s AND l.concerns = person.pseudonym
     UNION ALL
     SELECT l.id, true FROM perdure.audit_log l, person
     WHERE l.tenant_id = %(tenant_id)s AND l.actor = person.pseudonym

@@ -59,7 +59,11 @@ class Actor(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """Something that was done. ``subject`` is what to: its type and its id."""
+    """Something that was done. ``subject`` is what to: its type and its id.
+
+    ``concerns`` is a person it is about, by default the user the run is for: when they are erased,
+    ``details`` go.
+    """
 
     kind: str
     tenant_id: UUID
@@ -68,6 +72,7 @@ class Entry:
     run_id: UUID | None = None
     shown: str | None = None
     executed: str | None = None
+    concerns: str | None = None
     details: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -114,6 +119,7 @@ def _as_row(entry: Entry) -> dict[str, Any]:
         "run_id": None if entry.run_id is None else str(entry.run_id),
         "actor_type": SYSTEM if by is None else by.type,
         "person": None if by is None else person_of(by),
+        "about": entry.concerns,
         "way": None if by is None else way_of(by.source),
         "shown_digest": entry.shown,
         "executed_digest": entry.executed,

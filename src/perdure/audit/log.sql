@@ -7,15 +7,15 @@ WITH given AS MATERIALIZED (
            (SELECT r.user_id FROM perdure.runs r WHERE r.id = e.run_id) AS user_id
     FROM jsonb_to_recordset(%(entries)s::jsonb) AS e (
         id uuid, tenant_id uuid, kind text, subject_type text, subject_id text, run_id uuid,
-        actor_type text, person text, way text, shown_digest text, executed_digest text,
+        actor_type text, person text, about text, way text, shown_digest text, executed_digest text,
         who text, who_digest text, details text, details_digest text)
 ), logged AS (
     INSERT INTO perdure.audit_log (
-        id, tenant_id, kind, subject_type, subject_id, run_id, actor_type, actor, run_user, way,
+        id, tenant_id, kind, subject_type, subject_id, run_id, actor_type, actor, concerns, way,
         shown_digest, executed_digest, who_digest, details_digest)
     SELECT id, tenant_id, kind, subject_type, subject_id, run_id, actor_type,
            encode(sha256(audit_salt || convert_to(person, 'UTF8')), 'hex'),
-           encode(sha256(audit_salt || convert_to(user_id, 'UTF8')), 'hex'),
+           encode(sha256(audit_salt || convert_to(coalesce(about, user_id), 'UTF8')), 'hex'),
            way, shown_digest, executed_digest, who_digest, details_digest
     FROM given
 )

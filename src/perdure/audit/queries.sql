@@ -1,6 +1,6 @@
 -- `page_of_entries` or `entries_after` follows.
 -- name: select_entries
-SELECT l.id, l.kind, l.subject_type, l.subject_id, l.run_id, l.actor_type, l.actor, l.run_user,
+SELECT l.id, l.kind, l.subject_type, l.subject_id, l.run_id, l.actor_type, l.actor, l.concerns,
        l.way, l.at, l.shown_digest, l.executed_digest, l.who_digest, l.details_digest,
        l.cluster::text AS cluster, l.tx::text AS tx,
        (SELECT p.payload::text FROM perdure.audit_payloads p

@@ -33,7 +33,7 @@ WITH last AS (
     ORDER BY l.tx, l.id OFFSET %(most)s LIMIT 1
 )
 SELECT l.id, l.tenant_id, l.kind, l.subject_type, l.subject_id, l.run_id, l.actor_type, l.actor,
-       l.run_user, l.way, l.at, l.shown_digest, l.executed_digest, l.who_digest, l.details_digest,
+       l.concerns, l.way, l.at, l.shown_digest, l.executed_digest, l.who_digest, l.details_digest,
        l.cluster, l.tx::text AS tx, EXISTS (SELECT FROM last) AS more
 FROM perdure.audit_log l
 WHERE l.cluster = %(cluster)s AND l.tx >= %(reached)s::xid8

@@ -271,7 +271,7 @@ class _Walk:
         )
 
     def _may_be_gone(self, part: str, row: Row, *, run_deleted: bool) -> bool:
-        people = [row.actor] if part == "who" else [row.actor, row.run_user]
+        people = [row.actor] if part == "who" else [row.actor, row.concerns]
         erased = any(
             person in self._erasures and self._erasures[person] >= row.at
             for person in people

@@ -12,7 +12,7 @@ LIMIT %(most)s
 -- Rows with what is left beside them, and since when it is known that it may be gone.
 -- name: rows
 SELECT l.id, l.tenant_id, l.kind, l.subject_type, l.subject_id, l.run_id, l.actor_type, l.actor,
-       l.run_user, l.way, l.at, l.shown_digest, l.executed_digest, l.who_digest, l.details_digest,
+       l.concerns, l.way, l.at, l.shown_digest, l.executed_digest, l.who_digest, l.details_digest,
        l.cluster, l.tx::text AS tx, t.audit_salt,
        (SELECT p.payload::text FROM perdure.audit_payloads p
         WHERE p.id = l.id AND p.part = 'who') AS who,

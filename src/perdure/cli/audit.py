@@ -270,7 +270,8 @@ def erase_person(
     """Delete what is personal of somebody from the audit; it still verifies.
 
     Gone are name, key and address where they acted, and what it was about, also in rows on runs
-    that were for them. Pseudonyms, kinds, times and digests stay. The erasure is recorded itself.
+    that were for them and on keys of theirs. Pseudonyms, kinds, times and digests stay. The
+    erasure is recorded itself.
     """
 
     async def work(conn: Connection) -> int:
