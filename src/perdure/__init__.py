@@ -13,19 +13,33 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from perdure.engine import Engine
+    from perdure.interruptions.deciders import Deciders
+    from perdure.interruptions.policy import Policy
     from perdure.ledger.effects import Done, effect, tool_call
     from perdure.runs.handle import Interruption, Run
 
 _HOMES = {
+    "Deciders": "perdure.interruptions.deciders",
     "Done": "perdure.ledger.effects",
     "Engine": "perdure.engine",
     "Interruption": "perdure.runs.handle",
+    "Policy": "perdure.interruptions.policy",
     "Run": "perdure.runs.handle",
     "effect": "perdure.ledger.effects",
     "tool_call": "perdure.ledger.effects",
 }
 
-__all__ = ["Done", "Engine", "Interruption", "Run", "__version__", "effect", "tool_call"]
+__all__ = [
+    "Deciders",
+    "Done",
+    "Engine",
+    "Interruption",
+    "Policy",
+    "Run",
+    "__version__",
+    "effect",
+    "tool_call",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -6,7 +6,8 @@ first to hold the lock closes the interruption, the others see it closed.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -19,8 +20,10 @@ from perdure.errors import (
     InvalidStateError,
     NotFoundError,
 )
+from perdure.interruptions.deciders import ByPolicy
 from perdure.interruptions.rules import UNSET, Decision, check_form, effect_on
 from perdure.interruptions.views import decision_object
+from perdure.interruptions.voting import settles
 
 _SQL = load_sql("perdure.interruptions", "interruptions.sql")
 _LOCK_RUN = _SQL["lock_run"]
@@ -50,13 +53,21 @@ class DecidedBy(Protocol):
     def subject(self) -> str | None:
         """The person or system behind it."""
 
+    @property
+    def roles(self) -> Collection[str]:
+        """What they may do."""
+
+    @property
+    def groups(self) -> Collection[str]:
+        """What they belong to."""
+
 
 @dataclass(frozen=True, slots=True)
 class DecidedInterruption:
     """What a decision left behind, under the lock on its run that is still held.
 
-    ``pending_left`` counts the run's interruptions that still wait; the ``run_*`` fields are the
-    run's row.
+    ``closed`` is False where more people have to approve; ``pending_left`` counts the run's
+    interruptions that still wait; the ``run_*`` fields are the run's row.
     """
 
     id: UUID
@@ -66,6 +77,7 @@ class DecidedInterruption:
     run_status: str
     run_segment: int
     run_priority: int
+    closed: bool = True
 
 
 async def decide(
@@ -74,15 +86,17 @@ async def decide(
     tenant_id: UUID,
     interruption_id: UUID,
     decision: Decision,
-    by: DecidedBy,
+    by: DecidedBy | ByPolicy,
 ) -> DecidedInterruption:
     """Record ``decision``, close the interruption and change its tool call, in one transaction.
 
-    Joins the caller's transaction or makes one. The run stays as it is.
+    While more people have to approve it is recorded and nothing else changes. Joins the caller's
+    transaction or makes one. The run stays as it is.
 
     Raises:
         InvalidRequestError, NotSupportedError: the decision makes no sense, in itself or here.
         NotFoundError: the tenant has no such interruption.
+        ForbiddenError: ``by`` may not decide on it.
         AlreadyDecidedError: somebody was first; it carries the recorded decision.
         ExpiredError: the time to decide is over.
         DigestMismatchError: it was made on something else than what would be executed.
@@ -97,10 +111,22 @@ async def decide(
         row = await _one(conn, _READ, {"id": interruption_id})
         if row is None:
             raise NotFoundError("interruption", interruption_id)
-        _check_open(interruption_id, row)
+        overdue = isinstance(by, ByPolicy) and by.overdue
+        _check_open(interruption_id, row, overdue=overdue)
         effect = effect_on(row["type"], decision)
+        if overdue and effect.closes_as == "rejected":
+            effect = replace(effect, closes_as="expired")
         if decision.digest is not None and decision.digest != row["digest"]:
             raise DigestMismatchError(interruption_id, given=decision.digest, current=row["digest"])
+        closes = await settles(
+            conn,
+            interruption_id=interruption_id,
+            run=run,
+            row=row,
+            decision=decision.decision,
+            executes=decision.digest,
+            by=by,
+        )
         done = await _one(
             conn,
             _DECIDE,
@@ -119,8 +145,8 @@ async def decide(
                 else jsonsafe.protect_text(decision.message),
                 "outcome": decision.outcome,
                 "result": None if decision.result is UNSET else jsonsafe.dumps(decision.result),
-                "closes_as": effect.closes_as,
-                "tool_call_id": row["tool_call_id"],
+                "closes_as": effect.closes_as if closes else None,
+                "tool_call_id": row["tool_call_id"] if closes else None,
                 "call_from": effect.call_from,
                 "call_to": effect.call_to,
                 "output": _output(decision),
@@ -128,7 +154,7 @@ async def decide(
             },
         )
         assert done is not None  # noqa: S101 - an aggregate gives a row
-        if row["tool_call_id"] is not None and not done["called"]:
+        if closes and row["tool_call_id"] is not None and not done["called"]:
             raise InvalidStateError(
                 "Tool call",
                 row["tool_call_id"],
@@ -144,12 +170,13 @@ async def decide(
             run_status=run["status"],
             run_segment=run["segment"],
             run_priority=run["priority"],
+            closed=closes,
         )
 
 
-def _check_open(interruption_id: UUID, row: dict[str, Any]) -> None:
+def _check_open(interruption_id: UUID, row: dict[str, Any], *, overdue: bool) -> None:
     match row["status"]:
-        case "pending" if not row["expired"]:
+        case "pending" if overdue or not row["expired"]:
             return
         case "pending" | "expired":
             raise ExpiredError(interruption_id, row["expires_at"])

@@ -11,11 +11,13 @@ import agents as sdk
 from agents import RunState
 from agents.items import ToolApprovalItem
 
-from perdure.interruptions.digest import digest_v1
+from perdure.interruptions.digest import digest_v1, parse_object
+from perdure.interruptions.question_rules import Rules
 from perdure.ledger.journal import RecordedCall, RecordedReply
 from perdure.runs import hosted
 from perdure.runs.doubts import settle_by_probe
 from perdure.runs.execution import Execution, scope_text
+from perdure.runs.gates import judge, judge_recorded
 from perdure.runs.probing import Probe, probe_for
 from perdure.runs.proposals import kind_of
 from perdure.runs.registry import Registry
@@ -77,7 +79,17 @@ class Questions:
             tool={"name": name, "call_id": call_id, "arguments": arguments, "schema": schema},
             digest=self._digest(base_seq, scope, call_id, name, schema, arguments),
             base_seq=base_seq,
+            rules=self._rules(item, call, scope, call_id),
         )
+
+    def _rules(
+        self, item: ToolApprovalItem, call: RecordedCall | None, scope: str, call_id: str
+    ) -> Rules:
+        if call is not None:
+            return judge_recorded(self._execution, call)
+        arguments = parse_object(item.arguments or "")
+        named = {"agent": item.agent.name, "tool": item.tool_name or ""}
+        return judge(self._execution, scope, call_id, arguments=arguments, **named)
 
     async def _schema(self, item: ToolApprovalItem) -> dict[str, Any] | None:
         agent = item.agent
@@ -165,6 +177,7 @@ class Questions:
             digest=self._digest(base_seq, call.scope, call.call_id, call.tool, None, arguments),
             base_seq=base_seq,
             question=question,
+            rules=judge_recorded(self._execution, call).of_a_doubt(),
         )
 
     def _digest(

@@ -41,6 +41,8 @@ UPDATE perdure.runs r
 RETURNING r.tenant_id, r.agent, r.input::text AS input, r.context::text AS context, r.max_turns,
           r.cancel_requested_at IS NOT NULL AS cancel_requested, began.epoch,
           began.executions, began.stalled, began.alone_deaths,
+          (SELECT t.policies_revision FROM perdure.tenants t
+            WHERE t.id = r.tenant_id) AS policies_revision,
           began.mcp_tools::text AS mcp_tools
 
 -- name: load
@@ -81,8 +83,14 @@ SELECT number.seq AS base_seq,
                    'digest', i.digest, 'decision', d.decision, 'message', d.message,
                    'tool_call_id', i.tool_call_id) ORDER BY i.ordinal), '[]')::text
           FROM perdure.interruptions i
-          JOIN perdure.decisions d ON d.run_id = i.run_id AND d.interruption_id = i.id
+          JOIN LATERAL (
+               -- Of several people's the last that fits how it was closed: it closed it.
+               SELECT one.* FROM perdure.decisions one
+                WHERE one.run_id = i.run_id AND one.interruption_id = i.id
+                  AND one.decision = CASE i.status WHEN 'approved' THEN 'approve' ELSE 'reject' END
+                ORDER BY one.decided_at DESC, one.id DESC LIMIT 1) d ON true
          WHERE i.run_id = %(run_id)s AND i.base_seq = number.seq
+           AND i.status IN ('approved', 'rejected', 'expired')
            AND i.type = 'tool_approval') AS decisions
   FROM number
 
@@ -152,13 +160,16 @@ UPDATE perdure.model_responses SET superseded = true
 -- name: insert_interruptions
 INSERT INTO perdure.interruptions (
        id, run_id, tenant_id, segment, base_seq, ordinal, tool_call_id, type, agent, scope, tool,
-       question, digest)
+       question, digest, rules, required, expires_at, remind_at)
 SELECT i.id, %(run_id)s, r.tenant_id, %(seq)s, i.base_seq, i.ordinal, i.tool_call_id, i.type,
-       i.agent, i.scope, i.tool, i.question, i.digest
+       i.agent, i.scope, i.tool, i.question, i.digest, i.rules, i.required,
+       now() + make_interval(secs => i.expires_after),
+       now() + make_interval(secs => i.remind_every)
   FROM perdure.runs r,
        jsonb_to_recordset(%(interruptions)s::jsonb) AS i(
            id uuid, base_seq int, ordinal int, tool_call_id uuid, type text, agent text,
-           scope text, tool jsonb, question text, digest text)
+           scope text, tool jsonb, question text, digest text, rules jsonb, required int,
+           expires_after float8, remind_every float8)
  WHERE r.id = %(run_id)s
 
 -- name: checkpoint_run
