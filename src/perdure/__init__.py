@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from perdure.interruptions.deciders import Deciders
     from perdure.interruptions.policy import Policy
     from perdure.ledger.effects import Done, effect, tool_call
+    from perdure.runs.ask_human import ask_human
     from perdure.runs.handle import Interruption, Run
 
 _HOMES = {
@@ -25,6 +26,7 @@ _HOMES = {
     "Interruption": "perdure.runs.handle",
     "Policy": "perdure.interruptions.policy",
     "Run": "perdure.runs.handle",
+    "ask_human": "perdure.runs.ask_human",
     "effect": "perdure.ledger.effects",
     "tool_call": "perdure.ledger.effects",
 }
@@ -37,6 +39,7 @@ __all__ = [
     "Policy",
     "Run",
     "__version__",
+    "ask_human",
     "effect",
     "tool_call",
 ]

@@ -21,6 +21,8 @@ from perdure.errors import (
     NotFoundError,
 )
 from perdure.interruptions.deciders import ByPolicy
+from perdure.interruptions.editing import Edited, edit
+from perdure.interruptions.forms import check_filled_in
 from perdure.interruptions.rules import UNSET, Decision, check_form, effect_on
 from perdure.interruptions.views import decision_object
 from perdure.interruptions.voting import settles
@@ -36,6 +38,11 @@ RESULT_UNKNOWN = {
     "unknown": True,
 }
 """The output of a call that happened and whose result nobody knows."""
+
+_WHY_CANCELLED = {
+    "schema_changed": "The tool takes other arguments since a deploy: there is a new question.",
+    "tool_removed": "The tool is gone since a deploy: there is a new question.",
+}
 
 
 class DecidedBy(Protocol):
@@ -118,13 +125,21 @@ async def decide(
             effect = replace(effect, closes_as="expired")
         if decision.digest is not None and decision.digest != row["digest"]:
             raise DigestMismatchError(interruption_id, given=decision.digest, current=row["digest"])
+        shown = _shown(row)
+        edited = None
+        if decision.arguments is not UNSET:
+            edited = edit(shown, decision.arguments, tenant_id=tenant_id, run_id=run["id"])
+        if decision.answer is not UNSET:
+            check_filled_in(shown["schema"], decision.answer, pointer="/answer", patterns=False)
+        tool = shown["tool"] if edited is None else edited.tool
+        executes = _executes(decision, row["digest"], edited)
         closes = await settles(
             conn,
             interruption_id=interruption_id,
             run=run,
             row=row,
             decision=decision.decision,
-            executes=decision.digest,
+            executes=executes,
             by=by,
         )
         done = await _one(
@@ -140,15 +155,23 @@ async def decide(
                 "by_id": by.id,
                 "by_subject": by.subject,
                 "digest": decision.digest,
+                "executes": executes,
                 "message": None
                 if decision.message is None
                 else jsonsafe.protect_text(decision.message),
+                "arguments": _json(UNSET if edited is None else decision.arguments),
+                "answer": _json(decision.answer),
                 "outcome": decision.outcome,
-                "result": None if decision.result is UNSET else jsonsafe.dumps(decision.result),
-                "closes_as": effect.closes_as if closes else None,
-                "tool_call_id": row["tool_call_id"] if closes else None,
+                "result": _json(decision.result),
+                "closes": closes,
+                "closes_as": effect.closes_as,
+                "tool": None if edited is None else jsonsafe.dumps(edited.tool),
+                "tool_call_id": row["tool_call_id"],
                 "call_from": effect.call_from,
                 "call_to": effect.call_to,
+                "approved_arguments": _json(
+                    tool["arguments"] if tool and "original_arguments" in tool else UNSET
+                ),
                 "output": _output(decision),
                 "error": _error(decision),
             },
@@ -186,7 +209,10 @@ def _check_open(interruption_id: UUID, row: dict[str, Any], *, overdue: bool) ->
                 interruption_id,
                 status="cancelled",
                 action="decided",
-                hint="Its question no longer stands; read the run for what it waits for now.",
+                hint=_WHY_CANCELLED.get(
+                    row["reason"],
+                    "Its question no longer stands; read the run for what it waits for now.",
+                ),
             )
         case status:
             recorded = row["recorded"]
@@ -195,6 +221,25 @@ def _check_open(interruption_id: UUID, row: dict[str, Any], *, overdue: bool) ->
                 status=status,
                 recorded=decision_object(jsonsafe.loads(recorded)) if recorded else None,
             )
+
+
+def _shown(row: dict[str, Any]) -> dict[str, Any]:
+    """Return the row of an interruption with its JSON decoded."""
+    return {
+        **row,
+        "tool": jsonsafe.loads(row["tool"]) if row["tool"] else None,
+        "schema": jsonsafe.loads(row["schema"]) if row["schema"] else None,
+    }
+
+
+def _executes(decision: Decision, digest: str, edited: Edited | None) -> str | None:
+    if decision.decision != "approve":
+        return None
+    return digest if edited is None else edited.digest
+
+
+def _json(value: Any) -> str | None:
+    return None if value is UNSET else jsonsafe.dumps(value)
 
 
 def _output(decision: Decision) -> str | None:

@@ -1,7 +1,8 @@
 """Whether somebody may decide on an interruption, and whether their decision is the last needed.
 
 Approvals count when they are of different people and on the same thing: what would be executed.
-One person who rejects ends it, whoever approved before.
+Whoever changes the arguments begins anew: what others approved before was something else. One
+person who rejects ends it, whoever approved before.
 """
 
 from __future__ import annotations
@@ -67,10 +68,11 @@ async def settles(
     for approval in await cursor.fetchall():
         recorded = jsonsafe.loads(approval["recorded"])
         person = identity({name: recorded[f"by_{name}"] for name in ("type", "id", "subject")})
+        if not approval["same"]:
+            continue
         if person == me:
             raise AlreadyDecidedError(
                 interruption_id, status="approved by you", recorded=decision_object(recorded)
             )
-        if approval["same"]:
-            people.add(person)
+        people.add(person)
     return len(people) >= row["required"]

@@ -83,6 +83,12 @@ class Question:
     digest: str
     base_seq: int
     question: str | None = None
+    schema: dict[str, Any] | None = None
+    """What an answer has to fit."""
+    replaces: UUID | None = None
+    """The decided interruption whose place it takes, as what that had shown no longer stands."""
+    reason: str | None = None
+    """Why that one is cancelled: ``schema_changed`` or ``tool_removed``."""
     rules: Rules = NO_RULES
     id: UUID = field(default_factory=uuid7)
 
@@ -103,6 +109,8 @@ class Question:
             "required": self.rules.required,
             "expires_after": self.rules.expires_after,
             "remind_every": self.rules.remind_every,
+            "schema": self.schema,
+            "replaces": str(self.replaces) if self.replaces else None,
         }
 
 
@@ -244,6 +252,15 @@ class SegmentRows:
                 if calls:
                     await conn.execute(_SQL[name], {**key, "ids": list(calls)})
             if rest.questions and not cancelled:
+                voided = [
+                    {"id": str(one.replaces), "reason": one.reason}
+                    for one in rest.questions
+                    if one.replaces is not None
+                ]
+                if voided:
+                    await conn.execute(
+                        _SQL["void_interruptions"], {**key, "voided": jsonsafe.dumps(voided)}
+                    )
                 rows = jsonsafe.dumps([question.as_row() for question in rest.questions])
                 await conn.execute(_SQL["insert_interruptions"], {**key, "interruptions": rows})
             left = rest.questions

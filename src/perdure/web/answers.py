@@ -82,6 +82,7 @@ class Decision(Answer):
     at: datetime
     decision: Literal["approve", "reject", "answer", "resolve"]
     digest: str | None
+    executes: str | None
     message: str | None
     arguments: Any
     answer: Any
@@ -126,6 +127,9 @@ class InterruptionPolicy(Answer):
 class Interruption(Answer):
     """A question a run stopped on. ``tool`` has ``name``, ``call_id``, ``arguments``, ``schema``.
 
+    ``tool.original_arguments`` are the model's, once a person approved others instead.
+    ``reason`` says why it was closed where nobody decided, ``replaces`` which one it follows.
+
     What the model wrote is shown as it is: treat it as hostile text.
     """
 
@@ -139,6 +143,8 @@ class Interruption(Answer):
     question: str | None
     schema_: dict[str, Any] | None = Field(alias="schema")
     digest: str
+    reason: str | None
+    replaces: UUID | None
     required: int
     policy: InterruptionPolicy | None
     requested_at: datetime
@@ -210,6 +216,7 @@ class ToolCall(Answer):
     agent: str
     arguments: dict[str, Any] | None
     arguments_raw: str | None
+    approved_arguments: dict[str, Any] | None
     effect: Literal["read", "idempotent", "transactional", "at_most_once", "nested"]
     status: Literal[
         "proposed",
