@@ -25,7 +25,7 @@ from perdure.interruptions.editing import Edited, edit
 from perdure.interruptions.forms import check_filled_in
 from perdure.interruptions.rules import UNSET, Decision, check_form, effect_on
 from perdure.interruptions.views import decision_object
-from perdure.interruptions.voting import settles
+from perdure.interruptions.voting import standing_of
 
 _SQL = load_sql("perdure.interruptions", "interruptions.sql")
 _LOCK_RUN = _SQL["lock_run"]
@@ -133,13 +133,14 @@ async def decide(
             check_filled_in(shown["schema"], decision.answer, pointer="/answer", patterns=False)
         tool = shown["tool"] if edited is None else edited.tool
         executes = _executes(decision, row["digest"], edited)
-        closes = await settles(
+        standing = await standing_of(
             conn,
             interruption_id=interruption_id,
             run=run,
             row=row,
             decision=decision.decision,
             executes=executes,
+            edited=None if edited is None else decision.arguments,
             by=by,
         )
         done = await _one(
@@ -163,7 +164,11 @@ async def decide(
                 "answer": _json(decision.answer),
                 "outcome": decision.outcome,
                 "result": _json(decision.result),
-                "closes": closes,
+                "closes": standing.closes,
+                "rules": None
+                if standing.rules is None
+                else jsonsafe.dumps(standing.rules.as_json()),
+                "required": None if standing.rules is None else standing.rules.required,
                 "closes_as": effect.closes_as,
                 "tool": None if edited is None else jsonsafe.dumps(edited.tool),
                 "tool_call_id": row["tool_call_id"],
@@ -177,7 +182,7 @@ async def decide(
             },
         )
         assert done is not None  # noqa: S101 - an aggregate gives a row
-        if closes and row["tool_call_id"] is not None and not done["called"]:
+        if standing.closes and row["tool_call_id"] is not None and not done["called"]:
             raise InvalidStateError(
                 "Tool call",
                 row["tool_call_id"],
@@ -193,7 +198,7 @@ async def decide(
             run_status=run["status"],
             run_segment=run["segment"],
             run_priority=run["priority"],
-            closed=closes,
+            closed=standing.closes,
         )
 
 

@@ -65,7 +65,9 @@ WITH recorded AS (
     SET status = CASE WHEN %(closes)s THEN %(closes_as)s ELSE status END,
         closed_at = CASE WHEN %(closes)s THEN now() END,
         tool = coalesce(%(tool)s::jsonb, tool),
-        digest = coalesce(%(executes)s, digest)
+        digest = coalesce(%(executes)s, digest),
+        rules = coalesce(%(rules)s::jsonb, rules),
+        required = coalesce(%(required)s::int, required)
     WHERE id = %(id)s AND status = 'pending'
     RETURNING id
 ), called AS (

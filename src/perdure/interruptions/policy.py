@@ -82,29 +82,32 @@ class Policy:
             raise InvalidRequestError.at("/requester_may_decide", "has to be true or false.")
         for name in ("expires_after", "remind_every"):
             object.__setattr__(self, name, _seconds(getattr(self, name), f"/{name}"))
-        if isinstance(self.escalate_to, Deciders):
-            object.__setattr__(self, "escalate_to", (self.escalate_to,))
-        object.__setattr__(self, "escalate_to", tuple(self.escalate_to))
+        others = self.escalate_to
+        object.__setattr__(
+            self, "escalate_to", (others,) if isinstance(others, Deciders) else tuple(others)
+        )
         self._check_people()
         self._check_together()
 
     def _check_people(self) -> None:
-        if self.deciders is not None and not isinstance(self.deciders, Deciders):
-            raise InvalidRequestError.at("/deciders", "has to be Deciders(…).")
-        for index, one in enumerate(self._turns):
-            if not isinstance(one, Deciders):
-                raise InvalidRequestError.at(f"/escalate_to/{index}", "has to be Deciders(…).")
+        people: dict[str, Any] = {f"/escalate_to/{n}": one for n, one in enumerate(self._turns)}
+        if self.deciders is not None:
+            people["/deciders"] = self.deciders
+        for pointer, who in people.items():
+            if not isinstance(who, Deciders):
+                raise InvalidRequestError.at(pointer, "has to be Deciders(…).")
         if len(self._turns) > MAX_ESCALATIONS:
             raise InvalidRequestError.at(
                 "/escalate_to", f"has more than {MAX_ESCALATIONS} entries."
             )
-        known = isinstance(self.required, int) and not isinstance(self.required, bool)
-        if not known or not 1 <= self.required <= MAX_REQUIRED:
+        required: Any = self.required
+        known = isinstance(required, int) and not isinstance(required, bool)
+        if not known or not 1 <= required <= MAX_REQUIRED:
             raise InvalidRequestError.at("/required", f"has to be from 1 to {MAX_REQUIRED}.")
-        for one in (self.deciders, *self._turns):
-            if one is not None and one.named is not None and one.named < self.required:
+        for who in people.values():
+            if who.named is not None and who.named < self.required:
                 raise InvalidRequestError.at(
-                    "/required", f"is more than the {one.named} who are named: {one}."
+                    "/required", f"is more than the {who.named} who are named: {who}."
                 )
 
     def _check_together(self) -> None:

@@ -6,12 +6,15 @@ read from here, as the policy was when the question was opened.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Final, Self
+from uuid import UUID
 
+from perdure.errors import InvalidRequestError
 from perdure.interruptions.deciders import ByPolicy, Deciders
 from perdure.interruptions.policy import OnExpire, Policy, Then
+from perdure.interruptions.verdicts import about, verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +32,8 @@ class Rules:
     escalate_to: tuple[Deciders, ...] = ()
     remind_every: float | None = None
     message: str | None = None
+    policies: tuple[Policy, ...] = ()
+    """All that are about such calls, where it depends on the arguments which of them counts."""
 
     def by(self, *, overdue: bool = False) -> ByPolicy:
         """Return the policy as the one who decides."""
@@ -60,6 +65,34 @@ class Rules:
         ends: OnExpire = "escalate" if self.on_expire == "escalate" else "fail"
         return replace(self, then="ask", required=1, on_expire=ends)
 
+    def edited(self, arguments: Mapping[str, Any]) -> Rules:
+        """Return the rules when a person approves the call with these arguments instead.
+
+        They are those of the policy that counts for them, and never less than what was asked for
+        before.
+
+        Raises:
+            InvalidRequestError: a policy denies a call with these.
+        """
+        policy = verdict(self.policies, arguments)
+        if policy is None or policy.then == "allow":
+            return self
+        if policy.then == "deny":
+            raise InvalidRequestError.at("/arguments", _rules(policy).denial())
+        other = _rules(policy)
+        return replace(
+            other,
+            deciders=other.deciders or self.deciders,
+            requester_may_decide=other.requester_may_decide and self.requester_may_decide,
+            required=max(other.required, self.required),
+            # The question goes on; its time is as long as it was.
+            expires_after=self.expires_after,
+            on_expire=self.on_expire,
+            escalate_to=self.escalate_to,
+            remind_every=self.remind_every,
+            policies=self.policies,
+        )
+
     def as_json(self) -> dict[str, Any]:
         """Return what differs from no policy at all."""
         stored: dict[str, Any] = {}
@@ -79,6 +112,7 @@ class Rules:
         given["escalate_to"] = tuple(
             Deciders.from_json(one) for one in given.get("escalate_to", ())
         )
+        given["policies"] = tuple(_policy(one) for one in given.get("policies", ()))
         return cls(**given)
 
 
@@ -86,10 +120,23 @@ NO_RULES: Final = Rules()
 """No policy matched: the tool's own gate counts, and whoever may decide decides."""
 
 
-def rules_of(policy: Policy | None) -> Rules:
-    """Return the rules of the policy that counts for a call; None: none does."""
-    if policy is None:
+def rules_for(
+    policies: Sequence[Policy], *, agent: str, tool: str, arguments: Mapping[str, Any] | None
+) -> Rules:
+    """Return the rules of the policy that counts for a call of ``tool`` by ``agent``.
+
+    ``policies`` are all there are, in their order; ``arguments`` is the object the model wrote,
+    None where it wrote something else.
+    """
+    these = about(policies, agent=agent, tool=tool)
+    if not these:
         return NO_RULES
+    policy = verdict(these, arguments)
+    rules = NO_RULES if policy is None else _rules(policy)
+    return replace(rules, policies=these) if any(one.when for one in these) else rules
+
+
+def _rules(policy: Policy) -> Rules:
     definition = policy.as_json()
     return Rules(
         then=policy.then,
@@ -129,6 +176,14 @@ def shown(stored: Mapping[str, Any]) -> dict[str, Any] | None:
 def _plain(value: Any) -> Any:
     if isinstance(value, Deciders):
         return value.as_json()
+    if isinstance(value, Policy):
+        return {**value.as_json(), "id": None if value.id is None else str(value.id)}
     if isinstance(value, tuple):
         return [_plain(one) for one in value]
     return value
+
+
+def _policy(stored: Mapping[str, Any]) -> Policy:
+    definition = dict(stored)
+    id = definition.pop("id", None)
+    return Policy.from_json(definition, None if id is None else UUID(id))

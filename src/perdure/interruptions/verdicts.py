@@ -11,7 +11,7 @@ false, the text "6000" counts as the number, "yes" as true, as a tool would read
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 from typing import Any, Final
 
@@ -23,10 +23,15 @@ _TRUE: Final = frozenset({"1", "true", "t", "yes", "y", "on"})
 _FALSE: Final = frozenset({"0", "false", "f", "no", "n", "off"})
 
 
-def verdict(
-    policies: Sequence[Policy], *, agent: str, tool: str, arguments: Mapping[str, Any] | None
-) -> Policy | None:
-    """Return the policy that counts for a call of ``tool`` by ``agent``, or None.
+def about(policies: Iterable[Policy], *, agent: str, tool: str) -> tuple[Policy, ...]:
+    """Return the policies that are about calls of ``tool`` by ``agent``, whatever its arguments."""
+    return tuple(
+        policy for policy in policies if _names(policy.tool, tool) and _names(policy.agent, agent)
+    )
+
+
+def verdict(policies: Iterable[Policy], arguments: Mapping[str, Any] | None) -> Policy | None:
+    """Return the policy that counts for a call these ``policies`` are about, or None.
 
     ``arguments`` is the object the model wrote, None where it wrote something else.
     """
@@ -34,7 +39,7 @@ def verdict(
     for policy in policies:
         if found is not None and policy.then != "deny":
             continue
-        if _names(policy.tool, tool) and _names(policy.agent, agent) and _holds(policy, arguments):
+        if _holds(policy, arguments):
             if policy.then == "deny":
                 return policy
             found = policy

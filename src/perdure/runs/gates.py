@@ -20,8 +20,7 @@ from typing import Any, Final
 from agents import FunctionTool
 
 from perdure.errors import StopSegment
-from perdure.interruptions.question_rules import NO_RULES, Rules, rules_of
-from perdure.interruptions.verdicts import verdict
+from perdure.interruptions.question_rules import NO_RULES, Rules, rules_for
 from perdure.ledger.journal import STARTED, RecordedCall
 from perdure.runs.execution import (
     Execution,
@@ -78,7 +77,7 @@ def judge(
     """
     if not execution.policies:
         return NO_RULES
-    rules = rules_of(verdict(execution.policies, agent=agent, tool=tool, arguments=arguments))
+    rules = rules_for(execution.policies, agent=agent, tool=tool, arguments=arguments)
     key = scope, call_id
     before = execution.judged.get(key)
     if before is None or _strictness(rules) > _strictness(before):

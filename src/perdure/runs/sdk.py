@@ -300,16 +300,25 @@ def gate_function_tools(is_gated: IsGated) -> None:
     else the tool's own ``needs_approval`` counts. It does not stand in that field: where there is
     a callable, the SDK asks for approval of all arguments it cannot look into as well.
     """
-    evaluate = tool_execution.evaluate_function_tool_approval
+    evaluate = tool_execution.evaluate_function_tool_approval  # type: ignore[attr-defined]
 
     async def through(
-        tool: FunctionTool, context: Any, arguments: str, call_id: str, *, strict: bool = True
+        function_tool: FunctionTool,
+        context: Any,
+        arguments: str,
+        call_id: str,
+        *,
+        strict: bool = True,
     ) -> FunctionToolApproval:
-        if await is_gated(tool, call_id):
-            return FunctionToolApproval("require_approval", tool, tool.on_invoke_tool, arguments)
-        return await evaluate(tool, context, arguments, call_id, strict=strict)
+        if await is_gated(function_tool, call_id):
+            invoker = function_tool.on_invoke_tool
+            return FunctionToolApproval("require_approval", function_tool, invoker, arguments)
+        approval: FunctionToolApproval = await evaluate(
+            function_tool, context, arguments, call_id, strict=strict
+        )
+        return approval
 
-    tool_execution.evaluate_function_tool_approval = through
+    tool_execution.evaluate_function_tool_approval = through  # type: ignore[attr-defined]
 
 
 Act = Callable[[], Awaitable[str]]
