@@ -133,14 +133,14 @@ async def test_each_end_a_question_may_have(database_url: str) -> None:
         assert (runs["reject"].status, runs["approve"].status) == ("completed", "completed")
         assert story.refunded == ["approve"]
         assert outputs_in(story.models["reject"].inputs[-1]) == {"c1": "Nobody decided in time."}
-        one = await _shown(engine, asked["reject"].id)
-        assert (one["status"], one["decision"]["by"]) == (
+        seen = await _shown(engine, asked["reject"].id)
+        assert (seen["status"], seen["decision"]["by"]) == (
             "expired",
             {"type": "policy", "id": "rejects", "subject": None},
         )
         assert (await calls_of(engine, runs["reject"]))["c1"]["status"] == "rejected"
-        one = await _shown(engine, asked["approve"].id)
-        assert (one["status"], len(one["decisions"])) == ("approved", 1)
+        seen = await _shown(engine, asked["approve"].id)
+        assert (seen["status"], len(seen["decisions"])) == ("approved", 1)
 
         run = runs["fail"]
         assert run.status == "failed"
@@ -148,8 +148,8 @@ async def test_each_end_a_question_may_have(database_url: str) -> None:
         assert run.error["type"] == "abandoned"
         assert "Nobody decided" in run.error["message"]
         assert "'fails'" in run.error["message"]
-        one = await _shown(engine, asked["fail"].id)
-        assert (one["status"], one["decision"]) == ("expired", None)
+        seen = await _shown(engine, asked["fail"].id)
+        assert (seen["status"], seen["decision"]) == ("expired", None)
         async with engine.pool.connection() as conn:
             await resume.retry(conn, tenant_id=DEFAULT_TENANT, run_id=UUID(run.id))
         await run.wait(SECONDS)
