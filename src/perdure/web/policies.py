@@ -22,7 +22,7 @@ from perdure.web.state import address, api_of
 
 router = APIRouter(prefix="/v1/policies", tags=["policies"])
 
-_EXAMPLE = {
+_EXAMPLE: Any = {
     "name": "large refunds",
     "tool": "refund*",
     "when": {"/cents": {"gt": 5000}},
@@ -66,9 +66,7 @@ class ChangePolicy(Body):
     on_expire: OnExpire = "reject"
     escalate_to: Annotated[
         list[_People],
-        Field(
-            default_factory=list, description="Who is asked when the time is over, one by one."
-        ),
+        Field(default_factory=list, description="Who is asked when the time is over, one by one."),
     ]
     remind_every: Annotated[_Seconds, Field(description="Seconds.")] = None
     message: str | None = None
