@@ -71,7 +71,7 @@ async def test_the_life_of_policies(
         "position": 9,
         "updated_at": changed["updated_at"],
     }
-    cleared = {"expires_after": None, "on_expire": "reject", "escalate_to": []}
+    cleared: dict[str, Any] = {"expires_after": None, "on_expire": "reject", "escalate_to": []}
     changed = read(answers.Policy, await admin.patch(path, json=cleared))
     assert (changed["expires_after"], changed["required"]) == (None, 3)
     revision, policies = await standing(conn, DEFAULT_TENANT)
