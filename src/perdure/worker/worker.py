@@ -19,7 +19,7 @@ from uuid import UUID
 from perdure.config import NamedKey
 from perdure.db import Pool
 from perdure.ledger.writer import LedgerWriter
-from perdure.notify import CANCEL, DUE, SEGMENTS, Listener
+from perdure.notify import CANCEL, DUE, POLICIES, SEGMENTS, Listener
 from perdure.runs.quarantine import Quarantine
 from perdure.runs.registry import Registry
 from perdure.runs.workflow import SegmentRunner
@@ -27,6 +27,7 @@ from perdure.tasks import end
 from perdure.worker.alone import Alone
 from perdure.worker.cancelling import Cancellations
 from perdure.worker.due import keep_enqueuing
+from perdure.worker.expiring import keep_expiring
 from perdure.worker.held import HeldClaims
 from perdure.worker.launch import launch
 from perdure.worker.lease import Lease, new_executor_id, session_name
@@ -87,6 +88,7 @@ class Worker:
         self._queue: QueueLoop | None = None
         self._workflow_tasks: Callable[[], set[asyncio.Task[Any]]] = set
         self._due = asyncio.Event()
+        self._overdue = asyncio.Event()
         self._segments: set[asyncio.Task[Any]] = set()
         self._claims = HeldClaims()
         self._stopping = False
@@ -117,11 +119,17 @@ class Worker:
                 self._run_segment,
             )
             self._queue, self._workflow_tasks = launched.queue, launched.workflow_tasks
-            heard = {SEGMENTS: self._on_segments, DUE: self._on_due, CANCEL: cancellations.heard}
+            heard = {
+                SEGMENTS: self._on_segments,
+                DUE: self._on_due,
+                CANCEL: cancellations.heard,
+                POLICIES: self._runner.policies.heard,
+            }
             await stack.enter_async_context(Listener(self._url, heard))
             for loop in (
                 keep_recovering(self._pool, self._lease, self._silence),
                 keep_enqueuing(self._pool, self._due),
+                keep_expiring(self._pool, self._overdue),
                 keep_purging(self._pool),
                 keep_sealing(self._pool, self._secret_keys),
             ):
@@ -174,6 +182,7 @@ class Worker:
 
     def _on_due(self, _: str) -> None:
         self._due.set()
+        self._overdue.set()
 
     async def _stop_segments(self) -> None:
         self._stopping = True
