@@ -20,7 +20,7 @@ CREATE TABLE perdure.audit_log (
     actor           text        CHECK (actor ~ '^[0-9a-f]{64}$'),
     concerns        text        CHECK (concerns ~ '^[0-9a-f]{64}$'),
     way             text,
-    at              timestamptz NOT NULL DEFAULT now(),
+    at              timestamptz NOT NULL DEFAULT clock_timestamp(),
     shown_digest    text,
     executed_digest text,
     who_digest      text        CHECK (who_digest ~ '^sha256:[0-9a-f]{64}$'),
@@ -39,6 +39,7 @@ COMMENT ON TABLE perdure.audit_log IS 'What people and rules did, one row each, 
 COMMENT ON COLUMN perdure.audit_log.subject_type IS 'What it was done to: interruption, run, key, policy, grant, …; subject_id is its id.';
 COMMENT ON COLUMN perdure.audit_log.actor IS 'Pseudonym of who did it: the same person has the same one within a tenant. Null: nobody, a rule or a clock did.';
 COMMENT ON COLUMN perdure.audit_log.concerns IS 'Pseudonym of whom it is about: the user the run was for, the subject of a key.';
+COMMENT ON COLUMN perdure.audit_log.at IS 'The clock, not the transaction''s beginning: of two that waited for each other the later has the later time.';
 COMMENT ON COLUMN perdure.audit_log.way IS 'The way in: api, local, program, cli. The address is personal and stands in the part who.';
 COMMENT ON COLUMN perdure.audit_log.shown_digest IS 'Digest of what was shown to whoever decided.';
 COMMENT ON COLUMN perdure.audit_log.executed_digest IS 'Digest of what that lets run.';

@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
+from datetime import timedelta
 from uuid import UUID
 
 import psycopg
@@ -129,17 +130,18 @@ async def test_a_decision_says_who_when_from_where_what_was_shown_and_executed(
     assert details["tool"]["arguments"] == {"cents": str(2**60)}
     assert (cancelled["kind"], withdrawn["kind"]) == ("run.cancelled", "interruption.cancelled")
     assert withdrawn["subject"] == {"type": "interruption", "id": str(stops[2].id)}
-    # It is of the moment of the decision itself.
+    # It is of the moment of the decision, and committed with it.
     row = await (
         await conn.execute(
-            "SELECT decided_at, source, (SELECT at FROM perdure.audit_log WHERE id = %s) AS at"
-            " FROM perdure.decisions WHERE interruption_id = %s",
+            "SELECT source, d.xmin = l.xmin AS together, at - decided_at AS later"
+            " FROM perdure.decisions d, perdure.audit_log l"
+            " WHERE l.id = %s AND interruption_id = %s",
             (approved["id"], stops[0].id),
         )
     ).fetchone()
     assert row is not None
-    assert row["decided_at"] == row["at"]
-    assert row["source"] == "api 203.0.113.7"
+    assert timedelta(0) <= row["later"] < timedelta(seconds=5)
+    assert (row["together"], row["source"]) == (True, "api 203.0.113.7")
 
 
 async def test_an_edit_was_shown_one_thing_and_executed_another(conn: Connection) -> None:

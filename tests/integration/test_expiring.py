@@ -162,6 +162,21 @@ async def test_each_end_a_question_may_have(database_url: str) -> None:
 
         await _escalates(engine, runs["escalate"], asked["escalate"])
         assert story.refunded == ["approve", "fail"]
+        await _audited(engine, asked)
+
+
+async def _audited(engine: Engine, asked: dict[str, Any]) -> None:
+    """What no person decided is in the audit too, under the policy."""
+    rows = await query(
+        engine, "SELECT subject_id, kind, actor_type, way FROM perdure.audit_log ORDER BY id"
+    )
+    told = {
+        name: [(row["kind"], row["actor_type"]) for row in rows if row["subject_id"] == one.id]
+        for name, one in asked.items()
+    }
+    expired = ("interruption.expired", "policy")
+    assert told["reject"] == told["approve"] == told["fail"] == [expired]
+    assert set(told["escalate"][:2]) == {("interruption.escalated", "policy")}
 
 
 async def _escalates(engine: Engine, run: Run, one: Any) -> None:

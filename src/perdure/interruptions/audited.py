@@ -7,6 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from perdure.audit.log import Actor, Entry
+from perdure.interruptions.deciders import ByPolicy
 from perdure.interruptions.rules import UNSET, Decision
 
 
@@ -17,14 +18,18 @@ def decided(
     tenant_id: UUID,
     by: Actor,
     executes: str | None,
+    status: str,
 ) -> Entry:
     """Return the entry of a decision that was recorded.
 
     ``shown`` is the interruption as statement ``read_for_decision`` gave it, its JSON decoded;
-    ``executes`` is the digest of what may run now.
+    ``executes`` is the digest of what may run now, ``status`` what the interruption has come to:
+    ``pending`` where more people have to decide. A policy that settles what nobody decided in time
+    is no decision: that is an expiry.
     """
+    expired = isinstance(by, ByPolicy) and by.overdue
     return Entry(
-        "interruption.decided",
+        "interruption.expired" if expired else "interruption.decided",
         tenant_id,
         ("interruption", shown["id"]),
         by=by,
@@ -37,6 +42,7 @@ def decided(
             "tool": shown["tool"],
             "question": shown["question"],
             "decision": decision.decision,
+            "status": status,
             **{
                 name: value
                 for name in ("message", "outcome", "result", "arguments", "answer", "remember")
@@ -54,17 +60,40 @@ def withdrawn(
     reason: str,
     by: Actor | None = None,
     shown: str | None = None,
+    expired: bool = False,
 ) -> Entry:
-    """Return the entry of an interruption that was cancelled.
+    """Return the entry of an interruption that was closed without a decision.
 
-    ``by`` is None where nobody asked for it: what it had shown no longer stands.
+    It was cancelled, or its time was over (``expired``) and its run fails. ``by`` is None where
+    nobody asked for it: what it had shown no longer stands.
     """
     return Entry(
-        "interruption.cancelled",
+        "interruption.expired" if expired else "interruption.cancelled",
         tenant_id,
         ("interruption", interruption_id),
         by=by,
         run_id=run_id,
         shown=shown,
         details={"reason": reason},
+    )
+
+
+def escalated(
+    *,
+    tenant_id: UUID,
+    run_id: UUID,
+    interruption_id: UUID,
+    shown: str,
+    by: Actor,
+    rules: Mapping[str, Any],
+) -> Entry:
+    """Return the entry of an interruption others are asked about from now on, by ``rules``."""
+    return Entry(
+        "interruption.escalated",
+        tenant_id,
+        ("interruption", interruption_id),
+        by=by,
+        run_id=run_id,
+        shown=shown,
+        details={"rules": rules},
     )

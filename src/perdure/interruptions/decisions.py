@@ -199,7 +199,14 @@ async def decide(
             )
         await record(
             conn,
-            decided(shown, decision, tenant_id=tenant_id, by=by, executes=executes),
+            decided(
+                shown,
+                decision,
+                tenant_id=tenant_id,
+                by=by,
+                executes=executes,
+                status=effect.closes_as if standing.closes else "pending",
+            ),
         )
         return DecidedInterruption(
             id=interruption_id,

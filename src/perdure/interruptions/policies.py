@@ -7,6 +7,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from perdure import jsonsafe
+from perdure.audit.log import Actor, Entry, record
 from perdure.db import Connection, load_sql, uuid7
 from perdure.errors import InvalidRequestError, NotFoundError
 from perdure.interruptions.policy import Policy
@@ -39,10 +40,12 @@ async def create_policy(
     policy: Policy,
     position: int | None,
     created_by: Mapping[str, Any],
+    by: Actor | None = None,
 ) -> dict[str, Any]:
     """Make a policy, the last in order where no ``position`` is given; returns it as shown.
 
-    What stands at that position, and behind it, moves back by one.
+    What stands at that position, and behind it, moves back by one. The audit is told, and by whom
+    (``by``): so of every change.
 
     Raises:
         InvalidRequestError: there are too many, or the position is out of range.
@@ -67,7 +70,9 @@ async def create_policy(
                 "created_by": jsonsafe.dumps(created_by),
             },
         )
-        return await _shown(cursor)
+        made = await _shown(cursor)
+        await record(conn, _entry("policy.created", tenant_id, made["id"], by, after=made))
+        return made
 
 
 async def get_policy(conn: Connection, *, tenant_id: UUID, policy_id: UUID) -> dict[str, Any]:
@@ -96,6 +101,7 @@ async def update_policy(
     policy_id: UUID,
     changes: Mapping[str, Any],
     position: int | None,
+    by: Actor | None = None,
 ) -> dict[str, Any]:
     """Change fields of a policy's definition, and its position where one is given.
 
@@ -117,10 +123,15 @@ async def update_policy(
             _SQL["update_policy"],
             {**key, "position": position, "definition": jsonsafe.dumps(policy.as_json())},
         )
-        return await _shown(cursor, policy_id)
+        after = await _shown(cursor, policy_id)
+        entry = _entry("policy.changed", tenant_id, policy_id, by, before=before, after=after)
+        await record(conn, entry)
+        return after
 
 
-async def delete_policy(conn: Connection, *, tenant_id: UUID, policy_id: UUID) -> None:
+async def delete_policy(
+    conn: Connection, *, tenant_id: UUID, policy_id: UUID, by: Actor | None = None
+) -> None:
     """Let a policy count no more; what it opened goes on by the rules it had.
 
     Raises:
@@ -133,6 +144,17 @@ async def delete_policy(conn: Connection, *, tenant_id: UUID, policy_id: UUID) -
         )
         if await cursor.fetchone() is None:
             raise NotFoundError("policy", policy_id)
+        await record(conn, _entry("policy.deleted", tenant_id, policy_id, by))
+
+
+def _entry(
+    kind: str, tenant_id: UUID, policy_id: UUID | str, by: Actor | None, **shown: Any
+) -> Entry:
+    details = {
+        when: {name: policy[name] for name in ("position", *_DEFINITION)}
+        for when, policy in shown.items()
+    }
+    return Entry(kind, tenant_id, ("policy", policy_id), by=by, details=details)
 
 
 def policy_object(row: Mapping[str, Any]) -> dict[str, Any]:

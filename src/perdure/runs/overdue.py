@@ -12,8 +12,10 @@ import logging
 from typing import Any, Final
 
 from perdure import jsonsafe
+from perdure.audit.log import record
 from perdure.db import Connection, Pool, load_sql
 from perdure.errors import PerdureError
+from perdure.interruptions.audited import escalated, withdrawn
 from perdure.interruptions.question_rules import Rules
 from perdure.interruptions.rules import Decision
 from perdure.runs.resume import decide_and_resume
@@ -59,10 +61,19 @@ async def _settle(conn: Connection, due: dict[str, Any], *, trouble: str = "") -
         others = rules.escalated()
         if trouble:
             message = f"Interruption {due['id']} expired and cannot be closed: {trouble}"
-            await conn.execute(_SQL["fail_run"], {**key, "message": message})
+            await _fail_run(conn, key, message, rules)
             return True
         if others is not None:
             await _escalate(conn, key, others)
+            entry = escalated(
+                tenant_id=due["tenant_id"],
+                run_id=due["run_id"],
+                interruption_id=due["id"],
+                shown=row["digest"],
+                by=rules.by(overdue=True),
+                rules=others.as_json(),
+            )
+            await record(conn, entry)
             await _tell(conn, "interruption.escalated", due)
             return True
         end = rules.at_the_end()
@@ -70,8 +81,7 @@ async def _settle(conn: Connection, due: dict[str, Any], *, trouble: str = "") -
             # One of several people changed the arguments: the policy trusts the model's.
             end = "reject"
         if end == "fail":
-            message = _abandoned(due, row, rules)
-            await conn.execute(_SQL["fail_run"], {**key, "message": message})
+            await _fail_run(conn, key, _abandoned(due, row, rules), rules)
             return True
         await decide_and_resume(
             conn,
@@ -95,6 +105,25 @@ async def _escalate(conn: Connection, key: dict[str, Any], rules: Rules) -> None
             "remind_every": rules.remind_every,
         },
     )
+
+
+async def _fail_run(conn: Connection, key: dict[str, Any], message: str, rules: Rules) -> None:
+    cursor = await conn.execute(_SQL["fail_run"], {**key, "message": message})
+    failed = await cursor.fetchone()
+    assert failed is not None  # noqa: S101 - the run is locked in this status
+    entries = [
+        withdrawn(
+            tenant_id=one["tenant_id"],
+            run_id=one["run_id"],
+            interruption_id=one["id"],
+            reason=one["reason"],
+            by=rules.by(overdue=True),
+            shown=one["digest"],
+            expired=one["reason"] == "expired",
+        )
+        for one in failed["closed"]
+    ]
+    await record(conn, *entries)
 
 
 async def remind_due(pool: Pool) -> int:

@@ -34,6 +34,7 @@ WITH closed AS (
        SET status = CASE WHEN id = %(id)s THEN 'expired' ELSE 'cancelled' END, closed_at = now(),
            reason = CASE WHEN id = %(id)s THEN 'expired' ELSE 'run_failed' END
      WHERE run_id = %(run_id)s AND status = 'pending'
+    RETURNING id, tenant_id, run_id, digest, reason
 ), failed AS (
     UPDATE perdure.runs
        SET status = 'failed', error_type = 'abandoned', error_message = %(message)s,
@@ -41,7 +42,9 @@ WITH closed AS (
      WHERE id = %(run_id)s AND status = 'interrupted'
     RETURNING id
 )
-SELECT pg_notify('perdure_runs', id::text) FROM failed
+SELECT pg_notify('perdure_runs', id::text),
+       (SELECT coalesce(jsonb_agg(to_jsonb(c) ORDER BY c.id), '[]') FROM closed c) AS closed
+  FROM failed
 
 -- name: remind
 WITH due AS (

@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from perdure.audit import queries
 from perdure.web import answers
-from perdure.web.auth import Auditor
+from perdure.web.auth import Admin
 from perdure.web.parameters import NewestFirst
 from perdure.web.rendering import json_response
 from perdure.web.state import api_of
@@ -36,7 +36,7 @@ class AuditQuery(NewestFirst):
 
 @router.get("", response_model=answers.List[answers.AuditEntry])
 async def list_audit(
-    request: Request, principal: Auditor, query: Annotated[AuditQuery, QueryParameters()]
+    request: Request, principal: Admin, query: Annotated[AuditQuery, QueryParameters()]
 ) -> Response:
     """List who did what, to what, when and from where."""
     async with api_of(request).connection() as conn:

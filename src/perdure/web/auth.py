@@ -69,7 +69,6 @@ def _with(*roles: Role) -> Callable[[Principal], Awaitable[Principal]]:
 
 Anybody = Annotated[Principal, Depends(_recognise)]
 """Whoever is known, whatever their roles."""
-Auditor = Annotated[Principal, Depends(_with(Role.ADMIN))]
 RunReader = Annotated[Principal, Depends(_with(Role.RUNS_READ))]
 RunWriter = Annotated[Principal, Depends(_with(Role.RUNS_WRITE))]
 Admin = Annotated[Principal, Depends(_with(Role.ADMIN))]

@@ -103,6 +103,7 @@ async def create_policy(
             policy=Policy.from_json(body.definition()),
             position=body.position,
             created_by=principal.as_requester(),
+            by=principal,
         )
         return Done(201, made, {"Location": address(request, f"/v1/policies/{made['id']}")})
 
@@ -139,6 +140,7 @@ async def change_policy(
             policy_id=policy_id,
             changes=body.definition(),
             position=body.position,
+            by=principal,
         )
     return json_response(policy)
 
@@ -147,5 +149,7 @@ async def change_policy(
 async def delete_policy(request: Request, principal: Admin, policy_id: PolicyId) -> Response:
     """Let a policy count no more. It is kept, as decisions name it."""
     async with api_of(request).connection() as conn:
-        await policies.delete_policy(conn, tenant_id=principal.tenant_id, policy_id=policy_id)
+        await policies.delete_policy(
+            conn, tenant_id=principal.tenant_id, policy_id=policy_id, by=principal
+        )
     return Response(status_code=204)

@@ -80,6 +80,15 @@ async def test_the_life_of_policies(
     assert revision == 6
 
     assert (await admin.delete(path)).status_code == 204
+    audit = read_list(answers.AuditEntry, await admin.get("/v1/audit?order=asc"))
+    told = [one for one in audit if one["subject"]["id"] == full["id"]]
+    assert [one["kind"] for one in told] == [
+        *("policy.created", "policy.changed"),
+        *("policy.changed", "policy.deleted"),
+    ]
+    before, after = told[1]["details"]["before"], told[1]["details"]["after"]
+    assert (before["required"], after["required"]) == (full["required"], 3)
+    assert {one["actor"]["subject"] for one in told} == {"root"}
     for answer in (
         await admin.delete(path),
         await admin.get(path),
