@@ -274,13 +274,15 @@ class Engine:
         message: str | None = None,
         outcome: str | None = None,
         result: Any = None,
+        remember: dict[str, Any] | None = None,
         by: str | None = None,
     ) -> dict[str, Any]:
         """Decide an interruption and return it; the run goes on when its last one is decided.
 
         ``decision`` is ``approve`` (with the ``digest`` that was shown), ``reject`` (``message``
         is read by the model) or ``resolve`` (``outcome`` is ``done`` with ``result``,
-        ``not_done`` or ``abandon``). ``by`` names who decided, for the record.
+        ``not_done`` or ``abandon``). ``remember`` gives a grant with an approval. ``by`` names who
+        decided, for the record.
 
         Raises:
             NotFoundError, AlreadyDecidedError, DigestMismatchError, ExpiredError,
@@ -291,6 +293,8 @@ class Engine:
             fields["outcome"] = outcome
         if result is not None:
             fields["result"] = result
+        if remember is not None:
+            fields["remember"] = remember
         async with self.pool.prompt(CONNECTION_SECONDS) as conn:
             await resume.decide_and_resume(
                 conn,

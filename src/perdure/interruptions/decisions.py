@@ -19,6 +19,7 @@ from perdure.errors import (
     InvalidStateError,
     NotFoundError,
 )
+from perdure.interruptions.grants import give
 from perdure.interruptions.rules import UNSET, Decision, check_form, effect_on
 from perdure.interruptions.views import decision_object
 
@@ -101,12 +102,13 @@ async def decide(
         effect = effect_on(row["type"], decision)
         if decision.digest is not None and decision.digest != row["digest"]:
             raise DigestMismatchError(interruption_id, given=decision.digest, current=row["digest"])
+        decision_id = uuid7()
         done = await _one(
             conn,
             _DECIDE,
             {
                 "id": interruption_id,
-                "decision_id": uuid7(),
+                "decision_id": decision_id,
                 "run_id": run["id"],
                 "tenant_id": tenant_id,
                 "decision": decision.decision,
@@ -135,6 +137,15 @@ async def decide(
                 status=f"not {effect.call_from}",
                 action="decided on",
                 hint="Read its run again.",
+            )
+        if decision.remember is not UNSET:
+            await give(
+                conn,
+                run_id=run["id"],
+                interruption_id=interruption_id,
+                decision_id=decision_id,
+                remember=decision.remember,
+                by=by,
             )
         return DecidedInterruption(
             id=interruption_id,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from perdure.errors import InvalidRequestError, NotSupportedError
+from perdure.interruptions.granting import read_remember
 
 
 class _Unset:
@@ -66,7 +67,6 @@ _OUTCOMES = ("done", "not_done", "abandon")
 _LATER = {
     "arguments": "approving with other arguments",
     "answer": "answering a question",
-    "remember": "remembering a decision",
 }
 
 
@@ -88,6 +88,10 @@ def check_form(decision: Decision) -> None:
         raise InvalidRequestError.at(
             "/digest", "is needed to approve: the digest of what was shown to you."
         )
+    if decision.remember is not UNSET:
+        if decision.decision != "approve":
+            raise InvalidRequestError.at("/remember", "belongs to the decision approve.")
+        read_remember(decision.remember)
     if decision.decision == "resolve" and decision.outcome not in _OUTCOMES:
         raise InvalidRequestError.at("/outcome", f"has to be one of {', '.join(_OUTCOMES)}.")
     if decision.decision != "resolve" and decision.outcome is not None:

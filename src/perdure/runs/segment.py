@@ -18,6 +18,7 @@ from perdure import jsonsafe
 from perdure.db import Connection, Pool, load_sql, uuid7
 from perdure.errors import Fenced
 from perdure.ledger.journal import Journal
+from perdure.runs.settling import settle
 from perdure.runs.state import StoredState
 
 _SQL = load_sql("perdure.runs", "segment.sql")
@@ -209,7 +210,9 @@ class SegmentRows:
         self.items += len(items)
 
     async def rest(self, rest: Rest) -> str:
-        """End the segment; returns the run's status, ``cancelled`` if that was asked meanwhile.
+        """End the segment; returns how, ``cancelled`` if that was asked meanwhile.
+
+        A run that waits for nobody, as its questions are answered already, goes on at once.
 
         Raises:
             Fenced: when another execution owns the segment.
@@ -230,8 +233,10 @@ class SegmentRows:
             ):
                 if calls:
                     await conn.execute(_SQL[name], {**key, "ids": list(calls)})
+            asked: list[dict[str, Any]] = []
             if rest.questions and not cancelled:
-                rows = jsonsafe.dumps([question.as_row() for question in rest.questions])
+                asked = [question.as_row() for question in rest.questions]
+                rows = jsonsafe.dumps(asked)
                 await conn.execute(_SQL["insert_interruptions"], {**key, "interruptions": rows})
             output = None if rest.output is None else jsonsafe.dumps(rest.output)
             await conn.execute(
@@ -245,6 +250,7 @@ class SegmentRows:
                     "turn": rest.turn,
                 },
             )
+            await settle(conn, run_id=self.run_id, questions=asked)
         self.items += len(rest.items)
         return outcome
 

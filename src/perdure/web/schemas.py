@@ -128,6 +128,36 @@ class StartRun(Body):
     delay_seconds: Annotated[float, Field(ge=0, le=MAX_DELAY_SECONDS)] | None = None
 
 
+_REMEMBER = {
+    "description": "With approve: a grant for later calls of the same tool, with the same "
+    "arguments or such that fulfil `when`.",
+    "anyOf": [
+        {
+            "type": "object",
+            "additionalProperties": False,
+            "required": ["scope", "until"],
+            "properties": {
+                "scope": {"enum": ["run", "session", "user", "agent"]},
+                "until": {
+                    "description": "When it ends, or in how many seconds; at most a year.",
+                    "anyOf": [
+                        {"type": "string", "format": "date-time"},
+                        {"type": "number", "exclusiveMinimum": 0},
+                    ],
+                },
+                "when": {
+                    "description": "JSON pointers into the arguments, operators, operands.",
+                    "type": "object",
+                    "additionalProperties": {"type": "object"},
+                    "examples": [{"/cents": {"lte": 5000}, "/currency": {"in": ["EUR"]}}],
+                },
+            },
+        },
+        {"type": "null"},
+    ],
+}
+
+
 class Decide(Body):
     """A decision on an interruption."""
 
@@ -135,6 +165,11 @@ class Decide(Body):
         json_schema_extra={
             "examples": [
                 {"decision": "approve", "digest": "sha256:" + "0f" * 32},
+                {
+                    "decision": "approve",
+                    "digest": "sha256:" + "0f" * 32,
+                    "remember": {"scope": "run", "until": 3600},
+                },
                 {"decision": "reject", "message": "Ask the customer first."},
                 {"decision": "resolve", "outcome": "done", "result": "refunded"},
             ]
@@ -152,7 +187,11 @@ class Decide(Body):
     )
     arguments: Annotated[Any, Field(description="Not supported yet.")] = None
     answer: Annotated[Any, Field(description="Not supported yet.")] = None
-    remember: Annotated[Any, Field(description="Not supported yet.")] = None
+    remember: Annotated[
+        Any,
+        # Checked with the decision: the place within the conditions is named.
+        WithJsonSchema(_REMEMBER),
+    ] = None
 
     def to_decision(self) -> Decision:
         """Return it as the rules take it; what was not sent is unset, null is null."""

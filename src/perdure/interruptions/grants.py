@@ -1,0 +1,209 @@
+"""Grants: given with an approval, used where a run rests, revoked.
+
+Given: in the transaction of the decision, bound to the tool, its schema, the agent, and what the
+decision let run. Used: in the transaction a segment rests in, under a lock on the run's row first
+and then on the grant's. Revoked: under a lock on the grant's row alone. Of a use and a revocation
+at once the first to hold the grant's row wins, and the other sees what it did.
+
+A grant is one person's approval. What needs more than one person is never answered by a grant, and
+no grant is given with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+from uuid import UUID
+
+from perdure import jsonsafe
+from perdure.db import Connection, load_sql, uuid7
+from perdure.errors import InvalidRequestError, NotFoundError
+from perdure.interruptions.granting import (
+    LONGEST_SECONDS,
+    Remember,
+    arguments_digest,
+    covers,
+    not_ahead,
+    read_remember,
+    schema_digest,
+)
+
+_SQL = load_sql("perdure.interruptions", "grants.sql")
+_READ_FOR_GRANT = _SQL["read_for_grant"]
+_GIVE = _SQL["give"]
+_FITTING = _SQL["fitting"]
+_USE = _SQL["use"]
+_REVOKE = _SQL["revoke"]
+
+
+class Who(Protocol):
+    """Somebody who gives or revokes: what is kept of them."""
+
+    @property
+    def type(self) -> str:
+        """How they were recognised."""
+
+    @property
+    def id(self) -> str | None:
+        """Their id in that way of recognising."""
+
+    @property
+    def subject(self) -> str | None:
+        """The person or system behind it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ByGrant:
+    """A grant as the one who decides, for whoever gave it."""
+
+    id: str
+    subject: str | None
+    type: str = "grant"
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A pending approval: who calls what, with the tool's schema and the arguments as shown."""
+
+    interruption_id: UUID
+    agent: str
+    tool: str
+    schema: Mapping[str, Any] | None
+    arguments: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """A grant that was used for an approval, which is to be approved now.
+
+    ``digest`` is that of the interruption.
+    """
+
+    interruption_id: UUID
+    tenant_id: UUID
+    digest: str
+    by: ByGrant
+
+
+async def give(
+    conn: Connection,
+    *,
+    run_id: UUID,
+    interruption_id: UUID,
+    decision_id: UUID,
+    remember: Any,
+    by: Who,
+) -> UUID:
+    """Give what ``remember`` of a recorded approval asks for; returns the grant's id.
+
+    Within the transaction of the decision, after it was written: the grant is about what the
+    interruption shows then, with edited arguments about those.
+
+    Raises:
+        InvalidRequestError: it cannot be remembered here, or ends in the past or too late.
+        NotSupportedError: the scope is not supported yet.
+    """
+    asks = read_remember(remember)
+    key = {"run_id": run_id, "interruption_id": interruption_id}
+    asked = await (await conn.execute(_READ_FOR_GRANT, key)).fetchone()
+    if asked is None:
+        raise NotFoundError("interruption", interruption_id)
+    _check_fits(asks, asked)
+    tool = jsonsafe.loads(asked["tool"])
+    cursor = await conn.execute(
+        _GIVE,
+        {
+            **key,
+            "id": uuid7(),
+            "decision_id": decision_id,
+            "schema_digest": schema_digest(tool["schema"]),
+            "scope": asks.scope,
+            "arguments_digest": None if asks.when else arguments_digest(tool["arguments"]),
+            "conditions": jsonsafe.dumps(asks.when) if asks.when else None,
+            "until": asks.until,
+            "seconds": asks.seconds,
+            "longest": LONGEST_SECONDS,
+            "by": _who(by),
+        },
+    )
+    given = await cursor.fetchone()
+    if given is None:
+        raise not_ahead()
+    grant_id: UUID = given["grant_id"]
+    return grant_id
+
+
+def _check_fits(asks: Remember, asked: Mapping[str, Any]) -> None:
+    if asked["type"] != "tool_approval":
+        raise InvalidRequestError.at("/remember", "belongs to the approval of a tool call.")
+    if asked["required"] > 1:
+        raise InvalidRequestError.at(
+            "/remember",
+            f"is not possible here: each such call needs {asked['required']} people.",
+        )
+    if asks.scope == "user" and asked["user_id"] is None:
+        raise InvalidRequestError.at("/remember/scope", "cannot be user: the run has no user_id.")
+
+
+async def use_grants(conn: Connection, *, run_id: UUID, asked: Sequence[Asked]) -> list[Use]:
+    """Use a living grant for each of the run's pending approvals that one covers.
+
+    Within a transaction that holds the run's row. Each use is recorded; the decision on each is
+    for the caller to record.
+    """
+    if not asked:
+        return []
+    rows = [
+        {
+            "id": str(one.interruption_id),
+            "agent": one.agent,
+            "tool": one.tool,
+            "schema_digest": schema_digest(one.schema),
+            "arguments_digest": arguments_digest(one.arguments),
+        }
+        for one in asked
+    ]
+    cursor = await conn.execute(_FITTING, {"run_id": run_id, "asked": jsonsafe.dumps(rows)})
+    fitting = await cursor.fetchall()
+    left = {one.interruption_id: one for one in asked}
+    uses: list[Use] = []
+    for row in fitting:
+        one = left.get(row["interruption_id"])
+        conditions = None if row["conditions"] is None else jsonsafe.loads(row["conditions"])
+        if one is None or not covers(conditions, one.arguments):
+            continue
+        if not await _use(conn, run_id, one.interruption_id, row["grant_id"]):
+            continue
+        del left[one.interruption_id]
+        giver = jsonsafe.loads(row["granted_by"])
+        by = ByGrant(str(row["grant_id"]), giver["subject"])
+        uses.append(Use(one.interruption_id, row["tenant_id"], row["digest"], by))
+    return uses
+
+
+async def _use(conn: Connection, run_id: UUID, interruption_id: UUID, grant_id: UUID) -> bool:
+    """Lock a grant and record its use; False when it is over, or was revoked meanwhile."""
+    cursor = await conn.execute(
+        _USE,
+        {
+            "id": uuid7(),
+            "run_id": run_id,
+            "interruption_id": interruption_id,
+            "grant_id": grant_id,
+        },
+    )
+    return await cursor.fetchone() is not None
+
+
+async def revoke(conn: Connection, *, tenant_id: UUID, grant_id: UUID, by: Who) -> bool:
+    """Revoke a grant: nothing that waits, or will, is decided by it.
+
+    Returns False, and changes nothing, when the tenant has no such grant that is not revoked.
+    """
+    cursor = await conn.execute(_REVOKE, {"id": grant_id, "tenant_id": tenant_id, "by": _who(by)})
+    return await cursor.fetchone() is not None
+
+
+def _who(by: Who) -> str:
+    return jsonsafe.dumps({"type": by.type, "id": by.id, "subject": by.subject})
