@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from perdure.cli.client import Client, ServerError, checked_id, connected
+from perdure.cli.grants import Scope, remembered
 from perdure.cli.help import examples
 from perdure.cli.output import (
     ago,
@@ -47,6 +48,8 @@ def register(app: typer.Typer) -> None:
             f"perdure approve {_ID}",
             f"perdure approve {_ID} --yes --message 'checked with the customer'",
             f"perdure approve {_ID} --digest sha256:ff778790…",
+            f"perdure approve {_ID} --remember run --until 2h",
+            f"perdure approve {_ID} --remember user --until 7d --when '/cents lte 5000'",
         ),
     )(approve)
     app.command(
@@ -122,6 +125,24 @@ def approve(
     message: Annotated[
         str | None, typer.Option(metavar="TEXT", help="Kept with the decision.")
     ] = None,
+    remember: Annotated[
+        Scope | None,
+        typer.Option(help="Approve later calls of the tool too, for this; with --until."),
+    ] = None,
+    until: Annotated[
+        str | None,
+        typer.Option(
+            metavar="2h|TIME", help="When that ends: 90s, 15m, 2h, 7d, or an RFC 3339 time."
+        ),
+    ] = None,
+    when: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="CONDITION",
+            help="Only with such arguments: '/cents lte 5000'; may be given more than once. "
+            "By default with the same ones.",
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Approve a call, after showing what would be executed.
@@ -129,7 +150,11 @@ def approve(
     On a terminal it asks. The decision names the digest of what was shown: if that has changed,
     nothing is decided.
     """
-    body = {"decision": "approve", "message": message}
+    body = {
+        "decision": "approve",
+        "message": message,
+        "remember": remembered(remember, until, when or []),
+    }
     _decide(interruption_id, body, "Approve", digest=digest, yes=yes, as_json=as_json)
 
 
@@ -201,6 +226,8 @@ def _decide(
     if as_json:
         print_json(decided)
         return
+    if given := (decided["decision"] or {}).get("remember"):
+        print_text(f"Remembered. Revoke it: perdure grants revoke {given}")
     print_text(
         f"{decided['status'].capitalize()}. See the run: perdure runs show {shown['run_id']}"
     )

@@ -142,6 +142,11 @@ def _check_fits(asks: Remember, asked: Mapping[str, Any]) -> None:
             "/remember",
             f"is not possible here: each such call needs {asked['required']} people.",
         )
+    if not asked["requester_may_decide"]:
+        raise InvalidRequestError.at(
+            "/remember",
+            "is not possible here: each such call needs another person than who asked for it.",
+        )
     if asks.scope == "user" and asked["user_id"] is None:
         raise InvalidRequestError.at("/remember/scope", "cannot be user: the run has no user_id.")
 

@@ -1,5 +1,6 @@
 -- name: read_for_grant
-SELECT i.type, i.required, i.tool::text AS tool, r.user_id
+SELECT i.type, i.required, i.tool::text AS tool, r.user_id,
+       coalesce((i.rules ->> 'requester_may_decide')::boolean, true) AS requester_may_decide
 FROM perdure.interruptions i
 JOIN perdure.runs r ON r.id = i.run_id
 WHERE i.run_id = %(run_id)s AND i.id = %(interruption_id)s
@@ -30,7 +31,8 @@ WHERE d.run_id = %(run_id)s AND d.id = %(decision_id)s
 RETURNING d.grant_id
 
 -- Living grants that fit what is asked in all but their conditions; those for the very arguments
--- first. A question that needs more than one person is none that one person answered beforehand.
+-- first. What needs more than one person, or another than who asked for it, is not answered
+-- beforehand.
 -- name: fitting
 SELECT a.id AS interruption_id, i.digest, g.id AS grant_id, g.conditions::text AS conditions,
        r.tenant_id, g.granted_by::text AS granted_by
@@ -39,6 +41,8 @@ CROSS JOIN jsonb_to_recordset(%(asked)s::jsonb) AS a(
     id uuid, agent text, tool text, schema_digest text, arguments_digest text)
 JOIN perdure.interruptions i ON i.run_id = r.id AND i.id = a.id
      AND i.status = 'pending' AND i.type = 'tool_approval' AND i.required = 1
+     AND coalesce((i.rules ->> 'requester_may_decide')::boolean, true)
+     AND coalesce(i.rules -> 'deciders', 'null') = 'null'
 JOIN perdure.grants g ON g.tenant_id = r.tenant_id
      AND (g.scope, g.scope_id) IN (('run', r.id::text), ('user', r.user_id), ('agent', a.agent))
      AND g.agent = a.agent AND g.tool = a.tool AND g.schema_digest = a.schema_digest

@@ -51,7 +51,7 @@ async def decide_and_resume(
             by=by,
         )
         if decided.pending_left == 0 and decided.run_status == "interrupted":
-            await go_on(conn, decided.run_id, decided.run_segment, decided.run_priority)
+            await _go_on(conn, decided.run_id, decided.run_segment, decided.run_priority)
         return decided
 
 
@@ -66,15 +66,11 @@ async def go_on_if_decided(conn: Connection, *, run_id: UUID, segment: int) -> b
         run = await cursor.fetchone()
         if run is None:
             return False
-        await go_on(conn, run_id, segment, run["priority"])
+        await _go_on(conn, run_id, segment, run["priority"])
         return True
 
 
-async def go_on(conn: Connection, run_id: UUID, segment: int, priority: int) -> None:
-    """Move an interrupted run on that waits for nobody; its row is locked by the caller.
-
-    Its next segment is enqueued; if one of its uncertain calls was abandoned, it fails instead.
-    """
+async def _go_on(conn: Connection, run_id: UUID, segment: int, priority: int) -> None:
     cursor = await conn.execute(_FIND_ABANDONMENT, {"id": run_id, "segment": segment})
     abandonment = await cursor.fetchone()
     if abandonment is None:

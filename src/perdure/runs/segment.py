@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import UUID
 
@@ -18,6 +18,7 @@ from perdure import jsonsafe
 from perdure.db import Connection, Pool, load_sql, uuid7
 from perdure.errors import Fenced
 from perdure.ledger.journal import Journal
+from perdure.runs.resume import go_on_if_decided
 from perdure.runs.settling import settle
 from perdure.runs.state import StoredState
 
@@ -79,11 +80,12 @@ class Question:
     digest: str
     base_seq: int
     question: str | None = None
+    id: UUID = field(default_factory=uuid7)
 
     def as_row(self) -> dict[str, Any]:
         """Return the columns of its row."""
         return {
-            "id": str(uuid7()),
+            "id": str(self.id),
             "type": self.type,
             "tool_call_id": str(self.tool_call_id) if self.tool_call_id else None,
             "agent": self.agent,
@@ -233,11 +235,11 @@ class SegmentRows:
             ):
                 if calls:
                     await conn.execute(_SQL[name], {**key, "ids": list(calls)})
-            asked: list[dict[str, Any]] = []
+            settled = False
             if rest.questions and not cancelled:
-                asked = [question.as_row() for question in rest.questions]
-                rows = jsonsafe.dumps(asked)
+                rows = jsonsafe.dumps([question.as_row() for question in rest.questions])
                 await conn.execute(_SQL["insert_interruptions"], {**key, "interruptions": rows})
+                settled = not await settle(conn, run_id=self.run_id, questions=rest.questions)
             output = None if rest.output is None else jsonsafe.dumps(rest.output)
             await conn.execute(
                 _SQL["rest_run"],
@@ -250,7 +252,8 @@ class SegmentRows:
                     "turn": rest.turn,
                 },
             )
-            await settle(conn, run_id=self.run_id, questions=asked)
+            if settled:
+                await go_on_if_decided(conn, run_id=self.run_id, segment=self.seq)
         self.items += len(rest.items)
         return outcome
 

@@ -1,47 +1,66 @@
-"""What a segment comes to rest on and nobody need decide: it is closed where it is opened.
+"""What of the questions a run rests on needs nobody: settled in the transaction that opens them.
 
-In the transaction of the rest, under the lock on the run it already holds: a question that a
-living grant answers is approved by the grant, on record like any decision, and when that leaves
-nothing to wait for the run goes on at once. Nobody ever sees it interrupted.
+A question that a living grant answers is approved by the grant, on record like any decision. If
+none is left, the run goes on in the same transaction: nobody ever sees it interrupted.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol, TypeVar
 from uuid import UUID
 
 from perdure.db import Connection
 from perdure.interruptions.decisions import decide
 from perdure.interruptions.grants import Asked, use_grants
 from perdure.interruptions.rules import Decision
-from perdure.runs.resume import go_on
 
 
-async def settle(conn: Connection, *, run_id: UUID, questions: Sequence[Mapping[str, Any]]) -> None:
-    """Decide what of a run's new ``questions`` (rows of interruptions) is decided already.
+class Opened(Protocol):
+    """An interruption that was just opened: ``runs.segment.Question``."""
 
-    The run has to rest in this transaction, which holds its row. It goes on when nothing is left.
+    @property
+    def id(self) -> UUID:
+        """Its id."""
+
+    @property
+    def type(self) -> str:
+        """Its type."""
+
+    @property
+    def agent(self) -> str:
+        """The agent whose call it is about."""
+
+    @property
+    def tool(self) -> Mapping[str, Any]:
+        """``name``, ``schema`` and ``arguments`` of the call, as shown."""
+
+
+Q = TypeVar("Q", bound=Opened)
+
+
+async def settle(conn: Connection, *, run_id: UUID, questions: Sequence[Q]) -> list[Q]:
+    """Decide, of the interruptions that were just opened, what needs nobody; returns the others.
+
+    In the transaction that opened them, whose lock on the run is held.
     """
+    return await _by_grants(conn, run_id, questions)
+
+
+async def _by_grants(conn: Connection, run_id: UUID, questions: Sequence[Q]) -> list[Q]:
     asked = [
-        Asked(
-            interruption_id=UUID(one["id"]),
-            agent=one["agent"],
-            tool=one["tool"]["name"],
-            schema=one["tool"]["schema"],
-            arguments=one["tool"]["arguments"],
-        )
+        Asked(one.id, one.agent, one.tool["name"], one.tool["schema"], one.tool["arguments"])
         for one in questions
-        if one["type"] == "tool_approval"
+        if one.type == "tool_approval"
     ]
-    decided = None
+    settled = set()
     for use in await use_grants(conn, run_id=run_id, asked=asked):
-        decided = await decide(
+        await decide(
             conn,
             tenant_id=use.tenant_id,
             interruption_id=use.interruption_id,
             decision=Decision("approve", digest=use.digest),
             by=use.by,
         )
-    if decided is not None and decided.pending_left == 0:
-        await go_on(conn, run_id, decided.run_segment, decided.run_priority)
+        settled.add(use.interruption_id)
+    return [one for one in questions if one.id not in settled]
