@@ -16,6 +16,7 @@ from typing import Any, Final
 from perdure.errors import InvalidRequestError, NotSupportedError
 from perdure.interruptions.conditions import Conditions, check, matches
 from perdure.interruptions.digest import canonical, parse_object
+from perdure.interruptions.pointers import escape
 
 SCOPES: Final = ("run", "session", "user", "agent")
 LONGEST_SECONDS: Final = 366 * 24 * 3600
@@ -59,7 +60,8 @@ def read_remember(value: Any, pointer: str = "/remember") -> Remember:
     for name in value:
         if name not in _FIELDS:
             raise InvalidRequestError.at(
-                f"{pointer}/{name}", f"is no field of it; there are {', '.join(_FIELDS)}."
+                f"{pointer}/{escape(str(name))}",
+                f"is no field of it; there are {', '.join(_FIELDS)}.",
             )
     scope = value.get("scope")
     if scope not in SCOPES:

@@ -266,7 +266,6 @@ async def test_a_call_in_another_state_rolls_the_decision_back(
     [
         ({"decision": "approve", "digest": "d", "arguments": {"cents": 1}}, "/arguments"),
         ({"decision": "answer", "answer": "yes"}, "/answer"),
-        ({"decision": "reject", "remember": {"scope": "tool"}}, "/remember"),
     ],
 )
 async def test_what_comes_later_says_so(
