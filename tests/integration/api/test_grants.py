@@ -157,7 +157,8 @@ async def test_lists_and_filters(client: httpx.AsyncClient, conn: Connection) ->
     await conn.execute("UPDATE perdure.grants SET tool = 'pay' WHERE id = %s", (first["id"],))
     over = await give(client, conn)
     await conn.execute(
-        "UPDATE perdure.grants SET created_at = now() - interval '2 h', until = now() WHERE id = %s",
+        "UPDATE perdure.grants SET created_at = now() - interval '2 h', until = now()"
+        " WHERE id = %s",
         (over["id"],),
     )
     revoked = read(answers.UsedGrant, await client.post(f"/v1/grants/{second['id']}/revoke"))
