@@ -84,6 +84,17 @@ def canonical(content: Mapping[str, Any]) -> bytes:
     return rfc8785.dumps(json.loads(jsonsafe.dumps(exact)))
 
 
+def same_json(one: Any, other: Any) -> bool:
+    """Whether two JSON values are the same by their canonical form, where 1 is 1.0 and not true.
+
+    What has no such form (NaN, too many levels) is the same as nothing.
+    """
+    try:
+        return canonical({"value": one}) == canonical({"value": other})
+    except ValueError:
+        return False
+
+
 def parse_object(text: str) -> dict[str, Any] | None:
     """Return the JSON object ``text`` is, or None: no object, or one that cannot be kept exactly.
 

@@ -128,6 +128,8 @@ class StartRun(Body):
     delay_seconds: Annotated[float, Field(ge=0, le=MAX_DELAY_SECONDS)] | None = None
 
 
+MAX_DECISIONS = 100
+
 _REMEMBER = {
     "description": "With approve: a grant for later calls of the same tool, with the same "
     "arguments or such that fulfil `when`.",
@@ -168,9 +170,15 @@ class Decide(Body):
                 {
                     "decision": "approve",
                     "digest": "sha256:" + "0f" * 32,
+                    "arguments": {"order_id": "42", "cents": 500},
+                },
+                {
+                    "decision": "approve",
+                    "digest": "sha256:" + "0f" * 32,
                     "remember": {"scope": "run", "until": 3600},
                 },
                 {"decision": "reject", "message": "Ask the customer first."},
+                {"decision": "answer", "answer": "Ship it to the old address."},
                 {"decision": "resolve", "outcome": "done", "result": "refunded"},
             ]
         }
@@ -185,13 +193,25 @@ class Decide(Body):
     result: Annotated[Any, Field(description="With the outcome done: what the tool returned.")] = (
         None
     )
-    arguments: Annotated[Any, Field(description="Not supported yet.")] = None
-    answer: Annotated[Any, Field(description="Not supported yet.")] = None
+    arguments: Annotated[
+        dict[str, Any] | None,
+        Field(description="Approve the call with these arguments instead of the model's."),
+    ] = None
+    answer: Annotated[
+        Any, Field(description="With the decision answer: JSON that fits the question's schema.")
+    ] = None
     remember: Annotated[
         Any,
         # Checked with the decision: the place within the conditions is named.
         WithJsonSchema(_REMEMBER),
     ] = None
+
+    @property
+    def _answers(self) -> bool:
+        # Null is an answer where one is given; clients fill in null for what they do not say.
+        return self.answer is not None or (
+            self.decision == "answer" and "answer" in self.model_fields_set
+        )
 
     def to_decision(self) -> Decision:
         """Return it as the rules take it; what was not sent is unset, null is null."""
@@ -203,6 +223,39 @@ class Decide(Body):
             outcome=self.outcome,
             result=self.result if "result" in sent else UNSET,
             arguments=UNSET if self.arguments is None else self.arguments,
-            answer=UNSET if self.answer is None else self.answer,
+            answer=self.answer if self._answers else UNSET,
             remember=UNSET if self.remember is None else self.remember,
         )
+
+
+class DecideOne(Decide):
+    """A decision within a batch."""
+
+    interruption_id: Annotated[str, WithJsonSchema({"type": "string", "format": "uuid"})]
+
+
+class DecideAll(Body):
+    """Decisions that count all or none."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "decisions": [
+                        {
+                            "interruption_id": "01900000-0000-7000-8000-000000000001",
+                            "decision": "approve",
+                            "digest": "sha256:" + "0f" * 32,
+                        },
+                        {
+                            "interruption_id": "01900000-0000-7000-8000-000000000002",
+                            "decision": "reject",
+                            "message": "Not before Monday.",
+                        },
+                    ]
+                }
+            ]
+        }
+    )
+
+    decisions: Annotated[list[DecideOne], Field(min_length=1, max_length=MAX_DECISIONS)]
