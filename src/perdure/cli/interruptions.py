@@ -155,7 +155,8 @@ def approve(
         "message": message,
         "remember": remembered(remember, until, when or []),
     }
-    _decide(interruption_id, body, "Approve", digest=digest, yes=yes, as_json=as_json)
+    what = "Approve" if remember is None else f"Approve, and later calls for the {remember} too"
+    _decide(interruption_id, body, what, digest=digest, yes=yes, as_json=as_json)
 
 
 def reject(

@@ -175,7 +175,7 @@ async def test_lists_and_filters(client: httpx.AsyncClient, conn: Connection) ->
         ({"run_id": second["run_id"]}, []),
         ({"run_id": second["run_id"], "active": False}, [second]),
     ):
-        rows = read_list(answers.Grant, await client.get("/v1/grants", params=query))  # type: ignore[arg-type]
+        rows = read_list(answers.Grant, await client.get("/v1/grants", params=query))
         assert [row["id"] for row in rows] == [one["id"] for one in found], query
     assert pointers(refused(await client.get("/v1/grants?scope=all"), 422, "validation_error")) == [
         "/query/scope"
