@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import psycopg
 import pytest
 from agents import Agent, function_tool
 from agents.testing import assistant_message
 
+from perdure.db import Connection
 from perdure.engine import Engine, Run
+from perdure.runs.resume import go_on_if_decided
 from tests.engine_support import (
     SECONDS,
     Rule,
@@ -171,6 +174,46 @@ async def test_a_condition_for_a_user_until_it_is_revoked(database_url: str) -> 
         assert run.status == "interrupted"
         assert len(await uses_of(engine, grant["id"])) == 1
     assert till.paid == [5001, 500]
+
+
+async def test_with_edited_arguments_it_is_about_those(database_url: str) -> None:
+    till = Till()
+    model = RuleModel(one_call_each(written=5, edited=7))
+    async with running(database_url, till.agent(model)) as engine:
+        run = await rested(engine, "r", "written")
+        remember = {"scope": "agent", "until": HOUR}
+        await approve(engine, run, arguments={"cents": 7}, remember=remember)
+        assert run.status == "completed"
+        assert (await rested(engine, "r", "edited")).status == "completed"
+        assert (await rested(engine, "r", "written")).status == "interrupted"
+    assert till.paid == [7, 7]
+
+
+async def test_a_rest_that_fails_uses_nothing_and_the_next_uses_it_once(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    till = Till()
+    model = RuleModel(one_call_each(small=5))
+    async with running(database_url, till.agent(model)) as engine:
+        run = await rested(engine, "r", "small")
+        await approve(engine, run, remember={"scope": "agent", "until": HOUR})
+        failed = []
+
+        async def fail_once(conn: Connection, **where: Any) -> bool:
+            if not failed:
+                failed.append(where)
+                # What a lost connection is to the rest: none of its transaction is there.
+                raise psycopg.OperationalError("the connection is lost")
+            return await go_on_if_decided(conn, **where)
+
+        monkeypatch.setattr("perdure.runs.segment.go_on_if_decided", fail_once)
+        run = await rested(engine, "r", "small")
+        assert (run.status, len(failed)) == ("completed", 1)
+        assert [one[:2] for one in await decisions_of(engine, run)] == [("grant", "approve")]
+        [use] = await query(engine, "SELECT run_id::text FROM perdure.grant_uses")
+        assert use["run_id"] == run.id
+    assert till.paid == [5, 5]
+    assert model.asked == 4
 
 
 async def test_a_call_deep_within_agents_as_tools(database_url: str) -> None:
