@@ -36,6 +36,7 @@ COMMENT ON COLUMN perdure.grants.schema_digest IS 'Digest of the tool''s schema 
 COMMENT ON COLUMN perdure.grants.scope_id IS 'Id of the run, the session or the user, or the agent''s name.';
 COMMENT ON COLUMN perdure.grants.arguments_digest IS 'Digest of the canonical arguments it covers, where they have to be exactly those.';
 COMMENT ON COLUMN perdure.grants.conditions IS 'Conditions the arguments have to fulfil, otherwise: JSON pointer, operator, operand.';
+COMMENT ON COLUMN perdure.grants.granted_by IS 'Who gave it, as they were then: type, id, subject, roles, groups. It answers for nobody else.';
 COMMENT ON COLUMN perdure.grants.until IS 'No later than a year after it was given; on this database''s clock.';
 
 ALTER TABLE perdure.decisions

@@ -50,7 +50,7 @@ def grant_object(row: Mapping[str, Any]) -> dict[str, Any]:
         "when": row["conditions"],
         "schema_digest": row["schema_digest"],
         "until": rfc3339(row["until"]),
-        "granted_by": row["granted_by"],
+        "granted_by": {name: row["granted_by"][name] for name in ("type", "id", "subject")},
         "run_id": str(row["run_id"]),
         "interruption_id": str(row["interruption_id"]),
         "decision_id": str(row["decision_id"]),

@@ -13,12 +13,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 from uuid import UUID
 
 from perdure import jsonsafe
 from perdure.db import Connection, load_sql, uuid7
 from perdure.errors import InvalidRequestError, NotFoundError
+from perdure.interruptions.deciders import Deciders, Person
 from perdure.interruptions.granting import (
     LONGEST_SECONDS,
     Remember,
@@ -37,28 +38,14 @@ _USE = _SQL["use"]
 _REVOKE = _SQL["revoke"]
 
 
-class Who(Protocol):
-    """Somebody who gives or revokes: what is kept of them."""
-
-    @property
-    def type(self) -> str:
-        """How they were recognised."""
-
-    @property
-    def id(self) -> str | None:
-        """Their id in that way of recognising."""
-
-    @property
-    def subject(self) -> str | None:
-        """The person or system behind it."""
-
-
 @dataclass(frozen=True, slots=True)
 class ByGrant:
-    """A grant as the one who decides, for whoever gave it."""
+    """A grant as the one who decides: whoever gave it, as they were then."""
 
     id: str
     subject: str | None
+    roles: tuple[str, ...]
+    groups: tuple[str, ...]
     type: str = "grant"
 
 
@@ -75,14 +62,9 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """A grant that was used for an approval, which is to be approved now.
-
-    ``digest`` is that of the interruption.
-    """
+    """A grant that was used for an approval, which is to be approved now."""
 
     interruption_id: UUID
-    tenant_id: UUID
-    digest: str
     by: ByGrant
 
 
@@ -93,7 +75,7 @@ async def give(
     interruption_id: UUID,
     decision_id: UUID,
     remember: Any,
-    by: Who,
+    by: Person,
 ) -> UUID:
     """Give what ``remember`` of a recorded approval asks for; returns the grant's id.
 
@@ -124,7 +106,9 @@ async def give(
             "until": asks.until,
             "seconds": asks.seconds,
             "longest": LONGEST_SECONDS,
-            "by": _who(by),
+            "by": jsonsafe.dumps(
+                {**_who(by), "roles": sorted(map(str, by.roles)), "groups": sorted(by.groups)}
+            ),
         },
     )
     given = await cursor.fetchone()
@@ -174,16 +158,12 @@ async def use_grants(conn: Connection, *, run_id: UUID, asked: Sequence[Asked]) 
     left = {one.interruption_id: one for one in asked}
     uses: list[Use] = []
     for row in fitting:
-        one = left.get(row["interruption_id"])
-        conditions = None if row["conditions"] is None else jsonsafe.loads(row["conditions"])
-        if one is None or not covers(conditions, one.arguments):
+        one, by = left.get(row["interruption_id"]), _giver(row)
+        if one is None or not _covers(row, one.arguments, by):
             continue
-        if not await _use(conn, run_id, one.interruption_id, row["grant_id"]):
-            continue
-        del left[one.interruption_id]
-        giver = jsonsafe.loads(row["granted_by"])
-        by = ByGrant(str(row["grant_id"]), giver["subject"])
-        uses.append(Use(one.interruption_id, row["tenant_id"], row["digest"], by))
+        if await _use(conn, run_id, one.interruption_id, row["grant_id"]):
+            del left[one.interruption_id]
+            uses.append(Use(one.interruption_id, by))
     return uses
 
 
@@ -201,14 +181,30 @@ async def _use(conn: Connection, run_id: UUID, interruption_id: UUID, grant_id: 
     return await cursor.fetchone() is not None
 
 
-async def revoke(conn: Connection, *, tenant_id: UUID, grant_id: UUID, by: Who) -> bool:
+async def revoke(conn: Connection, *, tenant_id: UUID, grant_id: UUID, by: Person) -> bool:
     """Revoke a grant: nothing that waits, or will, is decided by it.
 
     Returns False, and changes nothing, when the tenant has no such grant that is not revoked.
     """
-    cursor = await conn.execute(_REVOKE, {"id": grant_id, "tenant_id": tenant_id, "by": _who(by)})
+    cursor = await conn.execute(
+        _REVOKE, {"id": grant_id, "tenant_id": tenant_id, "by": jsonsafe.dumps(_who(by))}
+    )
     return await cursor.fetchone() is not None
 
 
-def _who(by: Who) -> str:
-    return jsonsafe.dumps({"type": by.type, "id": by.id, "subject": by.subject})
+def _covers(grant: Mapping[str, Any], arguments: Any, by: ByGrant) -> bool:
+    conditions = None if grant["conditions"] is None else jsonsafe.loads(grant["conditions"])
+    deciders = None if grant["deciders"] is None else jsonsafe.loads(grant["deciders"])
+    if deciders is not None and not Deciders.from_json(deciders).has(by):
+        return False
+    return covers(conditions, arguments)
+
+
+def _giver(grant: Mapping[str, Any]) -> ByGrant:
+    giver = jsonsafe.loads(grant["granted_by"])
+    groups = tuple(giver["groups"])
+    return ByGrant(str(grant["grant_id"]), giver["subject"], tuple(giver["roles"]), groups)
+
+
+def _who(by: Person) -> dict[str, str | None]:
+    return {"type": by.type, "id": by.id, "subject": by.subject}

@@ -34,15 +34,14 @@ RETURNING d.grant_id
 -- first. What needs more than one person, or another than who asked for it, is not answered
 -- beforehand.
 -- name: fitting
-SELECT a.id AS interruption_id, i.digest, g.id AS grant_id, g.conditions::text AS conditions,
-       r.tenant_id, g.granted_by::text AS granted_by
+SELECT a.id AS interruption_id, g.id AS grant_id, g.conditions::text AS conditions,
+       g.granted_by::text AS granted_by, (i.rules -> 'deciders')::text AS deciders
 FROM perdure.runs r
 CROSS JOIN jsonb_to_recordset(%(asked)s::jsonb) AS a(
     id uuid, agent text, tool text, schema_digest text, arguments_digest text)
 JOIN perdure.interruptions i ON i.run_id = r.id AND i.id = a.id
      AND i.status = 'pending' AND i.type = 'tool_approval' AND i.required = 1
      AND coalesce((i.rules ->> 'requester_may_decide')::boolean, true)
-     AND coalesce(i.rules -> 'deciders', 'null') = 'null'
 JOIN perdure.grants g ON g.tenant_id = r.tenant_id
      AND (g.scope, g.scope_id) IN (('run', r.id::text), ('user', r.user_id), ('agent', a.agent))
      AND g.agent = a.agent AND g.tool = a.tool AND g.schema_digest = a.schema_digest

@@ -17,6 +17,7 @@ from uuid import UUID
 from perdure import jsonsafe
 from perdure.db import Connection, Pool, load_sql, uuid7
 from perdure.errors import Fenced
+from perdure.interruptions.question_rules import NO_RULES, Rules
 from perdure.ledger.journal import Journal
 from perdure.runs.resume import go_on_if_decided
 from perdure.runs.settling import settle
@@ -54,6 +55,8 @@ class Begun:
     alone_deaths: int
     """How many processes in a row died that ran this segment alone, and recorded nothing."""
     cancel_requested: bool
+    policies_revision: int
+    """Which revision the tenant's policies had."""
     mcp_lists: dict[str, list[dict[str, Any]]]
     """What MCP servers offered an earlier execution of this segment."""
     state: str | None
@@ -86,6 +89,7 @@ class Question:
     """The decided interruption whose place it takes, as what that had shown no longer stands."""
     reason: str | None = None
     """Why that one is cancelled: ``schema_changed`` or ``tool_removed``."""
+    rules: Rules = NO_RULES
     id: UUID = field(default_factory=uuid7)
 
     def as_row(self) -> dict[str, Any]:
@@ -101,6 +105,10 @@ class Question:
             "digest": self.digest,
             "base_seq": self.base_seq,
             "question": self.question,
+            "rules": self.rules.as_json(),
+            "required": self.rules.required,
+            "expires_after": self.rules.expires_after,
+            "remind_every": self.rules.remind_every,
             "schema": self.schema,
             "replaces": str(self.replaces) if self.replaces else None,
         }
@@ -188,6 +196,7 @@ async def begin(
         stalled=begun["stalled"],
         alone_deaths=begun["alone_deaths"],
         cancel_requested=begun["cancel_requested"],
+        policies_revision=begun["policies_revision"],
         mcp_lists=jsonsafe.loads(begun["mcp_tools"]),
         state=loaded["state"],
         journal=journal,
@@ -206,6 +215,7 @@ class SegmentRows:
     epoch: int
     items: int
     """How many items of the run are stored."""
+    tenant_id: UUID
 
     async def checkpoint(self, checkpoint: Checkpoint, items: Sequence[dict[str, Any]]) -> None:
         """Write a state in mid-run; it becomes the only active one.
@@ -256,7 +266,10 @@ class SegmentRows:
                     )
                 rows = jsonsafe.dumps([question.as_row() for question in rest.questions])
                 await conn.execute(_SQL["insert_interruptions"], {**key, "interruptions": rows})
-                settled = not await settle(conn, run_id=self.run_id, questions=rest.questions)
+                left = await settle(
+                    conn, tenant_id=self.tenant_id, run_id=self.run_id, questions=rest.questions
+                )
+                settled = not left
             output = None if rest.output is None else jsonsafe.dumps(rest.output)
             await conn.execute(
                 _SQL["rest_run"],

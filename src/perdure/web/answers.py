@@ -107,6 +107,25 @@ class Evidence(Answer):
     created_at: datetime
 
 
+class Deciders(Answer):
+    """Who may decide: whoever has a role, is in a group, or is a subject."""
+
+    roles: list[str]
+    groups: list[str]
+    subjects: list[str]
+
+
+class InterruptionPolicy(Answer):
+    """What the policy asks for that opened an interruption. ``id`` is null in the program's."""
+
+    id: UUID | None
+    name: str
+    deciders: Deciders | None
+    requester_may_decide: bool
+    on_expire: Literal["reject", "approve", "escalate", "fail"] | None
+    message: str | None
+
+
 class Interruption(Answer):
     """A question a run stopped on. ``tool`` has ``name``, ``call_id``, ``arguments``, ``schema``.
 
@@ -129,6 +148,7 @@ class Interruption(Answer):
     reason: str | None
     replaces: UUID | None
     required: int
+    policy: InterruptionPolicy | None
     requested_at: datetime
     expires_at: datetime | None
     closed_at: datetime | None

@@ -18,7 +18,7 @@ from uuid import UUID
 
 from perdure.db import Pool
 from perdure.ledger.writer import LedgerWriter
-from perdure.notify import CANCEL, DUE, SEGMENTS, Listener
+from perdure.notify import CANCEL, DUE, POLICIES, SEGMENTS, Listener
 from perdure.runs.quarantine import Quarantine
 from perdure.runs.registry import Registry
 from perdure.runs.workflow import SegmentRunner
@@ -110,7 +110,12 @@ class Worker:
                 self._run_segment,
             )
             self._queue, self._workflow_tasks = launched.queue, launched.workflow_tasks
-            heard = {SEGMENTS: self._on_segments, DUE: self._on_due, CANCEL: cancellations.heard}
+            heard = {
+                SEGMENTS: self._on_segments,
+                DUE: self._on_due,
+                CANCEL: cancellations.heard,
+                POLICIES: self._runner.policies.heard,
+            }
             await stack.enter_async_context(Listener(self._url, heard))
             for loop in (
                 keep_recovering(self._pool, self._lease, self._silence),

@@ -281,6 +281,11 @@ async def test_what_a_grant_covers(client: httpx.AsyncClient, conn: Connection) 
         (anybodys, {"rules": '{"requester_may_decide": false}'}, None),
         (anybodys, {"rules": '{"deciders": {"groups": ["finance"]}}'}, None),
         (anybodys, {"rules": '{"deciders": null, "policy": "p"}'}, exact),
+        # Whoever gave it is alice, with a key that may decide.
+        (anybodys, {"rules": '{"deciders": {"roles": ["decisions:write"]}}'}, exact),
+        (anybodys, {"rules": '{"deciders": {"roles": ["admin"]}}'}, None),
+        (anybodys, {"rules": '{"deciders": {"subjects": ["alice@example.com"]}}'}, exact),
+        (anybodys, {"rules": '{"deciders": {"subjects": ["bob@example.com"]}}'}, None),
         (elsewhere, {}, None),
         (mine, {"arguments": {"order_id": "run"}}, by_run),
         (others, {"arguments": {"order_id": "run"}}, None),
