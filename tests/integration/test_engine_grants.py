@@ -11,6 +11,9 @@ from agents.testing import assistant_message
 
 from perdure.db import Connection
 from perdure.engine import Engine, Run
+from perdure.errors import ForbiddenError, InvalidRequestError
+from perdure.interruptions.deciders import Deciders
+from perdure.interruptions.policy import Policy
 from perdure.runs.resume import go_on_if_decided
 from tests.engine_support import (
     SECONDS,
@@ -197,7 +200,7 @@ async def test_a_rest_that_fails_uses_nothing_and_the_next_uses_it_once(
     async with running(database_url, till.agent(model)) as engine:
         run = await rested(engine, "r", "small")
         await approve(engine, run, remember={"scope": "agent", "until": HOUR})
-        failed = []
+        failed: list[Any] = []
 
         async def fail_once(conn: Connection, **where: Any) -> bool:
             if not failed:
@@ -214,6 +217,43 @@ async def test_a_rest_that_fails_uses_nothing_and_the_next_uses_it_once(
         assert use["run_id"] == run.id
     assert till.paid == [5, 5]
     assert model.asked == 4
+
+
+async def test_policies_ask_and_a_grant_answers_what_one_person_may(database_url: str) -> None:
+    till = Till()
+    words = {"small": 5, "large": 500, "pair": 5000, "never": 50_000}
+    model = RuleModel(one_call_each(**words))
+    finance = Deciders(groups=["finance"])
+    policies = [
+        Policy("never", tool="refund", when={"/cents": {"gte": 50_000}}, then="deny"),
+        Policy("two", tool="refund", when={"/cents": {"gte": 5000}}, required=2),
+        Policy("finance", tool="refund", when={"/cents": {"gte": 500}}, deciders=finance),
+    ]
+    remember = {"scope": "agent", "until": HOUR, "when": {"/cents": {"gt": 0}}}
+
+    async def ended(engine: Engine) -> dict[str, str]:
+        return {word: (await rested(engine, "r", word)).status for word in words}
+
+    async with running(database_url, till.agent(model), policies=policies) as engine:
+        run = await rested(engine, "r", "pair")
+        with pytest.raises(InvalidRequestError, match="needs 2 people"):
+            await approve(engine, run, remember=remember, by="alice", groups=["finance"])
+        run = await rested(engine, "r", "small")
+        await approve(engine, run, remember=remember, by="bob")
+        waits = {"large": "interrupted", "pair": "interrupted"}
+        assert await ended(engine) == {"small": "completed", **waits, "never": "completed"}
+        run = await rested(engine, "r", "large")
+        with pytest.raises(ForbiddenError):
+            await approve(engine, run, remember=remember, by="bob")
+        await approve(engine, run, remember=remember, by="alice", groups=["finance"])
+        waits = {"pair": "interrupted"}
+        assert await ended(engine) == {
+            "small": "completed",
+            "large": "completed",
+            **waits,
+            "never": "completed",
+        }
+    assert till.paid == [5, 5, 500, 5, 500]
 
 
 async def test_a_call_deep_within_agents_as_tools(database_url: str) -> None:

@@ -47,6 +47,7 @@ class ByGrant:
     roles: tuple[str, ...]
     groups: tuple[str, ...]
     type: str = "grant"
+    source: str = "grant"
 
 
 @dataclass(frozen=True, slots=True)
