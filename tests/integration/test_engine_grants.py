@@ -179,6 +179,28 @@ async def test_a_condition_for_a_user_until_it_is_revoked(database_url: str) -> 
     assert till.paid == [5001, 500]
 
 
+async def test_what_was_rejected_stays_so_whatever_is_remembered_beside_it(
+    database_url: str,
+) -> None:
+    till = Till()
+    asked = [call("refund", name, cents=5) for name in ("a", "b", "c")]
+    model = turns(asked, [call("refund", "d", cents=5)], "done")
+    async with running(database_url, till.agent(model)) as engine:
+        run = await rested(engine, "r")
+        a, b, c = run.interruptions
+        await engine.decide(a.id, "reject", message="no")
+        remember = {"scope": "run", "until": HOUR}
+        await engine.decide(b.id, "approve", digest=b.digest, remember=remember)
+        # Nor is one approved that waited already.
+        assert [one.id for one in (await run.refresh()).interruptions] == [c.id]
+        await engine.decide(c.id, "reject", message="no")
+        await run.wait(SECONDS)
+        assert run.status == "completed"
+        statuses = {key: one["status"] for key, one in (await calls_of(engine, run)).items()}
+    assert statuses == {"a": "rejected", "b": "succeeded", "c": "rejected", "d": "succeeded"}
+    assert till.paid == [5, 5]
+
+
 async def test_with_edited_arguments_it_is_about_those(database_url: str) -> None:
     till = Till()
     model = RuleModel(one_call_each(written=5, edited=7))

@@ -150,6 +150,34 @@ async def test_what_is_refused_leaves_the_question_open(
     assert counted == {"grants": 0, "decisions": 0, "pending": 4}
 
 
+async def test_a_batch_gives_all_its_grants_or_none(
+    client: httpx.AsyncClient, conn: Connection
+) -> None:
+    run_id = await insert_run(conn)
+    stops = [await insert_stop(conn, run_id) for _ in range(2)]
+
+    async def decide(*until: Any) -> httpx.Response:
+        decisions = [
+            {
+                "interruption_id": str(stop.id),
+                "decision": "approve",
+                "digest": stop.digest,
+                "remember": {"scope": "run", "until": end},
+            }
+            for stop, end in zip(stops, until, strict=True)
+        ]
+        return await client.post("/v1/decisions", json={"decisions": decisions})
+
+    for wrong in (0, "2020-01-01T00:00:00Z"):
+        answer = refused(await decide(HOUR, wrong), 422, "validation_error")
+        assert pointers(answer) == ["/decisions/1/remember/until"]
+    assert read_list(answers.Grant, await client.get("/v1/grants")) == []
+    decided = read_list(answers.Interruption, await decide(HOUR, HOUR))
+    given = {one["decision"]["remember"] for one in decided}
+    listed = read_list(answers.Grant, await client.get("/v1/grants"))
+    assert (len(given), {one["id"] for one in listed}) == (2, given)
+
+
 async def test_lists_and_filters(client: httpx.AsyncClient, conn: Connection) -> None:
     first = await give(client, conn)
     second = await give(client, conn, scope="run", when={"/cents": {"lt": 1}})
