@@ -15,6 +15,7 @@ from perdure import Deciders, Policy
 from perdure.access.principals import Role
 from perdure.errors import ForbiddenError, InvalidRequestError
 from perdure.interruptions.deciders import ROLES, check_may_decide, identity_of
+from perdure.interruptions.policy import Then
 from perdure.interruptions.question_rules import NO_RULES, Rules, rules_for
 from perdure.interruptions.verdicts import about, verdict
 
@@ -65,6 +66,9 @@ def test_the_first_match_counts_but_any_deny_before_all() -> None:
         assert _then(policies, arguments, tool, agent) == counts, (arguments, tool, agent)
 
 
+_RESTRICTING: tuple[Then, ...] = ("ask", "deny")
+
+
 @pytest.mark.parametrize(
     ("when", "got_round"),
     [
@@ -78,8 +82,8 @@ def test_no_way_of_writing_gets_round_a_policy_that_restricts(
     when: dict[str, Any], got_round: list[Any]
 ) -> None:
     for value in got_round:
-        for then in ("ask", "deny"):
-            policy = Policy("p", when=when, then=then)  # type: ignore[arg-type]
+        for then in _RESTRICTING:
+            policy = Policy("p", when=when, then=then)
             assert _then([policy], {"cents": value}) == "p", value
     # Nor does it get through one that allows: only what is written counts there.
     for value in got_round:
@@ -284,7 +288,7 @@ _POLICIES = st.lists(
     ),
     max_size=6,
 )
-_ARGUMENTS = st.one_of(
+_ARGUMENTS: st.SearchStrategy[Any] = st.one_of(
     st.none(), st.just({}), st.integers(0, 10).map(lambda n: {"n": n}), st.just({"n": "7"})
 )
 

@@ -9,7 +9,19 @@ import typer
 from typer.core import TyperGroup
 
 from perdure import __version__
-from perdure.cli import demo, dev, doctor, grants, interruptions, keys, later, migrate, runs, serve
+from perdure.cli import (
+    demo,
+    dev,
+    doctor,
+    grants,
+    interruptions,
+    keys,
+    later,
+    migrate,
+    policies,
+    runs,
+    serve,
+)
 from perdure.cli.help import examples
 from perdure.cli.output import print_error, print_text
 from perdure.errors import PerdureError
@@ -66,5 +78,6 @@ def _main(
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
-for module in (demo, dev, serve, migrate, runs, interruptions, grants, keys, doctor, later):
+_MODULES = (demo, dev, serve, migrate, runs, interruptions, grants, policies, keys, doctor, later)
+for module in _MODULES:
     module.register(app)

@@ -48,6 +48,8 @@ class ByPolicy:
     overdue: bool = False
     type: str = "policy"
     subject: str | None = None
+    roles: Collection[str] = ()
+    groups: Collection[str] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -94,7 +94,7 @@ async def decide(
     tenant_id: UUID,
     interruption_id: UUID,
     decision: Decision,
-    by: DecidedBy | ByPolicy,
+    by: DecidedBy,
 ) -> DecidedInterruption:
     """Record ``decision``, close the interruption and change its tool call, in one transaction.
 

@@ -17,7 +17,7 @@ _SQL = load_sql("perdure.interruptions", "policies.sql")
 
 MAX_POLICIES: Final = 200
 """Policies a tenant may have: each call of its runs is held against all of them."""
-MAX_POSITION: Final = 2**31 - 1
+MAX_POSITION: Final = 1_000_000
 
 
 async def standing(conn: Connection, tenant_id: UUID) -> tuple[int, tuple[Policy, ...]]:
@@ -42,6 +42,8 @@ async def create_policy(
 ) -> dict[str, Any]:
     """Make a policy, the last in order where no ``position`` is given; returns it as shown.
 
+    What stands at that position, and behind it, moves back by one.
+
     Raises:
         InvalidRequestError: there are too many, or the position is out of range.
     """
@@ -54,6 +56,7 @@ async def create_policy(
             raise InvalidRequestError.at(
                 "", f"there are {MAX_POLICIES} policies already, as many as there may be."
             )
+        await _make_room(conn, tenant_id, None, position)
         cursor = await conn.execute(
             _SQL["insert_policy"],
             {
@@ -109,6 +112,7 @@ async def update_policy(
         before = await get_policy(conn, tenant_id=tenant_id, policy_id=policy_id)
         definition = {name: before[name] for name in _DEFINITION} | dict(changes)
         policy = Policy.from_json(definition)
+        await _make_room(conn, tenant_id, policy_id, position)
         cursor = await conn.execute(
             _SQL["update_policy"],
             {**key, "position": position, "definition": jsonsafe.dumps(policy.as_json())},
@@ -152,6 +156,14 @@ async def _shown(cursor: Any, policy_id: UUID | None = None) -> dict[str, Any]:
     if row is None:
         raise NotFoundError("policy", str(policy_id))
     return policy_object(jsonsafe.loads(row["policy"]))
+
+
+async def _make_room(
+    conn: Connection, tenant_id: UUID, policy_id: UUID | None, position: int | None
+) -> None:
+    if position is not None:
+        key = {"tenant_id": tenant_id, "id": policy_id, "position": position}
+        await conn.execute(_SQL["make_room"], key)
 
 
 def _check_position(position: int | None) -> None:

@@ -18,6 +18,15 @@ WITH changed AS (
 )
 SELECT pg_notify('perdure_policies', id::text || ':' || policies_revision) FROM changed
 
+-- What stands at a place that is taken, and all behind it, moves back by one.
+-- name: make_room
+UPDATE perdure.policies SET position = position + 1
+ WHERE tenant_id = %(tenant_id)s AND deleted_at IS NULL AND id IS DISTINCT FROM %(id)s::uuid
+   AND position >= %(position)s
+   AND EXISTS (SELECT FROM perdure.policies p
+                WHERE p.tenant_id = %(tenant_id)s AND p.deleted_at IS NULL
+                  AND p.id IS DISTINCT FROM %(id)s::uuid AND p.position = %(position)s)
+
 -- name: insert_policy
 INSERT INTO perdure.policies (id, tenant_id, position, definition, created_by)
 VALUES (%(id)s, %(tenant_id)s,

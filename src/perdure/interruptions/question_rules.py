@@ -57,13 +57,18 @@ class Rules:
         """Return what becomes of the question when its time is over and nobody else is asked."""
         return "reject" if self.on_expire == "escalate" else self.on_expire
 
+    def of_a_question(self) -> Rules:
+        """Return the rules of a question that is answered in words: by one person, or nobody."""
+        ends: OnExpire = "fail" if self.on_expire == "approve" else self.on_expire
+        then: Then = "ask" if self.then == "allow" else self.then
+        return replace(self, then=then, required=1, on_expire=ends)
+
     def of_a_doubt(self) -> Rules:
         """Return the rules of a question whether a call happened, where one answer is enough.
 
         Nobody but people can know: when their time is over the run fails, and can be resumed.
         """
-        ends: OnExpire = "escalate" if self.on_expire == "escalate" else "fail"
-        return replace(self, then="ask", required=1, on_expire=ends)
+        return replace(self, then="ask", required=1, on_expire="fail", escalate_to=())
 
     def edited(self, arguments: Mapping[str, Any]) -> Rules:
         """Return the rules when a person approves the call with these arguments instead.

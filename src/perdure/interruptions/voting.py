@@ -48,7 +48,7 @@ async def standing_of(
     decision: str,
     executes: str | None,
     edited: Mapping[str, Any] | None,
-    by: Person | ByPolicy,
+    by: Person,
 ) -> Standing:
     """Pass when ``by`` may decide; returns whether the interruption is closed by their decision.
 

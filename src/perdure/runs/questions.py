@@ -88,6 +88,7 @@ class Questions:
         tool = await self._tool(item)
         schema = None if tool is None else tool.params_json_schema
         asked = None if tool is None else asked_of(tool, arguments)
+        rules = self._rules(item, call, scope, call_id)
         return Question(
             type="tool_approval" if asked is None else "question",
             tool_call_id=call.id if call is not None else None,
@@ -99,7 +100,7 @@ class Questions:
             base_seq=base_seq,
             question=None if asked is None else asked.question,
             schema=None if asked is None else asked.schema,
-            rules=self._rules(item, call, scope, call_id),
+            rules=rules if asked is None else rules.of_a_question(),
         )
 
     def _rules(

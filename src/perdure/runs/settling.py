@@ -39,7 +39,7 @@ async def _by_policies(
     left = []
     for question in questions:
         decision = _decision(question.rules, question.digest)
-        if question.type != "tool_approval" or decision is None:
+        if decision is None:
             left.append(question)
             continue
         await decide(

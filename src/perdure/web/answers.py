@@ -126,6 +126,30 @@ class InterruptionPolicy(Answer):
     message: str | None
 
 
+class Policy(Answer):
+    """Which calls people are asked about, and who they are. Times are in seconds."""
+
+    id: UUID
+    object: Literal["policy"]
+    position: int
+    name: str
+    tool: list[str]
+    agent: list[str]
+    when: dict[str, dict[str, Any]]
+    then: Literal["allow", "ask", "deny"]
+    deciders: Deciders | None
+    requester_may_decide: bool
+    required: int
+    expires_after: float | None
+    on_expire: Literal["reject", "approve", "escalate", "fail"]
+    escalate_to: list[Deciders]
+    remind_every: float | None
+    message: str | None
+    created_by: dict[str, Any] | None
+    created_at: datetime
+    updated_at: datetime
+
+
 class Interruption(Answer):
     """A question a run stopped on. ``tool`` has ``name``, ``call_id``, ``arguments``, ``schema``.
 

@@ -15,7 +15,17 @@ from starlette.responses import HTMLResponse, Response
 from perdure import __version__
 from perdure.db import Pool
 from perdure.notify import Waiters
-from perdure.web import decisions, grants, health, interruptions, later, metrics, problems, runs
+from perdure.web import (
+    decisions,
+    grants,
+    health,
+    interruptions,
+    later,
+    metrics,
+    policies,
+    problems,
+    runs,
+)
 from perdure.web.answers import Problem
 from perdure.web.auth import Anybody, Authenticate, as_local_user, by_service_key
 from perdure.web.limits import Door
@@ -71,7 +81,7 @@ def create_app(
     )
     app.state.scrapes = metrics.Scrapes(app.state.api)
     problems.install(app)
-    for module in (runs, interruptions, decisions, grants, later, health, metrics):
+    for module in (runs, interruptions, decisions, grants, policies, later, health, metrics):
         app.include_router(module.router)
     app.include_router(_descriptions())
     # The last added is the outermost.

@@ -26,6 +26,7 @@ from perdure.tasks import end
 from perdure.worker.alone import Alone
 from perdure.worker.cancelling import Cancellations
 from perdure.worker.due import keep_enqueuing
+from perdure.worker.expiring import keep_expiring
 from perdure.worker.held import HeldClaims
 from perdure.worker.launch import launch
 from perdure.worker.lease import Lease, new_executor_id, session_name
@@ -80,6 +81,7 @@ class Worker:
         self._queue: QueueLoop | None = None
         self._workflow_tasks: Callable[[], set[asyncio.Task[Any]]] = set
         self._due = asyncio.Event()
+        self._overdue = asyncio.Event()
         self._segments: set[asyncio.Task[Any]] = set()
         self._claims = HeldClaims()
         self._stopping = False
@@ -120,6 +122,7 @@ class Worker:
             for loop in (
                 keep_recovering(self._pool, self._lease, self._silence),
                 keep_enqueuing(self._pool, self._due),
+                keep_expiring(self._pool, self._overdue),
                 keep_purging(self._pool),
             ):
                 stack.push_async_callback(end, asyncio.create_task(loop))
@@ -171,6 +174,7 @@ class Worker:
 
     def _on_due(self, _: str) -> None:
         self._due.set()
+        self._overdue.set()
 
     async def _stop_segments(self) -> None:
         self._stopping = True
