@@ -22,7 +22,7 @@ from perdure.web.state import address, api_of
 
 router = APIRouter(prefix="/v1/policies", tags=["policies"])
 
-_EXAMPLE = {
+_EXAMPLE: Any = {
     "name": "large refunds",
     "tool": "refund*",
     "when": {"/cents": {"gt": 5000}},
