@@ -17,6 +17,7 @@ def test_a_policy_is_made_counts_and_is_deleted(database_url: str, tmp_path: Pat
     admin = key("--role", "admin", "--subject", "root")
     ann = key("--subject", "ann")
     bob = key("--subject", "bob", "--group", "finance", "--group", "other")
+    cleo = key("--subject", "cleo", "--group", "finance")
     shown = perdure("keys", "list", env={"DATABASE_URL": database_url}).stdout
     assert "finance, other" in shown
 
@@ -47,12 +48,13 @@ def test_a_policy_is_made_counts_and_is_deleted(database_url: str, tmp_path: Pat
         made = perdure_json(
             *("policies", "create", "notes", "--tool", "no*", "--when", '/text prefix "hello"'),
             *("--decider", "group:finance", "--not-the-requester", "--position", "0"),
+            *("--required", "2", "--message", "Read it twice."),
             *("--expires-after", "1.5h", "--on-expire", "escalate", "--escalate-to", "role:admin"),
             env=of(admin),
         )
         assert (made["expires_after"], made["position"]) == (5400, 0)
         table = perdure("policies", "list", env=of(admin)).stdout
-        assert "group:finance, not the requester" in table
+        assert "2 of group:finance, not the requester" in table
         assert "1:30:00, then escalate" in table
         assert '/text glob "*bad*"' in table
 
@@ -61,7 +63,15 @@ def test_a_policy_is_made_counts_and_is_deleted(database_url: str, tmp_path: Pat
         assert question["policy"]["name"] == "notes"
         refused = perdure("approve", question["id"], "--yes", env=of(ann), code=1).stderr
         assert "the group finance" in refused
-        assert perdure_json("approve", question["id"], env=of(bob))["status"] == "approved"
+        first = perdure("approve", question["id"], "--yes", env=of(bob))
+        assert "Read it twice." in first.stderr
+        assert "1 did so far" in first.stdout
+        again = perdure("approve", question["id"], "--yes", env=of(bob), code=1).stderr
+        assert "approved by you already" in again
+        assert "approve by bob" in again
+        second_one = perdure("approve", question["id"], "--yes", env=of(cleo))
+        assert "approved   bob" in second_one.stderr
+        assert "Approved." in second_one.stdout
 
         run = perdure_json("runs", "start", "echo", "a bad word", "--wait", env=of(ann))
         assert (run["status"], run["output"]) == ("completed", "note gave: Not such words.")

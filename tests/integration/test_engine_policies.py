@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
+import json
 import sys
+from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -15,26 +16,35 @@ from agents import (
     Agent,
     ApplyPatchTool,
     CustomTool,
+    HostedMCPTool,
     LocalShellTool,
     ShellTool,
     function_tool,
 )
 from agents.mcp import MCPServer, MCPServerStdio
+from agents.testing import assistant_message
 from openai.types.responses import (
     ResponseApplyPatchToolCall,
     ResponseCustomToolCall,
     ResponseFunctionShellToolCall,
 )
-from openai.types.responses.response_output_item import LocalShellCall
+from openai.types.responses.response_output_item import LocalShellCall, McpApprovalRequest
 
 from perdure import Deciders, Engine, Policy
 from perdure.access.principals import DEFAULT_TENANT
-from perdure.errors import AlreadyDecidedError, ForbiddenError, InvalidRequestError
+from perdure.errors import (
+    AlreadyDecidedError,
+    ConfigurationError,
+    ForbiddenError,
+    InvalidRequestError,
+)
 from perdure.interruptions import policies
 from perdure.interruptions.policy import Then
+from perdure.runs import resume
 from tests.engine_support import (
     SECONDS,
     Gate,
+    RuleModel,
     approve,
     call,
     calls_of,
@@ -327,8 +337,17 @@ async def test_two_people_one_of_whom_changes_the_amount(database_url: str) -> N
     assert (outputs["c2"], outputs["c3"]) == ("Too much.", "Never so much.")
 
 
-async def test_policies_of_the_api_count_from_one_call_to_the_next(database_url: str) -> None:
+async def test_policies_of_the_api_count_from_one_call_to_the_next(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     refunds, gate = Refunds(), Gate()
+    standing, reads = policies.standing, Counter[str]()
+
+    async def counted(*arguments: Any) -> Any:
+        reads["read"] += 1
+        return await standing(*arguments)
+
+    monkeypatch.setattr(policies, "standing", counted)
 
     @function_tool
     async def pause() -> str:
@@ -354,7 +373,8 @@ async def test_policies_of_the_api_count_from_one_call_to_the_next(database_url:
 
         run = await engine.start("r", "hi")
         await gate.reached()
-        assert source.known(DEFAULT_TENANT) == (file,)
+        # Where the API made none, nobody reads any.
+        assert (source.known(DEFAULT_TENANT), reads["read"]) == ((file,), 0)
         asking = await make("ask")
 
         async def heard() -> bool:
@@ -379,6 +399,8 @@ async def test_policies_of_the_api_count_from_one_call_to_the_next(database_url:
         run = await rested(engine, "r")
         assert (run.status, refunds.refunded) == ("completed", [1, 1])
         assert allowing
+        # Once for each change, however many calls and segments there were, and no more.
+        assert reads["read"] <= 4
         # After the connection that hears of changes was lost all is looked at anew.
         source.heard("")
         assert source.known(DEFAULT_TENANT) is None
@@ -424,8 +446,6 @@ async def test_a_gate_that_was_recorded_stands_whatever_the_policies_are_by_then
             " error_message = 'x', finished_at = now()",
         )
     async with running(database_url, agent) as engine:
-        from perdure.runs import resume
-
         async with engine.pool.connection() as conn:
             await resume.retry(conn, tenant_id=DEFAULT_TENANT, run_id=UUID(run.id))
         run = await engine.get(run.id)
@@ -459,9 +479,57 @@ async def test_a_tools_own_answer_does_not_stand_for_the_people_a_policy_asks(
         assert (run.status, ran) == ("interrupted", ["ls"])
 
 
-async def test_policies_that_are_none_are_refused() -> None:
-    from perdure.errors import ConfigurationError
+async def test_a_program_that_answers_a_hosted_server_is_not_heard_before_a_policy(
+    database_url: str,
+) -> None:
+    answered: list[str] = []
 
+    def answer(request: Any) -> Any:
+        answered.append(request.data.id)
+        return {"approve": True}
+
+    def request(id: str, to: str) -> Any:
+        return McpApprovalRequest(
+            type="mcp_approval_request",
+            id=id,
+            name="send",
+            server_label="mail",
+            arguments=json.dumps({"to": to}),
+        )
+
+    def rule(items: list[Any]) -> Any:
+        if any(item.get("type") == "mcp_approval_response" for item in items):
+            return [assistant_message("done")]
+        return [request("r1", "ada"), request("r2", "bob"), request("r3", "eve")]
+
+    model = RuleModel(rule)
+    config: Any = {
+        "type": "mcp",
+        "server_label": "mail",
+        "server_url": "https://mail.example/mcp",
+        "require_approval": "always",
+    }
+    tool = HostedMCPTool(tool_config=config, on_approval_request=answer)
+    agent = Agent(name="a", model=model, tools=[tool])
+    made = [
+        Policy("not bob", tool="send", when={"/to": {"eq": "bob"}}, then="deny", message="No."),
+        Policy("eve", tool="send", when={"/to": {"eq": "eve"}}),
+    ]
+    async with running(database_url, agent, policies=made) as engine:
+        run = await rested(engine, "a")
+        assert (run.status, run.error) == ("completed", None)
+    assert answered == ["r1"]
+    given = {
+        one["approval_request_id"]: (one["approve"], one.get("reason"))
+        for one in model.inputs[-1]
+        if one.get("type") == "mcp_approval_response"
+    }
+    assert given["r1"][0] is True
+    assert given["r2"] == (False, "No.")
+    assert given["r3"][0] is False
+    assert "'eve'" in str(given["r3"][1])
+
+
+def test_policies_that_are_none_are_refused() -> None:
     with pytest.raises(ConfigurationError, match=r"policies\[0\]"):
         Engine([Agent(name="a")], policies=[{"name": "p"}])  # type: ignore[list-item]
-    await asyncio.sleep(0)

@@ -12,7 +12,7 @@ from uuid import UUID
 import pytest
 from agents import Agent, function_tool
 
-from perdure import Deciders, Engine, Policy
+from perdure import Deciders, Engine, Policy, ask_human
 from perdure.access.principals import DEFAULT_TENANT
 from perdure.engine import Run
 from perdure.errors import ExpiredError, ForbiddenError
@@ -237,6 +237,41 @@ async def test_some_of_several_approvals_run_nothing_when_the_time_is_over(
         await approve(engine, run, by="ann")
         run = await approve(engine, await run.refresh(), by="bob")
         assert (run.status, refunded) == ("completed", [1])
+
+
+async def test_a_question_in_words_has_its_people_and_its_time_too(database_url: str) -> None:
+    asked = [
+        call("ask_human", "q1", question="Which colour?"),
+        call("ask_human", "q2", question="Which password?"),
+    ]
+    model = turns(asked, "done")
+    agent = Agent(name="a", model=model, tools=[ask_human])
+    made = [
+        Policy(
+            "secrets", when={"/question": {"glob": "*password*"}}, then="deny", message="Never."
+        ),
+        Policy(
+            "questions",
+            tool="ask_human",
+            deciders=Deciders(subjects=["ann", "bob"]),
+            required=2,
+            expires_after=_HOUR,
+        ),
+    ]
+    async with running(database_url, agent, policies=made) as engine:
+        for answered in (True, False):
+            run = await rested(engine, "a")
+            [one] = run.interruptions
+            assert (one.type, one.required, one.question) == ("question", 1, "Which colour?")
+            with pytest.raises(ForbiddenError):
+                await engine.decide(one.id, "answer", answer="red", by="eve")
+            if answered:
+                await engine.decide(one.id, "answer", answer="red", by="ann")
+            else:
+                await _move(engine, run)
+            assert await _over(run) == "completed"
+            said = "red" if answered else "Nobody decided in time."
+            assert outputs_in(model.inputs[-1]) == {"q1": said, "q2": "Never."}
 
 
 _WORKER = """

@@ -24,6 +24,7 @@ from perdure.cli.output import (
     print_text,
     to_json,
 )
+from perdure.cli.policy_shown import asked_of_people, decided_in_words
 from perdure.cli.runs_shown import arguments_text, as_text, evidence_text, hint
 from perdure.errors import InvalidRequestError
 
@@ -286,9 +287,7 @@ def _decide(
         return
     if given := (decided["decision"] or {}).get("remember"):
         print_text(f"Remembered. Revoke it: perdure grants revoke {given}")
-    print_text(
-        f"{decided['status'].capitalize()}. See the run: perdure runs show {shown['run_id']}"
-    )
+    print_text(f"{decided_in_words(decided)} See the run: perdure runs show {shown['run_id']}")
 
 
 def _send(client: Client, path: str, body: Mapping[str, Any]) -> Any:
@@ -362,6 +361,7 @@ def _show(interruption: Mapping[str, Any], *, instead: Any = None) -> None:
             "answer": None if (schema := interruption["schema"]) is None else as_text(schema),
             "known": "\n".join(map(evidence_text, interruption["evidence"])) or None,
             "waiting": ago(interruption["requested_at"]),
+            **asked_of_people(interruption),
             "digest": interruption["digest"],
         },
         as_note=True,

@@ -15,6 +15,7 @@ import typer
 from perdure.cli.client import checked_id, connected
 from perdure.cli.help import examples
 from perdure.cli.output import print_fields, print_json, print_note, print_table
+from perdure.cli.policy_shown import KINDS, who
 from perdure.errors import InvalidRequestError
 from perdure.interruptions import conditions
 
@@ -23,7 +24,6 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 _ID = "01a20131-4acc-741f-9025-d037415ca254"
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd]?)")
-_KINDS = {"role": "roles", "group": "groups", "subject": "subjects"}
 
 app = typer.Typer(
     help="Say which calls people are asked about, and who may decide. Needs a key of an admin.",
@@ -236,11 +236,11 @@ def _people(names: Sequence[str]) -> dict[str, list[str]]:
     people: dict[str, list[str]] = {}
     for one in names:
         kind, colon, name = one.strip().partition(":")
-        if not colon or kind not in _KINDS or not name:
+        if not colon or kind not in KINDS or not name:
             raise InvalidRequestError(
                 f"{one!r} names nobody: write role:…, group:… or subject:…, as group:finance."
             )
-        people.setdefault(_KINDS[kind], []).append(name)
+        people.setdefault(KINDS[kind], []).append(name)
     return people
 
 
@@ -254,12 +254,7 @@ def _seconds(option: str, text: str | None) -> float | None:
 
 
 def _who(policy: Mapping[str, Any]) -> str:
-    people = policy["deciders"] or {}
-    names = [f"{kind}:{name}" for kind, key in _KINDS.items() for name in people.get(key, ())]
-    words = ", ".join(names) or "anybody"
-    if policy["required"] > 1:
-        words = f"{policy['required']} of {words}"
-    return words if policy["requester_may_decide"] else f"{words}, not the requester"
+    return who(policy["deciders"], policy["required"], policy["requester_may_decide"])
 
 
 def _until(policy: Mapping[str, Any]) -> str:

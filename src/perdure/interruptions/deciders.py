@@ -50,6 +50,7 @@ class ByPolicy:
     subject: str | None = None
     roles: Collection[str] = ()
     groups: Collection[str] = ()
+    source: str = "policy"
 
 
 @dataclass(frozen=True, slots=True)

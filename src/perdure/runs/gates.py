@@ -187,7 +187,7 @@ def asked_on_approval(on_approval: Any, tool: str) -> Any:
     return asked
 
 
-async def refusal(call_id: str, tool: str, arguments: Mapping[str, Any]) -> str | None:
+async def refusal(call_id: str, tool: str, arguments: Mapping[str, Any] | None) -> str | None:
     """Return why a call may not be made of a tool the SDK cannot interrupt a run for; else None."""
     execution = current_execution.get()
     if execution is None or not await gated(call_id, tool, arguments):

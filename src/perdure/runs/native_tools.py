@@ -1,7 +1,7 @@
 """The tools that are plain callables, wrapped once: custom, shell and patch tools.
 
 Computer tools have a module of their own. Hosted tools run at the provider and are left as they
-are.
+are; only where the program answers for a person whether one may, policies are heard first.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 from agents import (
     ApplyPatchTool,
     CustomTool,
+    HostedMCPTool,
     LocalShellTool,
     ShellExecutor,
     ShellTool,
@@ -23,6 +24,7 @@ from agents.editor import ApplyPatchOperation
 from agents.tool import Tool
 from agents.tool_context import ToolContext
 
+from perdure.interruptions.digest import parse_object
 from perdure.ledger.effects import Effect, effect_of
 from perdure.ledger.native_outputs import decode_patch, decode_shell, encode_patch, encode_shell
 from perdure.ledger.outputs import decode_output, encode_output
@@ -44,8 +46,25 @@ def wrap_native_tool(tool: Tool) -> Tool:
             return _local_shell_tool(tool)
         case ApplyPatchTool():
             return _apply_patch_tool(tool)
+        case HostedMCPTool(on_approval_request=answer) if answer is not None:
+            return _answered_hosted_tool(tool, answer)
         case _:
             return tool
+
+
+def _answered_hosted_tool(tool: HostedMCPTool, answer: Callable[[Any], Any]) -> HostedMCPTool:
+    """Return ``tool``, whose approvals the program answers, so that policies are heard first."""
+    outer = copy.copy(tool)
+
+    async def on_approval_request(request: Any) -> Any:
+        asked = request.data
+        refused = await refusal(asked.id, asked.name, parse_object(asked.arguments))
+        if refused is not None:
+            return {"approve": False, "reason": refused}
+        return await _maybe_await(answer(request))
+
+    outer.on_approval_request = on_approval_request
+    return outer
 
 
 async def _maybe_await(value: Any) -> Any:

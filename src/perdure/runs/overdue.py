@@ -66,6 +66,9 @@ async def _settle(conn: Connection, due: dict[str, Any], *, trouble: str = "") -
             await _tell(conn, "interruption.escalated", due)
             return True
         end = rules.at_the_end()
+        if end == "approve" and row["edited"]:
+            # One of several people changed the arguments: the policy trusts the model's.
+            end = "reject"
         if end == "fail":
             message = _abandoned(due, row, rules)
             await conn.execute(_SQL["fail_run"], {**key, "message": message})

@@ -14,7 +14,8 @@ SELECT r.id FROM perdure.runs r
    FOR NO KEY UPDATE SKIP LOCKED
 
 -- name: read_overdue
-SELECT i.type, i.digest, i.rules::text AS rules, coalesce(i.tool ->> 'name', i.type) AS about
+SELECT i.type, i.digest, i.rules::text AS rules, coalesce(i.tool ->> 'name', i.type) AS about,
+       coalesce(i.tool ? 'original_arguments', false) AS edited
   FROM perdure.interruptions i
  WHERE i.run_id = %(run_id)s AND i.id = %(id)s AND i.status = 'pending' AND i.expires_at <= now()
    FOR NO KEY UPDATE

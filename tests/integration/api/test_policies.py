@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -132,9 +133,11 @@ async def test_what_is_no_policy_names_its_field(admin: httpx.AsyncClient) -> No
     assert len((await admin.get("/v1/policies")).json()["data"]) == 1
 
 
-async def _ask(conn: Connection, rules: Rules, *, started_by: Any = None) -> Any:
+async def _ask(
+    conn: Connection, rules: Rules, *, started_by: Any = None, type: str = "tool_approval"
+) -> Any:
     run_id = await insert_run(conn)
-    stop = await insert_stop(conn, run_id)
+    stop = await insert_stop(conn, run_id, type=type)
     await conn.execute(
         "UPDATE perdure.interruptions SET rules = %s::jsonb, required = %s WHERE id = %s",
         (json.dumps(rules.as_json()), rules.required, stop.id),
@@ -191,6 +194,13 @@ async def test_the_requester_and_the_group_by_their_keys(
     assert shown["policy"]["requester_may_decide"] is False
     done = read(answers.Interruption, await cleo.post(f"{path}/decision", json=body))
     assert done["status"] == "approved"
+
+    # What became of a call is for the same people to say, and one of them is enough.
+    doubt = await _ask(conn, replace(rules, required=2).of_a_doubt(), type="uncertain_effect")
+    path, body = f"/v1/interruptions/{doubt.id}", {"decision": "resolve", "outcome": "not_done"}
+    refused(await bob.post(f"{path}/decision", json=body), 403, "forbidden")
+    done = read(answers.Interruption, await cleo.post(f"{path}/decision", json=body))
+    assert (done["status"], done["required"]) == ("resolved", 1)
 
 
 async def test_of_fifty_at_once_as_many_count_as_are_needed(
