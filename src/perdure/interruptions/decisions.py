@@ -192,7 +192,7 @@ async def decide(
                 action="decided on",
                 hint="Read its run again.",
             )
-        if decision.remember is not UNSET and not isinstance(by, ByPolicy):
+        if decision.remember is not UNSET:
             await give(
                 conn,
                 run_id=run["id"],
