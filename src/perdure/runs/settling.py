@@ -9,7 +9,6 @@ or none.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 from uuid import UUID
 
 from perdure.db import Connection
@@ -17,9 +16,7 @@ from perdure.interruptions.decisions import decide
 from perdure.interruptions.grants import Asked, use_grants
 from perdure.interruptions.question_rules import Rules
 from perdure.interruptions.rules import Decision
-
-if TYPE_CHECKING:
-    from perdure.runs.segment import Question
+from perdure.runs.rest import Question
 
 
 async def settle(
