@@ -14,6 +14,7 @@ from perdure.cli import (
     demo,
     dev,
     doctor,
+    grants,
     interruptions,
     keys,
     later,
@@ -78,8 +79,9 @@ def _main(
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
-for module in (
-    *(demo, dev, serve, migrate, runs, interruptions, policies, keys),
-    *(audit, doctor, later),
-):
+_MODULES = (
+    *(demo, dev, serve, migrate, runs, interruptions, grants, policies),
+    *(keys, audit, doctor, later),
+)
+for module in _MODULES:
     module.register(app)

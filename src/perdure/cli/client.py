@@ -153,7 +153,7 @@ def connected() -> Iterator[Client]:
 
 
 def checked_id(kind: str, text: str) -> str:
-    """Return an id as the API wants it; ``kind`` is ``run``, ``interruption``, ``row`` or ``key``.
+    """Return an id as the API wants it; ``kind``: ``run``, ``interruption``, ``grant``, ``key``, ….
 
     Raises:
         BadParameter: it is no id; the message says where to find one.
@@ -165,6 +165,7 @@ def checked_id(kind: str, text: str) -> str:
             "run": "perdure runs list",
             "interruption": "perdure inbox",
             "row": "perdure audit list",
+            "grant": "perdure grants list",
         }.get(kind, "perdure keys list")
         raise typer.BadParameter(
             f"{text!r} is no id of a {kind}: ids have 36 characters, such as "

@@ -19,8 +19,9 @@ def decided(
     by: Actor,
     executes: str | None,
     status: str,
-) -> Entry:
-    """Return the entry of a decision that was recorded.
+    grant_id: UUID | None = None,
+) -> list[Entry]:
+    """Return the entries of a decision that was recorded, and of the grant given with it, if any.
 
     ``shown`` is the interruption as statement ``read_for_decision`` gave it, its JSON decoded;
     ``executes`` is the digest of what may run now, ``status`` what the interruption has come to:
@@ -28,7 +29,7 @@ def decided(
     is no decision: that is an expiry.
     """
     expired = isinstance(by, ByPolicy) and by.overdue
-    return Entry(
+    decided_now = Entry(
         "interruption.expired" if expired else "interruption.decided",
         tenant_id,
         ("interruption", shown["id"]),
@@ -50,6 +51,18 @@ def decided(
             },
         },
     )
+    if grant_id is None:
+        return [decided_now]
+    grant = Entry(
+        "grant.created",
+        tenant_id,
+        ("grant", grant_id),
+        by=by,
+        run_id=shown["run_id"],
+        executed=executes,
+        details={"tool": shown["tool"], "remember": decision.remember},
+    )
+    return [decided_now, grant]
 
 
 def withdrawn(

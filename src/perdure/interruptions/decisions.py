@@ -25,6 +25,7 @@ from perdure.interruptions.audited import decided
 from perdure.interruptions.deciders import ByPolicy
 from perdure.interruptions.editing import Edited, edit
 from perdure.interruptions.forms import check_filled_in
+from perdure.interruptions.grants import give
 from perdure.interruptions.rules import UNSET, Decision, check_form, effect_on
 from perdure.interruptions.views import decision_object
 from perdure.interruptions.voting import standing_of
@@ -149,12 +150,13 @@ async def decide(
             edited=None if edited is None else decision.arguments,
             by=by,
         )
+        decision_id = uuid7()
         done = await _one(
             conn,
             _DECIDE,
             {
                 "id": interruption_id,
-                "decision_id": uuid7(),
+                "decision_id": decision_id,
                 "run_id": run["id"],
                 "tenant_id": tenant_id,
                 "decision": decision.decision,
@@ -197,17 +199,26 @@ async def decide(
                 action="decided on",
                 hint="Read its run again.",
             )
-        await record(
-            conn,
-            decided(
-                shown,
-                decision,
-                tenant_id=tenant_id,
+        grant_id = None
+        if decision.remember is not UNSET:
+            grant_id = await give(
+                conn,
+                run_id=run["id"],
+                interruption_id=interruption_id,
+                decision_id=decision_id,
+                remember=decision.remember,
                 by=by,
-                executes=executes,
-                status=effect.closes_as if standing.closes else "pending",
-            ),
+            )
+        entries = decided(
+            shown,
+            decision,
+            tenant_id=tenant_id,
+            by=by,
+            executes=executes,
+            status=effect.closes_as if standing.closes else "pending",
+            grant_id=grant_id,
         )
+        await record(conn, *entries)
         return DecidedInterruption(
             id=interruption_id,
             decision=decision,

@@ -25,6 +25,7 @@ def decision_object(row: Mapping[str, Any]) -> dict[str, Any]:
         "outcome": row["outcome"],
         "result": row["result"],
         "source": row["source"],
+        "remember": row["grant_id"],
     }
 
 

@@ -18,6 +18,7 @@ from perdure.notify import Waiters
 from perdure.web import (
     audit,
     decisions,
+    grants,
     health,
     interruptions,
     later,
@@ -81,7 +82,7 @@ def create_app(
     )
     app.state.scrapes = metrics.Scrapes(app.state.api)
     problems.install(app)
-    for module in (runs, interruptions, decisions, policies, audit, later, health, metrics):
+    for module in (runs, interruptions, decisions, grants, policies, audit, later, health, metrics):
         app.include_router(module.router)
     app.include_router(_descriptions())
     # The last added is the outermost.

@@ -24,6 +24,10 @@ async def _interruption_id(
     return _parse("interruption", id)
 
 
+async def _grant_id(id: Annotated[_IdText, Path(description="A grant's id.")]) -> UUID:
+    return _parse("grant", id)
+
+
 async def _policy_id(id: Annotated[_IdText, Path(description="A policy's id.")]) -> UUID:
     return _parse("policy", id)
 
@@ -38,6 +42,7 @@ def _parse(kind: str, text: str) -> UUID:
 
 RunId = Annotated[UUID, Depends(_run_id)]
 InterruptionId = Annotated[UUID, Depends(_interruption_id)]
+GrantId = Annotated[UUID, Depends(_grant_id)]
 PolicyId = Annotated[UUID, Depends(_policy_id)]
 
 
