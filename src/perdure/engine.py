@@ -28,7 +28,7 @@ from perdure.interruptions.rules import Decision
 from perdure.ledger.effects import EffectName, parse_effect
 from perdure.migrate import migrate
 from perdure.migrate import status as migration_status
-from perdure.notify import RUNS, Listener, Waiters
+from perdure.notify import Listener, Waiters
 from perdure.runs import resume
 from perdure.runs.dbos_schema import migrate_dbos
 from perdure.runs.handle import CONNECTION_SECONDS, Interruption, Run, start_once
@@ -151,7 +151,7 @@ class Engine:
                 await open_pool(url, 2, 16, application_name=f"perdure {tag}")
             )
             stack.callback(self._forget)
-            await stack.enter_async_context(Listener(url, {RUNS: self._waiters.notify}))
+            await stack.enter_async_context(Listener(url, self._waiters.callbacks()))
             if worker:
                 make = partial(
                     self._new_worker, url, tag, concurrency or self._concurrency, stop_seconds
@@ -168,6 +168,7 @@ class Engine:
             version=__version__,
             tag=tag,
             stop_seconds=stop_seconds,
+            settings=Settings.from_env(),
         )
         return self._worker
 

@@ -13,9 +13,19 @@ from psycopg_pool import AsyncConnectionPool
 from starlette.responses import HTMLResponse, Response
 
 from perdure import __version__
+from perdure.config import Settings
 from perdure.db import Pool
 from perdure.notify import Waiters
-from perdure.web import health, interruptions, later, metrics, problems, runs
+from perdure.web import (
+    deliveries,
+    health,
+    interruptions,
+    later,
+    metrics,
+    problems,
+    runs,
+    webhooks,
+)
 from perdure.web.answers import Problem
 from perdure.web.auth import Anybody, Authenticate, as_local_user, by_service_key
 from perdure.web.limits import Door
@@ -23,6 +33,7 @@ from perdure.web.loopback import LoopbackOnly
 from perdure.web.rendering import json_response
 from perdure.web.request_ids import RequestIds
 from perdure.web.state import Api, StartRules, address
+from perdure.webhooks.addresses import Allowed
 
 DEFAULT_MAX_BODY_BYTES = 1024 * 1024
 
@@ -44,14 +55,20 @@ def create_app(
     loopback_only: bool = False,
     lifespan: Lifespan | None = None,
     max_body_bytes: int = DEFAULT_MAX_BODY_BYTES,
+    settings: Settings | None = None,
 ) -> FastAPI:
     """Return the API.
 
-    ``pool`` is an open pool, or gives one when it is needed. ``waiters`` has to be told of the
-    ``perdure_runs`` channel, or waits fall back to looking every few seconds. ``authenticate``
-    recognises who asks; by default by service key, with ``loopback_only`` everybody is the local
-    user and only requests of this machine's own pages and programs are let in.
+    ``pool`` is an open pool, or gives one when it is needed. ``waiters`` has to be told of its
+    channels, or waits fall back to looking every few seconds. ``authenticate`` recognises who
+    asks; by default by service key, with ``loopback_only`` everybody is the local user and only
+    requests of this machine's own pages and programs are let in. ``settings`` are those of the
+    environment by default.
+
+    Raises:
+        ConfigurationError: a setting cannot be meant.
     """
+    settings = settings or Settings.from_env()
     app = FastAPI(
         title="Perdure",
         version=__version__,
@@ -68,10 +85,12 @@ def create_app(
         registry=registry,
         waiters=waiters,
         authenticate=authenticate or (as_local_user if loopback_only else by_service_key),
+        settings=settings,
+        allowed=Allowed.parse(settings.webhook_allow),
     )
     app.state.scrapes = metrics.Scrapes(app.state.api)
     problems.install(app)
-    for module in (runs, interruptions, later, health, metrics):
+    for module in (runs, interruptions, webhooks, deliveries, later, health, metrics):
         app.include_router(module.router)
     app.include_router(_descriptions())
     # The last added is the outermost.

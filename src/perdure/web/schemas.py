@@ -167,3 +167,41 @@ class Decide(Body):
             answer=UNSET if self.answer is None else self.answer,
             remember=UNSET if self.remember is None else self.remember,
         )
+
+
+class MakeWebhook(Body):
+    """A webhook to make."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"url": "https://example.com/hooks/perdure", "events": ["interruption.created"]},
+                {
+                    "url": "https://hooks.example.com/7",
+                    "events": ["*"],
+                    "description": "refunds channel",
+                    "link_subject": "refunds@example.com",
+                },
+            ]
+        }
+    )
+
+    url: Annotated[str, Field(min_length=1, description="https, unless the operator allows more.")]
+    events: Annotated[
+        list[str], Field(description="What it is told of; * is everything.", max_length=50)
+    ] = ["*"]
+    description: Annotated[str, Field(max_length=255)] = ""
+    link_subject: Annotated[
+        Text255 | None,
+        Field(description="With each question comes a link by which this person decides it."),
+    ] = None
+
+
+class ChangeWebhook(Body):
+    """What is to change of a webhook; what is left out stays."""
+
+    url: Annotated[str, Field(min_length=1)] = ""
+    events: Annotated[list[str], Field(max_length=50)] = []
+    description: Annotated[str, Field(max_length=255)] = ""
+    link_subject: Text255 | None = None
+    enabled: bool = True

@@ -10,8 +10,10 @@ from typing import Any, Protocol
 from fastapi import Request
 
 from perdure.access.principals import Principal
+from perdure.config import Settings
 from perdure.db import Connection, Pool
 from perdure.notify import Waiters
+from perdure.webhooks.addresses import Allowed
 
 CONNECTION_SECONDS = 5.0
 """How long a request waits for a free connection before it is told to come back."""
@@ -42,6 +44,9 @@ class Api:
     registry: StartRules
     waiters: Waiters
     authenticate: Callable[[Request], Awaitable[Principal]]
+    settings: Settings
+    allowed: Allowed
+    """Where webhooks may lead beyond public addresses."""
 
     def connection(
         self, seconds: float = ANSWER_SECONDS
