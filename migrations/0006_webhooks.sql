@@ -87,6 +87,7 @@ CREATE TABLE perdure.decision_links (
     run_id           uuid        NOT NULL,
     interruption_id  uuid        NOT NULL,
     delivery_id      uuid        UNIQUE REFERENCES perdure.webhook_deliveries ON DELETE SET NULL,
+    nonce            bytea       NOT NULL CHECK (length(nonce) = 32),
     token_hash       bytea       NOT NULL UNIQUE CHECK (length(token_hash) = 32),
     key_id           text        NOT NULL,
     mac              bytea       NOT NULL CHECK (length(mac) = 32),
@@ -104,7 +105,8 @@ CREATE INDEX decision_links_interruption ON perdure.decision_links (run_id, inte
 CREATE INDEX decision_links_tenant ON perdure.decision_links (tenant_id);
 CREATE INDEX decision_links_expiry ON perdure.decision_links (expires_at);
 COMMENT ON TABLE perdure.decision_links IS 'Links by which one person decides one question, once.';
-COMMENT ON COLUMN perdure.decision_links.token_hash IS 'SHA-256 of a token of 256 bits; the token itself is in the link and nowhere here.';
+COMMENT ON COLUMN perdure.decision_links.nonce IS '256 random bits; a key of PERDURE_SECRET_KEYS makes the token of them, which is kept nowhere.';
+COMMENT ON COLUMN perdure.decision_links.token_hash IS 'SHA-256 of the token.';
 COMMENT ON COLUMN perdure.decision_links.mac IS 'HMAC by a key of PERDURE_SECRET_KEYS over what the link says: a row that was edited is worth nothing.';
 
 -- Tells the webhooks of a tenant that want to hear of it; how many. For whatever has an event to tell.

@@ -9,7 +9,18 @@ import typer
 from typer.core import TyperGroup
 
 from perdure import __version__
-from perdure.cli import demo, dev, doctor, interruptions, keys, later, migrate, runs, serve
+from perdure.cli import (
+    demo,
+    dev,
+    doctor,
+    interruptions,
+    keys,
+    later,
+    migrate,
+    runs,
+    serve,
+    webhooks,
+)
 from perdure.cli.help import examples
 from perdure.cli.output import print_error, print_text
 from perdure.errors import PerdureError
@@ -66,5 +77,5 @@ def _main(
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
-for module in (demo, dev, serve, migrate, runs, interruptions, keys, doctor, later):
+for module in (demo, dev, serve, migrate, runs, interruptions, webhooks, keys, doctor, later):
     module.register(app)

@@ -153,7 +153,7 @@ def connected() -> Iterator[Client]:
 
 
 def checked_id(kind: str, text: str) -> str:
-    """Return an id as the API wants it; ``kind`` is ``run``, ``interruption`` or ``key``.
+    """Return an id as the API wants it; ``kind`` is what it should be of: ``run``, ``key``, ….
 
     Raises:
         BadParameter: it is no id; the message says where to find one.
@@ -161,9 +161,12 @@ def checked_id(kind: str, text: str) -> str:
     try:
         return str(UUID(text))
     except ValueError:
-        where = {"run": "perdure runs list", "interruption": "perdure inbox"}.get(
-            kind, "perdure keys list"
-        )
+        where = {
+            "run": "perdure runs list",
+            "interruption": "perdure inbox",
+            "webhook": "perdure webhooks list",
+            "delivery": "perdure webhooks deliveries",
+        }.get(kind, "perdure keys list")
         raise typer.BadParameter(
             f"{text!r} is no id of a {kind}: ids have 36 characters, such as "
             f"01a20131-4a27-77ae-b605-6e01616eb463. `{where}` shows them."

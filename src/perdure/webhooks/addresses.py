@@ -7,6 +7,7 @@ to and however the address is written.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from ipaddress import (
@@ -29,6 +30,7 @@ Network = IPv4Network | IPv6Network
 
 MAX_URL = 2048
 _SETTING = "PERDURE_WEBHOOK_ALLOW"
+_HOST = re.compile(r"[a-z0-9_]([a-z0-9_.-]*[a-z0-9_])?")
 
 # The special-purpose registries of IANA, and what is multicast or reserved.
 _SPECIAL_4 = {
@@ -230,4 +232,4 @@ def _ascii_host(text: str) -> str | None:
         host = httpx.URL(f"http://{text}/").raw_host.decode("ascii").rstrip(".").lower()
     except httpx.InvalidURL:
         return None
-    return host if host and ":" not in text and "@" not in text else None
+    return host if _HOST.fullmatch(host) and ":" not in text and "@" not in text else None

@@ -26,9 +26,10 @@ __all__ = [
     "Begun",
     "begin",
     "finish",
-    "fix_payload",
     "get_delivery",
+    "keep_payload",
     "list_deliveries",
+    "lock_payload",
     "resend",
     "send_test",
 ]
@@ -126,10 +127,15 @@ async def begin(conn: Connection, delivery_id: UUID, attempt: int) -> Begun | No
     return None if row is None else Begun(**row)
 
 
-async def fix_payload(conn: Connection, delivery_id: UUID, payload: str) -> str | None:
-    """Keep what is sent, unless something is kept already; returns what is. None: it is gone."""
-    row = await _one(conn, "fix_payload", id=delivery_id, payload=payload)
-    return None if row is None else str(row["payload"])
+async def lock_payload(conn: Connection, delivery_id: UUID) -> str | None:
+    """Return what is sent, if somebody has made it already; who makes it holds this lock."""
+    row = await _one(conn, "lock_payload", id=delivery_id)
+    return None if row is None else row["payload"]
+
+
+async def keep_payload(conn: Connection, delivery_id: UUID, payload: str) -> None:
+    """Keep what is sent at each attempt from now on; to be called under ``lock_payload``."""
+    await conn.execute(_SQL["keep_payload"], {"id": delivery_id, "payload": payload})
 
 
 async def finish(

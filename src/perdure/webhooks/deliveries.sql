@@ -40,10 +40,11 @@ RETURNING d.tenant_id, d.webhook_id, d.event, d.run_id, d.interruption_id, d.pay
           CASE WHEN w.old_secret_until > now() THEN w.old_secret END AS old_secret, now() AS now
 
 -- Whoever is first makes what all attempts send.
--- name: fix_payload
-UPDATE perdure.webhook_deliveries SET payload = COALESCE(payload, %(payload)s)
- WHERE id = %(id)s
-RETURNING payload
+-- name: lock_payload
+SELECT payload FROM perdure.webhook_deliveries WHERE id = %(id)s FOR UPDATE
+
+-- name: keep_payload
+UPDATE perdure.webhook_deliveries SET payload = %(payload)s WHERE id = %(id)s AND payload IS NULL
 
 -- An answer of success counts whoever brings it, also one that was given up for lost. What else became
 -- of an attempt counts while the delivery is at that attempt.

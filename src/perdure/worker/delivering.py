@@ -101,7 +101,7 @@ class Deliverer:
             return "over"
         try:
             sent = await self._send(delivery_id, begun)
-        except Exception as mistake:
+        except Exception as mistake:  # noqa: BLE001 - it is logged
             # Most likely one of ours: it must not be made for ever.
             _LOG.exception("Delivery %s could not be made.", delivery_id)
             sent = Sent(0, error=f"It could not be made: {mistake}")
@@ -141,15 +141,15 @@ class Deliverer:
 
     async def _text(self, delivery_id: UUID, begun: Begun) -> str | None:
         async with self.pool.connection() as conn, conn.transaction():
-            text = begun.payload
+            text = begun.payload or await deliveries.lock_payload(conn, delivery_id)
             if text is None:
                 try:
                     text = await self._teller.tell(conn, delivery_id, begun)
                 except NotFoundError as error:
                     await conn.execute(_GIVE_UP, {"id": delivery_id, "error": error.message})
                     return None
-                text = await deliveries.fix_payload(conn, delivery_id, text)
-            return None if text is None else self._teller.complete(delivery_id, text)
+                await deliveries.keep_payload(conn, delivery_id, text)
+            return await self._teller.complete(conn, delivery_id, text)
 
     async def _with_patience(self, ask: Callable[[], Awaitable[Any]]) -> Any:
         attempt = 0
