@@ -130,7 +130,7 @@ async def receiver(tls: ssl.SSLContext | None = None) -> AsyncIterator[Receiver]
     """A receiver inside the block, by https where there is a context for it."""
     there = Receiver()
     if tls is not None:
-        tls.sni_callback = lambda _, name, __: there.names.append(name)  # type: ignore[assignment]
+        tls.sni_callback = lambda _, name, __: there.names.append(name)
     server = await asyncio.start_server(there.serve, "127.0.0.1", 0, ssl=tls)
     there.port = server.sockets[0].getsockname()[1]
     there.url = f"http{'s' if tls else ''}://127.0.0.1:{there.port}/hook"

@@ -140,7 +140,7 @@ def test_what_the_operator_allows_and_no_more() -> None:
         ("https://u:p@example.com/", "credentials"),
         ("https://u@example.com/", "credentials"),
         ("https://example.com/#x", "fragment"),
-        ("https://example.com:99999/", "is no URL"),
+        ("https://example.com:99999/", "has to look like"),
         ("https://example.com/a b", "white space"),
         ("https://example.com/\r\nX: y", "white space"),
         ("https://exa\u202emple.com/", "white space"),
@@ -158,7 +158,7 @@ def test_a_url_no_webhook_may_have_is_refused_with_the_reason(url: str, why: str
 
 def test_an_odd_way_to_write_an_address_is_a_name_until_it_is_resolved() -> None:
     # The system's resolver takes these for 127.0.0.1, which is what is looked at then.
-    for odd in ("https://2130706433/", "https://0x7f.1/", "https://127.1/", "https://0177.0.0.1/"):
+    for odd in ("https://2130706433/", "https://0x7f.1/", "https://127.1/", "https://0x7f000001/"):
         assert parse_target(odd, NOBODY).address is None
 
 
@@ -194,12 +194,10 @@ def test_a_secret_is_sealed_for_its_webhook_and_by_a_key_that_can_change() -> No
     assert unseal(seal(secret, webhook, [two, one]), webhook, [two]) == secret
     with pytest.raises(ConfigurationError, match="'one', which PERDURE_ENCRYPTION_KEYS does not"):
         unseal(kept, webhook, [two])
-    for wrong in (
-        lambda: unseal(kept, uuid4(), [one]),
-        lambda: unseal(kept, webhook, [NamedKey("one", os.urandom(32))]),
-    ):
-        with pytest.raises(ConfigurationError, match="does not open"):
-            wrong()
+    with pytest.raises(ConfigurationError, match="does not open"):
+        unseal(kept, uuid4(), [one])
+    with pytest.raises(ConfigurationError, match="does not open"):
+        unseal(kept, webhook, [NamedKey("one", os.urandom(32))])
     plain = seal(secret, webhook, [])
     assert (plain, is_sealed(plain)) == (PLAIN + secret, False)
     assert unseal(plain, webhook, [one]) == secret
