@@ -14,6 +14,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from perdure.engine import Engine
     from perdure.ledger.effects import Done, effect, tool_call
+    from perdure.runs.ask_human import ask_human
     from perdure.runs.handle import Interruption, Run
 
 _HOMES = {
@@ -21,11 +22,21 @@ _HOMES = {
     "Engine": "perdure.engine",
     "Interruption": "perdure.runs.handle",
     "Run": "perdure.runs.handle",
+    "ask_human": "perdure.runs.ask_human",
     "effect": "perdure.ledger.effects",
     "tool_call": "perdure.ledger.effects",
 }
 
-__all__ = ["Done", "Engine", "Interruption", "Run", "__version__", "effect", "tool_call"]
+__all__ = [
+    "Done",
+    "Engine",
+    "Interruption",
+    "Run",
+    "__version__",
+    "ask_human",
+    "effect",
+    "tool_call",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -24,7 +24,7 @@ from perdure.db import Pool, open_pool
 from perdure.embedded import running as embedded_server
 from perdure.errors import ConfigurationError
 from perdure.interruptions.queries import get_interruption
-from perdure.interruptions.rules import Decision
+from perdure.interruptions.rules import UNSET, Decision
 from perdure.ledger.effects import EffectName, parse_effect
 from perdure.migrate import migrate
 from perdure.migrate import status as migration_status
@@ -273,21 +273,32 @@ class Engine:
         *,
         digest: str | None = None,
         message: str | None = None,
+        arguments: dict[str, Any] | None = None,
+        answer: Any = UNSET,
         outcome: str | None = None,
         result: Any = None,
         by: str | None = None,
     ) -> dict[str, Any]:
         """Decide an interruption and return it; the run goes on when its last one is decided.
 
-        ``decision`` is ``approve`` (with the ``digest`` that was shown), ``reject`` (``message``
-        is read by the model) or ``resolve`` (``outcome`` is ``done`` with ``result``,
-        ``not_done`` or ``abandon``). ``by`` names who decided, for the record.
+        ``decision`` is ``approve`` (with the ``digest`` that was shown, and with ``arguments`` to
+        run the call with others than the model's), ``reject`` (``message`` is read by the model),
+        ``answer`` (with an ``answer`` that fits the question's schema) or ``resolve``
+        (``outcome`` is ``done`` with ``result``, ``not_done`` or ``abandon``). ``by`` names who
+        decided, for the record.
 
         Raises:
             NotFoundError, AlreadyDecidedError, DigestMismatchError, ExpiredError,
             InvalidRequestError, UnavailableError: as over HTTP.
         """
-        fields: dict[str, Any] = {"decision": decision, "digest": digest, "message": message}
+        fields: dict[str, Any] = {
+            "decision": decision,
+            "digest": digest,
+            "message": message,
+            "answer": answer,
+        }
+        if arguments is not None:
+            fields["arguments"] = arguments
         if outcome is not None:
             fields["outcome"] = outcome
         if result is not None:

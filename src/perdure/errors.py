@@ -58,6 +58,7 @@ __all__ = [
     "UnauthorizedError",
     "UnavailableError",
     "Uncertain",
+    "within",
 ]
 
 
@@ -84,6 +85,8 @@ class PerdureError(_Portable, Exception):
     """
 
     code: ClassVar[str] = "internal_error"
+    pointer: str | None = None
+    """Which part of a request of many it is about, as a JSON pointer; None: all of it."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message)
@@ -134,6 +137,16 @@ class InvalidRequestError(PerdureError):
         """One wrong field: ``pointer`` is its JSON pointer, ``detail`` says what it should be."""
         where = pointer or "the body"
         return cls(f"{where}: {detail}", [FieldError(pointer, detail)])
+
+
+def within(error: PerdureError, pointer: str) -> PerdureError:
+    """Return ``error`` as one about the part of a request that stands at ``pointer``."""
+    if isinstance(error, InvalidRequestError):
+        errors = [FieldError(pointer + one.pointer, one.detail) for one in error.errors]
+        words = " ".join(f"{one.pointer}: {one.detail}" for one in errors)
+        return type(error)(words or error.message, errors)
+    error.pointer = pointer
+    return error
 
 
 class NotSupportedError(InvalidRequestError):

@@ -19,6 +19,8 @@ from perdure.errors import (
     InvalidStateError,
     NotFoundError,
 )
+from perdure.interruptions.editing import Edited, edit
+from perdure.interruptions.forms import check_filled_in
 from perdure.interruptions.rules import UNSET, Decision, check_form, effect_on
 from perdure.interruptions.views import decision_object
 
@@ -33,6 +35,11 @@ RESULT_UNKNOWN = {
     "unknown": True,
 }
 """The output of a call that happened and whose result nobody knows."""
+
+_WHY_CANCELLED = {
+    "schema_changed": "The tool takes other arguments since a deploy: there is a new question.",
+    "tool_removed": "The tool is gone since a deploy: there is a new question.",
+}
 
 
 class DecidedBy(Protocol):
@@ -101,6 +108,14 @@ async def decide(
         effect = effect_on(row["type"], decision)
         if decision.digest is not None and decision.digest != row["digest"]:
             raise DigestMismatchError(interruption_id, given=decision.digest, current=row["digest"])
+        shown = _shown(row)
+        edited = None
+        if decision.arguments is not UNSET:
+            edited = edit(shown, decision.arguments, tenant_id=tenant_id, run_id=run["id"])
+        if decision.answer is not UNSET:
+            check_filled_in(shown["schema"], decision.answer, pointer="/answer", patterns=False)
+        tool = shown["tool"] if edited is None else edited.tool
+        closes = True
         done = await _one(
             conn,
             _DECIDE,
@@ -114,21 +129,29 @@ async def decide(
                 "by_id": by.id,
                 "by_subject": by.subject,
                 "digest": decision.digest,
+                "executes": _executes(decision, row["digest"], edited),
                 "message": None
                 if decision.message is None
                 else jsonsafe.protect_text(decision.message),
+                "arguments": _json(UNSET if edited is None else decision.arguments),
+                "answer": _json(decision.answer),
                 "outcome": decision.outcome,
-                "result": None if decision.result is UNSET else jsonsafe.dumps(decision.result),
+                "result": _json(decision.result),
+                "closes": closes,
                 "closes_as": effect.closes_as,
+                "tool": None if edited is None else jsonsafe.dumps(edited.tool),
                 "tool_call_id": row["tool_call_id"],
                 "call_from": effect.call_from,
                 "call_to": effect.call_to,
+                "approved_arguments": _json(
+                    tool["arguments"] if tool and "original_arguments" in tool else UNSET
+                ),
                 "output": _output(decision),
                 "error": _error(decision),
             },
         )
         assert done is not None  # noqa: S101 - an aggregate gives a row
-        if row["tool_call_id"] is not None and not done["called"]:
+        if closes and row["tool_call_id"] is not None and not done["called"]:
             raise InvalidStateError(
                 "Tool call",
                 row["tool_call_id"],
@@ -159,7 +182,10 @@ def _check_open(interruption_id: UUID, row: dict[str, Any]) -> None:
                 interruption_id,
                 status="cancelled",
                 action="decided",
-                hint="Its question no longer stands; read the run for what it waits for now.",
+                hint=_WHY_CANCELLED.get(
+                    row["reason"],
+                    "Its question no longer stands; read the run for what it waits for now.",
+                ),
             )
         case status:
             recorded = row["recorded"]
@@ -168,6 +194,25 @@ def _check_open(interruption_id: UUID, row: dict[str, Any]) -> None:
                 status=status,
                 recorded=decision_object(jsonsafe.loads(recorded)) if recorded else None,
             )
+
+
+def _shown(row: dict[str, Any]) -> dict[str, Any]:
+    """Return the row of an interruption with its JSON decoded."""
+    return {
+        **row,
+        "tool": jsonsafe.loads(row["tool"]) if row["tool"] else None,
+        "schema": jsonsafe.loads(row["schema"]) if row["schema"] else None,
+    }
+
+
+def _executes(decision: Decision, digest: str, edited: Edited | None) -> str | None:
+    if decision.decision != "approve":
+        return None
+    return digest if edited is None else edited.digest
+
+
+def _json(value: Any) -> str | None:
+    return None if value is UNSET else jsonsafe.dumps(value)
 
 
 def _output(decision: Decision) -> str | None:

@@ -76,6 +76,23 @@ def digest_v1(
     return "sha256:" + hashlib.sha256(canonical).hexdigest()
 
 
+def same_json(one: Any, other: Any) -> bool:
+    """Whether two JSON values are the same by their canonical form, where 1 is 1.0 and not true.
+
+    What has no such form (NaN, too many levels) is the same as nothing.
+    """
+    try:
+        return _canonical(one) == _canonical(other)
+    except ValueError:
+        return False
+
+
+def _canonical(value: Any) -> bytes:
+    big: dict[str, Any] = {}
+    exact = {"value": _exact(value, "/value", big), "big_integers": big}
+    return rfc8785.dumps(json.loads(jsonsafe.dumps(exact)))
+
+
 def parse_object(text: str) -> dict[str, Any] | None:
     """Return the JSON object ``text`` is, or None: no object, or one that cannot be kept exactly.
 

@@ -12,6 +12,10 @@ JOIN perdure.runs r ON r.id = i.run_id AND r.deleted_at IS NULL
 -- name: one_interruption
 WHERE i.tenant_id = %(tenant_id)s AND i.id = %(id)s
 
+-- name: these_interruptions
+WHERE i.tenant_id = %(tenant_id)s AND i.id = ANY(%(ids)s)
+ORDER BY array_position(%(ids)s, i.id)
+
 -- name: page_of_interruptions
 WHERE i.tenant_id = %(tenant_id)s
   AND i.status = %(status)s
@@ -33,24 +37,32 @@ WHERE r.id = (SELECT i.run_id FROM perdure.interruptions i
 FOR NO KEY UPDATE
 
 -- name: read_for_decision
-SELECT i.status, i.type, i.digest, i.tool_call_id, i.run_id,
+SELECT i.status, i.type, i.digest, i.tool_call_id, i.run_id, i.base_seq, i.scope, i.reason,
+       i.tool::text AS tool, i.schema::text AS schema, t.kind,
        i.expires_at, coalesce(i.expires_at <= now(), false) AS expired,
        (SELECT to_jsonb(d)::text FROM perdure.decisions d
         WHERE d.run_id = i.run_id AND d.interruption_id = i.id ORDER BY d.id DESC LIMIT 1) AS recorded
 FROM perdure.interruptions i
+LEFT JOIN perdure.tool_calls t ON t.run_id = i.run_id AND t.id = i.tool_call_id
 WHERE i.id = %(id)s
 
+-- Records a decision. One that closes the interruption changes its call as well; one that does not
+-- (others have to decide too) may change what is asked about.
 -- name: decide
 WITH recorded AS (
     INSERT INTO perdure.decisions (
         id, interruption_id, run_id, tenant_id, decision, by_type, by_id, by_subject,
-        digest, message, outcome, result)
+        digest, executes, message, arguments, answer, outcome, result)
     VALUES (
         %(decision_id)s, %(id)s, %(run_id)s, %(tenant_id)s, %(decision)s, %(by_type)s, %(by_id)s,
-        %(by_subject)s, %(digest)s, %(message)s, %(outcome)s, %(result)s::jsonb)
-), closed AS (
+        %(by_subject)s, %(digest)s, %(executes)s, %(message)s, %(arguments)s::jsonb,
+        %(answer)s::jsonb, %(outcome)s, %(result)s::jsonb)
+), decided AS (
     UPDATE perdure.interruptions
-    SET status = %(closes_as)s, closed_at = now()
+    SET status = CASE WHEN %(closes)s THEN %(closes_as)s ELSE status END,
+        closed_at = CASE WHEN %(closes)s THEN now() END,
+        tool = coalesce(%(tool)s::jsonb, tool),
+        digest = coalesce(%(executes)s, digest)
     WHERE id = %(id)s AND status = 'pending'
     RETURNING id
 ), called AS (
@@ -58,11 +70,13 @@ WITH recorded AS (
     SET status = %(call_to)s,
         output = coalesce(%(output)s::jsonb, output),
         error = CASE WHEN %(call_to)s = 'uncertain' THEN error ELSE %(error)s::jsonb END,
+        approved_arguments = %(approved_arguments)s::jsonb,
         finished_at = CASE WHEN %(call_to)s IN ('succeeded', 'rejected') THEN now() END
-    WHERE id = %(tool_call_id)s AND status = %(call_from)s
+    WHERE %(closes)s AND id = %(tool_call_id)s AND status = %(call_from)s
     RETURNING id
 )
-SELECT (SELECT count(*) FROM closed) AS closed,
+SELECT (SELECT count(*) FROM decided) AS decided,
        (SELECT count(*) FROM called) AS called,
        (SELECT count(*) FROM perdure.interruptions
-        WHERE run_id = %(run_id)s AND status = 'pending' AND id <> %(id)s) AS pending_left
+        WHERE run_id = %(run_id)s AND status = 'pending' AND (id <> %(id)s OR NOT %(closes)s))
+           AS pending_left

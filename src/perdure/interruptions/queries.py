@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -14,6 +15,7 @@ from perdure.paging import Page, PageRequest, in_order, page_of
 
 _SQL = load_sql("perdure.interruptions", "interruptions.sql")
 _GET = f"{_SQL['select_interruptions']}\n{_SQL['one_interruption']}"
+_GET_ALL = f"{_SQL['select_interruptions']}\n{_SQL['these_interruptions']}"
 _LIST = f"{_SQL['select_interruptions']}\n{_SQL['page_of_interruptions']}"
 
 
@@ -40,6 +42,15 @@ async def get_interruption(
     if row is None:
         raise NotFoundError("interruption", interruption_id)
     return interruption_object(jsonsafe.loads(row["interruption"]))
+
+
+async def get_interruptions(
+    conn: Connection, *, tenant_id: UUID, ids: Sequence[UUID]
+) -> list[dict[str, Any]]:
+    """Return the tenant's interruptions with these ids as the API shows them, in this order."""
+    cursor = await conn.execute(_GET_ALL, {"tenant_id": tenant_id, "ids": list(ids)})
+    rows = await cursor.fetchall()
+    return [interruption_object(jsonsafe.loads(row["interruption"])) for row in rows]
 
 
 async def list_interruptions(

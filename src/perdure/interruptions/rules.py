@@ -29,7 +29,9 @@ class Decision:
 
     ``decision`` is ``approve``, ``reject``, ``answer`` or ``resolve``; ``digest`` is what was
     shown to them; ``outcome`` (``done``, ``not_done``, ``abandon``) and ``result`` (JSON) belong
-    to ``resolve``. ``UNSET`` marks what was not given, where null means something.
+    to ``resolve``; ``arguments`` (an object) are those to approve a call with instead of the
+    model's; ``answer`` (JSON) belongs to ``answer``. ``UNSET`` marks what was not given, where
+    null means something.
     """
 
     decision: str
@@ -53,21 +55,19 @@ class Effect:
 
 _DECISIONS: dict[str, tuple[str, ...]] = {
     "tool_approval": ("approve", "reject"),
+    "question": ("answer", "reject"),
     "uncertain_effect": ("resolve",),
 }
 _EFFECTS = {
     ("approve", None): Effect("approved", "awaiting_approval", "approved"),
     ("reject", None): Effect("rejected", "awaiting_approval", "rejected"),
+    ("answer", None): Effect("answered", "awaiting_approval", "approved"),
     ("resolve", "done"): Effect("resolved", "uncertain", "succeeded"),
     ("resolve", "not_done"): Effect("resolved", "uncertain", "proposed"),
     ("resolve", "abandon"): Effect("resolved", "uncertain", "uncertain"),
 }
 _OUTCOMES = ("done", "not_done", "abandon")
-_LATER = {
-    "arguments": "approving with other arguments",
-    "answer": "answering a question",
-    "remember": "remembering a decision",
-}
+_LATER = {"remember": "remembering a decision"}
 
 
 def check_form(decision: Decision) -> None:
@@ -78,16 +78,20 @@ def check_form(decision: Decision) -> None:
         InvalidRequestError: a field is missing, wrong, or belongs to another decision.
     """
     for name, what in _LATER.items():
-        if getattr(decision, name) is not UNSET or decision.decision == name:
+        if getattr(decision, name) is not UNSET:
             raise NotSupportedError.at(f"/{name}", f"{what} is not supported yet.")
-    if decision.decision not in ("approve", "reject", "resolve"):
-        raise InvalidRequestError.at("/decision", "has to be approve, reject or resolve.")
+    if decision.decision not in ("approve", "reject", "answer", "resolve"):
+        raise InvalidRequestError.at("/decision", "has to be approve, reject, answer or resolve.")
     if decision.message is not None and len(decision.message) > MAX_MESSAGE:
         raise InvalidRequestError.at("/message", f"has more than {MAX_MESSAGE} characters.")
     if decision.decision == "approve" and decision.digest is None:
         raise InvalidRequestError.at(
             "/digest", "is needed to approve: the digest of what was shown to you."
         )
+    if decision.arguments is not UNSET and decision.decision != "approve":
+        raise InvalidRequestError.at("/arguments", "belong to the decision approve.")
+    if (decision.answer is not UNSET) != (decision.decision == "answer"):
+        raise InvalidRequestError.at("/answer", "is needed to answer, and belongs to nothing else.")
     if decision.decision == "resolve" and decision.outcome not in _OUTCOMES:
         raise InvalidRequestError.at("/outcome", f"has to be one of {', '.join(_OUTCOMES)}.")
     if decision.decision != "resolve" and decision.outcome is not None:

@@ -23,6 +23,12 @@ def _is_json(value: Any) -> bool:
         return False
 
 
+def is_content(value: Any) -> bool:
+    """Whether ``value`` is one of the SDK's text, image and file outputs, or a list of them."""
+    parts = value if isinstance(value, list) else [value]
+    return bool(parts) and all(isinstance(part, _CONTENT) for part in parts)
+
+
 def encode_output(value: Any, adapter: TypeAdapter[Any] | None = None) -> dict[str, Any]:
     """Return the JSON to store for a tool's return ``value``.
 
@@ -31,8 +37,8 @@ def encode_output(value: Any, adapter: TypeAdapter[Any] | None = None) -> dict[s
     """
     if isinstance(value, str):
         return {"type": "text", "text": value}
-    parts = value if isinstance(value, list) else [value]
-    if parts and all(isinstance(part, _CONTENT) for part in parts):
+    if is_content(value):
+        parts = value if isinstance(value, list) else [value]
         content = [part.model_dump(mode="json", exclude_unset=False) for part in parts]
         return {"type": "content", "value": content, "list": isinstance(value, list)}
     if adapter is not None:

@@ -22,6 +22,7 @@ from perdure import jsonsafe
 from perdure.errors import Fenced, LedgerRejected, LedgerUnavailable, StopSegment, Uncertain
 from perdure.ledger.effects import Effect
 from perdure.ledger.journal import RecordedCall
+from perdure.runs.approvals import Tampered, approvals_of
 from perdure.runs.execution import (
     CancelRequested,
     Execution,
@@ -33,7 +34,7 @@ from perdure.runs.items import input_rows, item_rows
 from perdure.runs.questions import Questions
 from perdure.runs.registry import Registry
 from perdure.runs.sdk import goes_on
-from perdure.runs.segment import Begun, Checkpoint, Rest, SegmentRows
+from perdure.runs.segment import Begun, Checkpoint, Question, Rest, SegmentRows
 from perdure.runs.state import apply_decisions, dump_state, load_state, worth_writing
 
 _ANY: TypeAdapter[Any] = TypeAdapter(Any)
@@ -56,6 +57,7 @@ class Driver:
         self._turns_since = 0
         self._due: str | None = None
         execution.on_reply = self._on_reply
+        execution.approvals = approvals_of(begun.decisions)
         execution.dump_context = lambda: registry.dump_context(self._context)
         execution.stored_context = begun.context
 
@@ -94,7 +96,7 @@ class Driver:
                 begun = [one for one in self._execution.journal.doubts() if one.id not in never]
                 rest = self._questions.uncertain(begun, self._execution.lost_replies)
                 return replace(rest, not_begun=never, turn=self._turn)
-            case LedgerRejected():
+            case LedgerRejected() | Tampered():
                 return self._leaving_nothing_under_way(
                     Rest("failed", error_type="infrastructure", error_message=str(reason))
                 )
@@ -140,6 +142,9 @@ class Driver:
         source: str | list[Any] | RunState[Any, Any] = self._begun.input
         if self._begun.state is not None:
             source = await load_state(self._begun.state, self._agent, self._context)
+            again = await self._questions.no_longer_as_shown(source)
+            if again:
+                return self._asked_again(again)
             apply_decisions(source, self._begun.decisions)
         while True:
             result = await self._to_next_stop(source)
@@ -241,6 +246,11 @@ class Driver:
             # Agents used as tools that wait: only if the run is cancelled do they end.
             cut_short=[call.id for call in self._begun_calls()],
         )
+
+    def _asked_again(self, questions: list[Question]) -> Rest:
+        """Return a rest on the same state, whose decided questions take the place of others."""
+        waiting = [one.tool_call_id for one in questions if one.tool_call_id is not None]
+        return Rest("interrupted", questions=questions, awaiting=waiting, turn=self._turn)
 
     def _begun_calls(self) -> list[RecordedCall]:
         """Return what was begun, here or by an execution before this one, and has no outcome."""

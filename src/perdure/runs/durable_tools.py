@@ -20,6 +20,7 @@ from perdure.errors import ConfigurationError
 from perdure.ledger.effects import Effect, effect_of, probe_of
 from perdure.ledger.outputs import decode_output, encode_output
 from perdure.runs.computer_tools import wrap_computer_tool
+from perdure.runs.edits import edit_of, guarding_edits, told
 from perdure.runs.effects import perform
 from perdure.runs.execution import Execution, current_execution
 from perdure.runs.native_tools import wrap_native_tool
@@ -95,9 +96,12 @@ class _Invoker(_FailureHandlingFunctionToolInvoker):
             if from_sdk:
                 mark_default_failure(ctx)
             return output
-        outcome = await self._perform(execution, ctx, input)
+        edited = edit_of(ctx)
+        outcome = await self._perform(execution, ctx, input if edited is None else edited)
         if outcome.raised is not None:
             raise outcome.raised
+        if edited is not None and outcome.final:
+            outcome.value, outcome.from_sdk = told(outcome.value, edited), True
         if outcome.from_sdk:
             mark_default_failure(ctx)
         return outcome.value
@@ -163,6 +167,7 @@ def _function_tool(tool: FunctionTool) -> FunctionTool:
         inner.timeout_error_function = _noticing_time_out(inner.timeout_error_function)
     outer = copy.copy(tool)
     outer.on_invoke_tool = _Invoker(inner)
+    outer.tool_input_guardrails = guarding_edits(tool.tool_input_guardrails)
     # The time-out runs inside, where its message is recorded as the call's outcome.
     outer.timeout_seconds = None
     return outer

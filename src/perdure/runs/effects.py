@@ -7,6 +7,8 @@ Crash points and what holds:
   ``transactional`` runs again (its effect and its outcome are one commit), ``at_most_once`` is
   found from its row at the next start, before anything runs, and its probe or a person is asked.
 * after the outcome: it is answered from the row.
+
+A call that people let run is begun only with the very arguments they approved (approvals.py).
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from contextlib import nullcontext
 from typing import Any
 
 from perdure.ledger.effects import Effect
+from perdure.runs.approvals import Tampered
 from perdure.runs.attempts import run_once, run_until_known
 from perdure.runs.execution import Execution, current_scope, scope_text
 from perdure.runs.outcomes import Call, Outcome, cancelled_itself, raised, replayed
@@ -41,6 +44,9 @@ async def perform(
     recorded = execution.call(scope, call.call_id)
     if recorded is not None and recorded.finished:
         return replayed(recorded.output, recorded.error, decode)
+    approval = execution.approvals.get((scope, call.call_id))
+    if approval is not None and not approval.allows(call.arguments, call.arguments_raw):
+        await execution.park(Tampered(execution.run_id, tool=call.tool, call_id=call.call_id))
     # The reply that asks for this call has to be recorded before anything comes of it.
     await execution.committed()
     nested = call.effect is Effect.NESTED

@@ -27,6 +27,7 @@ from perdure.ledger.effects import Effect
 from perdure.ledger.hashing import InputHasher
 from perdure.ledger.journal import Journal, RecordedCall, RecordedReply
 from perdure.ledger.writer import Entry, LedgerWriter
+from perdure.runs.approvals import Approval
 from perdure.runs.liveness import UNDOUBTED, Liveness
 
 current_execution: ContextVar[Execution | None] = ContextVar("perdure_execution", default=None)
@@ -90,6 +91,8 @@ class Execution:
     pool: Pool
     default_effect: Effect
     journal: Journal
+    approvals: dict[tuple[str, str], Approval] = field(default_factory=dict)
+    """What people let run in the state this segment began at, by scope and call id."""
     on_reply: Callable[[bool], None] = lambda handoff: None
     """Called for each reply at the top level, with whether it hands off, before its tools run."""
     last_reply: tuple[UUID, frozenset[str]] | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -11,9 +12,11 @@ import agents as sdk
 from agents import RunState
 from agents.items import ToolApprovalItem
 
-from perdure.interruptions.digest import digest_v1
-from perdure.ledger.journal import RecordedCall, RecordedReply
+from perdure.interruptions.digest import digest_v1, same_json
+from perdure.ledger.journal import STARTED, RecordedCall, RecordedReply
 from perdure.runs import hosted
+from perdure.runs.approvals import Approval, Tampered
+from perdure.runs.ask_human import asked_of
 from perdure.runs.doubts import settle_by_probe
 from perdure.runs.execution import Execution, scope_text
 from perdure.runs.probing import Probe, probe_for
@@ -21,6 +24,7 @@ from perdure.runs.proposals import kind_of
 from perdure.runs.registry import Registry
 from perdure.runs.sdk import PendingApproval, pending_approvals
 from perdure.runs.segment import Question, Rest
+from perdure.runs.stand_ins import StandIn
 
 _DIED = "{tool} was begun (attempt {attempt}) and its process died before the outcome was recorded."
 _ENDED = "{tool} ended with {error} before its outcome was known (attempt {attempt})."
@@ -37,6 +41,18 @@ _UNHEARD = (
     "the run?"
 )
 
+
+_WITH_SCHEMA = ("function", "agent", "mcp")
+
+_ASKED_AGAIN = {
+    "schema_changed": (
+        "This was approved, and since then the tool takes other arguments. Look at the call again."
+    ),
+    "tool_removed": (
+        "This was approved, and since then the tool is gone. Approve: the model is told so. Or "
+        "deploy a build that has it first."
+    ),
+}
 
 _LONGEST = 500
 """Characters of an error that a question quotes: gateways send whole pages."""
@@ -67,9 +83,11 @@ class Questions:
         arguments: Any = item.arguments if call is None else call.arguments
         if arguments is None:
             arguments = (call.arguments_raw if call is not None else None) or ""
-        schema = await self._schema(item)
+        tool = await self._tool(item)
+        schema = None if tool is None else tool.params_json_schema
+        asked = None if tool is None else asked_of(tool, arguments)
         return Question(
-            type="tool_approval",
+            type="tool_approval" if asked is None else "question",
             tool_call_id=call.id if call is not None else None,
             agent=item.agent.name,
             scope=scope,
@@ -77,14 +95,73 @@ class Questions:
             tool={"name": name, "call_id": call_id, "arguments": arguments, "schema": schema},
             digest=self._digest(base_seq, scope, call_id, name, schema, arguments),
             base_seq=base_seq,
+            question=None if asked is None else asked.question,
+            schema=None if asked is None else asked.schema,
         )
 
-    async def _schema(self, item: ToolApprovalItem) -> dict[str, Any] | None:
+    async def _tool(self, item: ToolApprovalItem) -> sdk.FunctionTool | None:
         agent = item.agent
         for tool in await agent.get_all_tools(sdk.RunContextWrapper(self._context)):
             if isinstance(tool, sdk.FunctionTool) and tool.name == item.tool_name:
-                return tool.params_json_schema
+                return None if isinstance(tool, StandIn) else tool
         return None
+
+    async def no_longer_as_shown(self, state: RunState[Any, Any]) -> list[Question]:
+        """Return new questions for what was approved and this build would do otherwise.
+
+        A tool that is gone, or takes other arguments than were shown, is asked about again. What
+        has begun goes on.
+
+        Raises:
+            Tampered: what is stored is not what was approved.
+        """
+        again: list[Question] = []
+        for ordinal, pending in enumerate(pending_approvals(state)):
+            scope = scope_text(pending.path)
+            approval = self._execution.approvals.get((scope, pending.call_id))
+            call = self._execution.call(scope, pending.call_id)
+            if approval is None or (call is not None and call.status in STARTED):
+                continue
+            self._require_untouched(approval, pending, call)
+            reason = await self._changed(approval, pending, call)
+            if reason is not None:
+                question = await self._approval(ordinal, pending, approval.base_seq)
+                again.append(
+                    replace(
+                        question,
+                        replaces=approval.interruption_id,
+                        reason=reason,
+                        question=question.question or _ASKED_AGAIN[reason],
+                    )
+                )
+        return again
+
+    def _require_untouched(
+        self, approval: Approval, pending: PendingApproval, call: RecordedCall | None
+    ) -> None:
+        digest = self._digest(
+            *(approval.base_seq, approval.scope, approval.call_id, approval.tool),
+            *(approval.schema, approval.arguments),
+        )
+        untouched = approval.bound and digest == approval.digest
+        if call is not None:
+            untouched &= approval.is_about(call.arguments, call.arguments_raw)
+        if pending.item.arguments is not None:
+            untouched &= approval.is_about(None, pending.item.arguments)
+        if not untouched:
+            run_id = self._execution.run_id
+            raise Tampered(run_id, tool=approval.tool, call_id=approval.call_id)
+
+    async def _changed(
+        self, approval: Approval, pending: PendingApproval, call: RecordedCall | None
+    ) -> str | None:
+        if call is None or call.kind not in _WITH_SCHEMA:
+            return None
+        tool = await self._tool(pending.item)
+        schema = None if tool is None else tool.params_json_schema
+        if same_json(schema, approval.schema):
+            return None
+        return "tool_removed" if tool is None else "schema_changed"
 
     def in_doubt(self) -> list[RecordedCall]:
         """Return every call whose effect is in doubt."""

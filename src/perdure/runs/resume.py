@@ -6,17 +6,25 @@ what the first did: two last decisions enqueue the next segment once.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
 from perdure.db import Connection, load_sql
-from perdure.errors import InvalidStateError, NotFoundError
+from perdure.errors import (
+    InvalidRequestError,
+    InvalidStateError,
+    NotFoundError,
+    PerdureError,
+    within,
+)
 from perdure.interruptions.decisions import DecidedBy, DecidedInterruption, decide
 from perdure.interruptions.rules import Decision
 from perdure.runs.enqueue import enqueue
 
 _SQL = load_sql("perdure.runs", "resume.sql")
 _LOCK_RUN = _SQL["lock_run"]
+_LOCK_RUNS = _SQL["lock_runs"]
 _LOCK_DECIDED_RUN = _SQL["lock_decided_run"]
 _NEXT_SEGMENT = _SQL["next_segment"]
 _FIND_ABANDONMENT = _SQL["find_abandonment"]
@@ -52,6 +60,48 @@ async def decide_and_resume(
         )
         if decided.pending_left == 0 and decided.run_status == "interrupted":
             await _go_on(conn, decided.run_id, decided.run_segment, decided.run_priority)
+        return decided
+
+
+async def decide_all_and_resume(
+    conn: Connection,
+    *,
+    tenant_id: UUID,
+    decisions: Sequence[tuple[UUID, Decision]],
+    by: DecidedBy,
+) -> list[DecidedInterruption]:
+    """Record decisions on several interruptions, all or none; each run goes on once.
+
+    ``decisions`` are interruption ids with what is decided on each. Joins the caller's
+    transaction or makes one.
+
+    Raises:
+        PerdureError: what ``decide`` raises; ``pointer`` or the pointers of its fields say which
+            of them it is about (``/decisions/0/…``).
+    """
+    async with conn.transaction():
+        # In the order of their ids: two batches with runs in common wait, and do not lock up.
+        ids = [interruption_id for interruption_id, _ in decisions]
+        await conn.execute(_LOCK_RUNS, {"ids": ids, "tenant_id": tenant_id})
+        decided: list[DecidedInterruption] = []
+        for index, (interruption_id, decision) in enumerate(decisions):
+            try:
+                if interruption_id in ids[:index]:
+                    raise InvalidRequestError.at("/interruption_id", "is decided on before this.")
+                decided.append(
+                    await decide(
+                        conn,
+                        tenant_id=tenant_id,
+                        interruption_id=interruption_id,
+                        decision=decision,
+                        by=by,
+                    )
+                )
+            except PerdureError as error:
+                raise within(error, f"/decisions/{index}") from error
+        for one in {one.run_id: one for one in decided}.values():
+            if one.pending_left == 0 and one.run_status == "interrupted":
+                await _go_on(conn, one.run_id, one.run_segment, one.run_priority)
         return decided
 
 

@@ -6,6 +6,14 @@ FROM perdure.runs
 WHERE id = %(id)s AND tenant_id = %(tenant_id)s AND deleted_at IS NULL
 FOR NO KEY UPDATE
 
+-- name: lock_runs
+SELECT FROM perdure.runs
+WHERE id IN (SELECT run_id FROM perdure.interruptions
+             WHERE id = ANY(%(ids)s) AND tenant_id = %(tenant_id)s)
+  AND deleted_at IS NULL
+ORDER BY id
+FOR NO KEY UPDATE
+
 -- An interrupted run all of whose questions are closed, and that never went on. Whoever closes one
 -- holds this lock, and goes on himself if it was the last: who is at it is left to it.
 -- name: lock_decided_run

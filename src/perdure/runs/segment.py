@@ -78,6 +78,12 @@ class Question:
     digest: str
     base_seq: int
     question: str | None = None
+    schema: dict[str, Any] | None = None
+    """What an answer has to fit."""
+    replaces: UUID | None = None
+    """The decided interruption whose place it takes, as what that had shown no longer stands."""
+    reason: str | None = None
+    """Why that one is cancelled: ``schema_changed`` or ``tool_removed``."""
 
     def as_row(self) -> dict[str, Any]:
         """Return the columns of its row."""
@@ -92,6 +98,8 @@ class Question:
             "digest": self.digest,
             "base_seq": self.base_seq,
             "question": self.question,
+            "schema": self.schema,
+            "replaces": str(self.replaces) if self.replaces else None,
         }
 
 
@@ -231,6 +239,15 @@ class SegmentRows:
                 if calls:
                     await conn.execute(_SQL[name], {**key, "ids": list(calls)})
             if rest.questions and not cancelled:
+                voided = [
+                    {"id": str(one.replaces), "reason": one.reason}
+                    for one in rest.questions
+                    if one.replaces is not None
+                ]
+                if voided:
+                    await conn.execute(
+                        _SQL["void_interruptions"], {**key, "voided": jsonsafe.dumps(voided)}
+                    )
                 rows = jsonsafe.dumps([question.as_row() for question in rest.questions])
                 await conn.execute(_SQL["insert_interruptions"], {**key, "interruptions": rows})
             output = None if rest.output is None else jsonsafe.dumps(rest.output)

@@ -77,13 +77,17 @@ SELECT number.seq AS base_seq,
          WHERE t.run_id = %(run_id)s AND t.base_seq = number.seq AND t.context IS NOT NULL
          ORDER BY t.finished_at DESC LIMIT 1) AS context,
        (SELECT COALESCE(jsonb_agg(jsonb_build_object(
-                   'scope', i.scope, 'call_id', i.tool ->> 'call_id', 'status', i.status,
-                   'digest', i.digest, 'decision', d.decision, 'message', d.message,
-                   'tool_call_id', i.tool_call_id) ORDER BY i.ordinal), '[]')::text
+                   'interruption_id', i.id, 'scope', i.scope, 'call_id', i.tool ->> 'call_id',
+                   'tool', i.tool, 'digest', i.digest, 'base_seq', i.base_seq,
+                   'tool_call_id', i.tool_call_id, 'decision', d.decision, 'message', d.message,
+                   'executes', d.executes, 'answer', d.answer) ORDER BY i.ordinal), '[]')::text
           FROM perdure.interruptions i
-          JOIN perdure.decisions d ON d.run_id = i.run_id AND d.interruption_id = i.id
+          JOIN LATERAL (SELECT * FROM perdure.decisions d
+                         WHERE d.run_id = i.run_id AND d.interruption_id = i.id
+                         ORDER BY d.id DESC LIMIT 1) d ON true
          WHERE i.run_id = %(run_id)s AND i.base_seq = number.seq
-           AND i.type = 'tool_approval') AS decisions
+           AND i.type IN ('tool_approval', 'question')
+           AND i.status NOT IN ('pending', 'cancelled')) AS decisions
   FROM number
 
 -- name: fence
@@ -123,8 +127,8 @@ UPDATE perdure.tool_calls SET base_seq = %(state_seq)s
  WHERE run_id = %(run_id)s AND base_seq < %(state_seq)s AND finished_at IS NULL
 
 -- name: await_approval
-UPDATE perdure.tool_calls SET status = 'awaiting_approval'
- WHERE run_id = %(run_id)s AND id = ANY(%(ids)s) AND status IN ('proposed', 'executing')
+UPDATE perdure.tool_calls SET status = 'awaiting_approval', approved_arguments = NULL
+ WHERE run_id = %(run_id)s AND id = ANY(%(ids)s) AND status IN ('proposed', 'executing', 'approved')
 
 -- Calls a reply's commit marked as begun and that never were.
 -- name: not_begun
@@ -152,14 +156,20 @@ UPDATE perdure.model_responses SET superseded = true
 -- name: insert_interruptions
 INSERT INTO perdure.interruptions (
        id, run_id, tenant_id, segment, base_seq, ordinal, tool_call_id, type, agent, scope, tool,
-       question, digest)
+       question, schema, digest, replaces)
 SELECT i.id, %(run_id)s, r.tenant_id, %(seq)s, i.base_seq, i.ordinal, i.tool_call_id, i.type,
-       i.agent, i.scope, i.tool, i.question, i.digest
+       i.agent, i.scope, i.tool, i.question, i.schema, i.digest, i.replaces
   FROM perdure.runs r,
        jsonb_to_recordset(%(interruptions)s::jsonb) AS i(
            id uuid, base_seq int, ordinal int, tool_call_id uuid, type text, agent text,
-           scope text, tool jsonb, question text, digest text)
+           scope text, tool jsonb, question text, schema jsonb, digest text, replaces uuid)
  WHERE r.id = %(run_id)s
+
+-- What was decided no longer stands: another question takes its place.
+-- name: void_interruptions
+UPDATE perdure.interruptions i SET status = 'cancelled', reason = v.reason
+  FROM jsonb_to_recordset(%(voided)s::jsonb) AS v(id uuid, reason text)
+ WHERE i.run_id = %(run_id)s AND i.id = v.id
 
 -- name: checkpoint_run
 UPDATE perdure.runs

@@ -19,6 +19,10 @@ from perdure.runs.execution import Execution
 from perdure.runs.outcomes import Call, Outcome
 
 
+class StandIn(FunctionTool):
+    """Answers for a tool that is gone."""
+
+
 def stand_ins(execution: Execution, agent: str, tools: list[Tool]) -> list[Tool]:
     """Return a stand-in for each function tool in the record that ``tools`` of ``agent`` lacks."""
     recorded = execution.journal.tools.get(agent)
@@ -28,7 +32,7 @@ def stand_ins(execution: Execution, agent: str, tools: list[Tool]) -> list[Tool]
     return [_stand_in(execution, name) for name in sorted(missing)]
 
 
-def _stand_in(execution: Execution, name: str) -> FunctionTool:
+def _stand_in(execution: Execution, name: str) -> StandIn:
     async def answer(ctx: ToolContext[Any], arguments: str) -> Any:
         async def gone() -> Outcome:
             text = f"The tool {name} is no longer available."
@@ -47,7 +51,7 @@ def _stand_in(execution: Execution, name: str) -> FunctionTool:
             raise outcome.raised
         return outcome.value
 
-    return FunctionTool(
+    return StandIn(
         name=name,
         description="No longer available.",
         params_json_schema={"type": "object", "properties": {}},

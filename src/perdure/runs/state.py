@@ -114,7 +114,7 @@ def apply_decisions(
             raise ValueError(
                 f"The stored state does not wait for call {decision['call_id']} any more."
             )
-        if decision["decision"] == "approve":
+        if decision["decision"] in ("approve", "answer"):
             one.approve()
         else:
             one.reject(decision["message"])

@@ -82,6 +82,7 @@ def tool_call_object(row: Row) -> Object:
         "agent": row["agent"],
         "arguments": row["arguments"],
         "arguments_raw": row["arguments_raw"],
+        "approved_arguments": row["approved_arguments"],
         "effect": row["effect"],
         "status": row["status"],
         "attempt": row["attempt"],

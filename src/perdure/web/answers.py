@@ -82,6 +82,7 @@ class Decision(Answer):
     at: datetime
     decision: Literal["approve", "reject", "answer", "resolve"]
     digest: str | None
+    executes: str | None
     message: str | None
     arguments: Any
     answer: Any
@@ -107,6 +108,9 @@ class Evidence(Answer):
 class Interruption(Answer):
     """A question a run stopped on. ``tool`` has ``name``, ``call_id``, ``arguments``, ``schema``.
 
+    ``tool.original_arguments`` are the model's, once a person approved others instead.
+    ``reason`` says why it was closed where nobody decided, ``replaces`` which one it follows.
+
     What the model wrote is shown as it is: treat it as hostile text.
     """
 
@@ -120,6 +124,8 @@ class Interruption(Answer):
     question: str | None
     schema_: dict[str, Any] | None = Field(alias="schema")
     digest: str
+    reason: str | None
+    replaces: UUID | None
     required: int
     requested_at: datetime
     expires_at: datetime | None
@@ -190,6 +196,7 @@ class ToolCall(Answer):
     agent: str
     arguments: dict[str, Any] | None
     arguments_raw: str | None
+    approved_arguments: dict[str, Any] | None
     effect: Literal["read", "idempotent", "transactional", "at_most_once", "nested"]
     status: Literal[
         "proposed",

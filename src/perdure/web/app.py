@@ -17,6 +17,7 @@ from perdure.config import Settings
 from perdure.db import Pool
 from perdure.notify import Waiters
 from perdure.web import (
+    decisions,
     deliveries,
     health,
     interruptions,
@@ -90,7 +91,7 @@ def create_app(
     )
     app.state.scrapes = metrics.Scrapes(app.state.api)
     problems.install(app)
-    for module in (runs, interruptions, webhooks, deliveries, later, health, metrics):
+    for module in (runs, interruptions, decisions, webhooks, deliveries, later, health, metrics):
         app.include_router(module.router)
     app.include_router(_descriptions())
     # The last added is the outermost.

@@ -128,12 +128,16 @@ def problem_of(error: PerdureError) -> Response:
         case InvalidRequestError():
             return problem(error.code, error.message, errors=error.errors)
         case AlreadyDecidedError():
-            return problem(error.code, error.message, decision=error.recorded)
+            return problem(error.code, error.message, decision=error.recorded, **_where(error))
         case _ if error.code in STATUS_OF_CODE:
-            return problem(error.code, error.message)
+            return problem(error.code, error.message, **_where(error))
         case _:
             logger.error("an error of ours reached the API", exc_info=error)
             return problem("internal_error", "See the server's log for this request id.")
+
+
+def _where(error: PerdureError) -> dict[str, Any]:
+    return {} if error.pointer is None else {"pointer": error.pointer}
 
 
 def install(app: FastAPI) -> None:

@@ -128,6 +128,9 @@ class StartRun(Body):
     delay_seconds: Annotated[float, Field(ge=0, le=MAX_DELAY_SECONDS)] | None = None
 
 
+MAX_DECISIONS = 100
+
+
 class Decide(Body):
     """A decision on an interruption."""
 
@@ -135,7 +138,13 @@ class Decide(Body):
         json_schema_extra={
             "examples": [
                 {"decision": "approve", "digest": "sha256:" + "0f" * 32},
+                {
+                    "decision": "approve",
+                    "digest": "sha256:" + "0f" * 32,
+                    "arguments": {"order_id": "42", "cents": 500},
+                },
                 {"decision": "reject", "message": "Ask the customer first."},
+                {"decision": "answer", "answer": "Ship it to the old address."},
                 {"decision": "resolve", "outcome": "done", "result": "refunded"},
             ]
         }
@@ -150,9 +159,21 @@ class Decide(Body):
     result: Annotated[Any, Field(description="With the outcome done: what the tool returned.")] = (
         None
     )
-    arguments: Annotated[Any, Field(description="Not supported yet.")] = None
-    answer: Annotated[Any, Field(description="Not supported yet.")] = None
+    arguments: Annotated[
+        dict[str, Any] | None,
+        Field(description="Approve the call with these arguments instead of the model's."),
+    ] = None
+    answer: Annotated[
+        Any, Field(description="With the decision answer: JSON that fits the question's schema.")
+    ] = None
     remember: Annotated[Any, Field(description="Not supported yet.")] = None
+
+    @property
+    def _answers(self) -> bool:
+        # Null is an answer where one is given; clients fill in null for what they do not say.
+        return self.answer is not None or (
+            self.decision == "answer" and "answer" in self.model_fields_set
+        )
 
     def to_decision(self) -> Decision:
         """Return it as the rules take it; what was not sent is unset, null is null."""
@@ -164,44 +185,39 @@ class Decide(Body):
             outcome=self.outcome,
             result=self.result if "result" in sent else UNSET,
             arguments=UNSET if self.arguments is None else self.arguments,
-            answer=UNSET if self.answer is None else self.answer,
+            answer=self.answer if self._answers else UNSET,
             remember=UNSET if self.remember is None else self.remember,
         )
 
 
-class MakeWebhook(Body):
-    """A webhook to make."""
+class DecideOne(Decide):
+    """A decision within a batch."""
+
+    interruption_id: Annotated[str, WithJsonSchema({"type": "string", "format": "uuid"})]
+
+
+class DecideAll(Body):
+    """Decisions that count all or none."""
 
     model_config = ConfigDict(
         json_schema_extra={
             "examples": [
-                {"url": "https://example.com/hooks/perdure", "events": ["interruption.created"]},
                 {
-                    "url": "https://hooks.example.com/7",
-                    "events": ["*"],
-                    "description": "refunds channel",
-                    "link_subject": "refunds@example.com",
-                },
+                    "decisions": [
+                        {
+                            "interruption_id": "01900000-0000-7000-8000-000000000001",
+                            "decision": "approve",
+                            "digest": "sha256:" + "0f" * 32,
+                        },
+                        {
+                            "interruption_id": "01900000-0000-7000-8000-000000000002",
+                            "decision": "reject",
+                            "message": "Not before Monday.",
+                        },
+                    ]
+                }
             ]
         }
     )
 
-    url: Annotated[str, Field(min_length=1, description="https, unless the operator allows more.")]
-    events: Annotated[
-        list[str], Field(description="What it is told of; * is everything.", max_length=50)
-    ] = ["*"]
-    description: Annotated[str, Field(max_length=255)] = ""
-    link_subject: Annotated[
-        Text255 | None,
-        Field(description="With each question comes a link by which this person decides it."),
-    ] = None
-
-
-class ChangeWebhook(Body):
-    """What is to change of a webhook; what is left out stays."""
-
-    url: Annotated[str, Field(min_length=1)] = ""
-    events: Annotated[list[str], Field(max_length=50)] = []
-    description: Annotated[str, Field(max_length=255)] = ""
-    link_subject: Text255 | None = None
-    enabled: bool = True
+    decisions: Annotated[list[DecideOne], Field(min_length=1, max_length=MAX_DECISIONS)]

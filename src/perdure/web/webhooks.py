@@ -8,6 +8,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Request
 from fastapi import Query as QueryParameters
+from pydantic import ConfigDict, Field
 from starlette.responses import Response
 
 from perdure.access.principals import Principal
@@ -17,12 +18,50 @@ from perdure.web.auth import Administrator, RunReader
 from perdure.web.idempotency import Done, IdempotencyHeader, perform
 from perdure.web.parameters import NewestFirst, WebhookId
 from perdure.web.rendering import json_response
-from perdure.web.schemas import ChangeWebhook, MakeWebhook, Nothing
+from perdure.web.schemas import Body, Nothing, Text255
 from perdure.web.state import address, api_of
 from perdure.webhooks import deliveries, store
 from perdure.webhooks.store import WebhookFields
 
 router = APIRouter(prefix="/v1/webhooks", tags=["webhooks"])
+
+
+class MakeWebhook(Body):
+    """A webhook to make."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"url": "https://example.com/hooks/perdure", "events": ["interruption.created"]},
+                {
+                    "url": "https://hooks.example.com/7",
+                    "events": ["*"],
+                    "description": "refunds channel",
+                    "link_subject": "refunds@example.com",
+                },
+            ]
+        }
+    )
+
+    url: Annotated[str, Field(min_length=1, description="https, unless the operator allows more.")]
+    events: Annotated[
+        list[str], Field(description="What it is told of; * is everything.", max_length=50)
+    ] = ["*"]
+    description: Annotated[str, Field(max_length=255)] = ""
+    link_subject: Annotated[
+        Text255 | None,
+        Field(description="With each question comes a link by which this person decides it."),
+    ] = None
+
+
+class ChangeWebhook(Body):
+    """What is to change of a webhook; what is left out stays."""
+
+    url: Annotated[str, Field(min_length=1)] = ""
+    events: Annotated[list[str], Field(max_length=50)] = []
+    description: Annotated[str, Field(max_length=255)] = ""
+    link_subject: Text255 | None = None
+    enabled: bool = True
 
 
 class DeliveriesQuery(NewestFirst):

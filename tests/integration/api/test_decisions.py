@@ -264,8 +264,6 @@ async def test_a_call_in_another_state_rolls_the_decision_back(
 @pytest.mark.parametrize(
     ("body", "field"),
     [
-        ({"decision": "approve", "digest": "d", "arguments": {"cents": 1}}, "/arguments"),
-        ({"decision": "answer", "answer": "yes"}, "/answer"),
         ({"decision": "reject", "remember": {"scope": "tool"}}, "/remember"),
     ],
 )
