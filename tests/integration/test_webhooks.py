@@ -442,13 +442,12 @@ async def test_webhooks_are_the_administrators_and_their_secrets_are_shown_once(
             ("POST", f"{path}/rotate", 403, "forbidden"),
             ("POST", f"/v1/deliveries/{delivery['id']}/resend", 403, "forbidden"),
         ):
-            sent = {"json": body} if method in ("POST", "PATCH") else {}
-            if where.endswith(("test", "rotate", "resend")):
-                sent = {"json": {}}
-            answer = await bench.client.request(method, where, headers=reader, **sent)
+            bodiless = where.endswith(("test", "rotate", "resend"))
+            sent = {} if bodiless else body
+            answer = await bench.client.request(method, where, headers=reader, json=sent)
             refused(answer, status, code)
             if where != "/v1/webhooks":
-                answer = await bench.client.request(method, where, headers=elsewhere, **sent)
+                answer = await bench.client.request(method, where, headers=elsewhere, json=sent)
                 refused(answer, 404, "not_found")
         for where in (path, f"{path}/deliveries", f"/v1/deliveries/{delivery['id']}"):
             refused(await bench.client.get(where, headers=elsewhere), 404, "not_found")

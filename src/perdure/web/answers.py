@@ -315,6 +315,18 @@ class Delivery(Answer):
     finished_at: datetime | None
 
 
+class DecisionLink(Answer):
+    """A link by which ``subject`` decides a question, once; ``url`` has its token."""
+
+    id: UUID
+    object: Literal["decision_link"]
+    interruption_id: UUID
+    subject: str
+    decisions: list[Literal["approve", "reject"]]
+    expires_at: datetime
+    url: str
+
+
 class FieldProblem(Answer):
     """What is wrong with one field; ``pointer`` is its JSON pointer."""
 

@@ -22,6 +22,7 @@ from perdure.web import (
     health,
     interruptions,
     later,
+    links,
     metrics,
     problems,
     runs,
@@ -91,7 +92,10 @@ def create_app(
     )
     app.state.scrapes = metrics.Scrapes(app.state.api)
     problems.install(app)
-    for module in (runs, interruptions, decisions, webhooks, deliveries, later, health, metrics):
+    for module in (
+        *(runs, interruptions, decisions, links, webhooks, deliveries),
+        *(later, health, metrics),
+    ):
         app.include_router(module.router)
     app.include_router(_descriptions())
     # The last added is the outermost.

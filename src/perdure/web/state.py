@@ -13,6 +13,7 @@ from perdure.access.principals import Principal
 from perdure.config import Settings
 from perdure.db import Connection, Pool
 from perdure.notify import Waiters
+from perdure.web.paths import path_within
 from perdure.webhooks.addresses import Allowed
 
 CONNECTION_SECONDS = 5.0
@@ -67,8 +68,7 @@ def api_of(request: Request) -> Api:
 
 def own_path(request: Request) -> str:
     """Return the path within this app, wherever a host application has mounted it."""
-    path: str = request.scope["path"]
-    return path.removeprefix(request.scope.get("root_path", ""))
+    return path_within(request.scope)
 
 
 def address(request: Request, path: str) -> str:

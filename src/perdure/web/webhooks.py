@@ -45,8 +45,13 @@ class MakeWebhook(Body):
 
     url: Annotated[str, Field(min_length=1, description="https, unless the operator allows more.")]
     events: Annotated[
-        list[str], Field(description="What it is told of; * is everything.", max_length=50)
-    ] = ["*"]
+        list[str],
+        Field(
+            description="What it is told of; * is everything.",
+            max_length=50,
+            default_factory=lambda: ["*"],
+        ),
+    ]
     description: Annotated[str, Field(max_length=255)] = ""
     link_subject: Annotated[
         Text255 | None,
@@ -58,7 +63,7 @@ class ChangeWebhook(Body):
     """What is to change of a webhook; what is left out stays."""
 
     url: Annotated[str, Field(min_length=1)] = ""
-    events: Annotated[list[str], Field(max_length=50)] = []
+    events: Annotated[list[str], Field(max_length=50, default_factory=list)]
     description: Annotated[str, Field(max_length=255)] = ""
     link_subject: Text255 | None = None
     enabled: bool = True
