@@ -37,7 +37,7 @@ from tests.engine_support import (
 from tests.factories import insert_tenant
 from tests.integration.api.reading import pointers, read, read_list, refused
 from tests.loopback.certificates import certified
-from tests.loopback.receiver import HANG, Answer, receiver
+from tests.loopback.receiver import HANG, Answer, Came, Receiver, receiver
 
 
 @function_tool(needs_approval=True)
@@ -229,6 +229,57 @@ async def _ended(bench: Bench, id: str) -> dict[str, Any]:
 
     found: dict[str, Any] = await eventually(look)
     return found
+
+
+async def test_a_question_comes_with_a_link_that_decides_it(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PERDURE_SECRET_KEYS", "s1:" + base64.b64encode(os.urandom(32)).decode())
+    monkeypatch.setenv("PERDURE_PUBLIC_URL", "https://ask.example/x")
+    async with working(database_url) as bench, receiver() as there:
+        there.answers = [Answer(500)]
+        webhook = await bench.webhook(there.url, link_subject="refunds@example.com")
+        run = await rested(bench.engine, "support")
+        told = (await there.request(2)).verified(webhook["secret"])
+        assert there.came[0].body == there.came[1].body
+        link = told["data"]["link"]
+        assert link["subject"] == "refunds@example.com"
+        assert link["url"].startswith("https://ask.example/x/d/")
+        token = link["url"].rpartition("/")[2]
+        # The token was sent; it is kept nowhere and shown to nobody else.
+        delivery = await bench.delivery(there.came[0].id)
+        assert token not in json.dumps(delivery)
+        assert delivery["payload"].replace(f"perdure-link-{delivery['id']}", token) == (
+            there.came[0].body.decode()
+        )
+        kept = await query(
+            bench.engine,
+            "SELECT to_jsonb(d)::text AS row FROM perdure.webhook_deliveries d"
+            " UNION ALL SELECT to_jsonb(l)::text FROM perdure.decision_links l",
+        )
+        assert len(kept) == 2
+        assert token not in str(kept)
+        answer = await bench.client.post(
+            f"/d/{token}", data={"token": token, "decision": "approve"}, headers={"Origin": "null"}
+        )
+        assert answer.status_code == 303
+        run = await run.wait(SECONDS)
+        assert run.status == "completed"
+        # Sent again it is the same, though there is nothing left to decide.
+        await bench.client.post(f"/v1/deliveries/{delivery['id']}/resend")
+        same = [one async for one in _sent(there, delivery["id"], 3)]
+        assert {one.body for one in same} == {there.came[0].body}
+
+
+async def _sent(there: Receiver, id: str, times: int) -> AsyncIterator[Came]:
+    """What came under an id, once it has come so often."""
+    number = 0
+    while times:
+        number += 1
+        came = await there.request(number)
+        if came.id == id:
+            times -= 1
+            yield came
 
 
 async def test_a_receiver_that_hangs_or_never_ends_is_left_in_time_and_keeps_nobody_else(

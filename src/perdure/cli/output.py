@@ -28,6 +28,11 @@ def print_json(value: Any) -> None:
     _write(sys.stdout, to_json(value, indent=2))
 
 
+def print_json_line(value: Any) -> None:
+    """Print ``value`` as one line of JSON, of a command that prints many."""
+    _write(sys.stdout, to_json(value))
+
+
 def print_text(text: str) -> None:
     """Print lines to stdout."""
     _write(sys.stdout, visible(text))
@@ -47,6 +52,13 @@ def _write(stream: Any, text: str) -> None:
     encoding = getattr(stream, "encoding", None) or "utf-8"
     stream.write(text.encode(encoding, "backslashreplace").decode(encoding) + "\n")
     stream.flush()
+
+
+def ring() -> None:
+    """Ring the bell of the terminal, where somebody sits at one."""
+    if sys.stderr.isatty():
+        sys.stderr.write("\a")
+        sys.stderr.flush()
 
 
 def is_terminal() -> bool:

@@ -87,7 +87,7 @@ async def _link(client: httpx.AsyncClient, stop: Stop, **fields: Any) -> dict[st
 
 
 def _path(link: dict[str, Any]) -> str:
-    return urlsplit(link["url"]).path
+    return str(urlsplit(link["url"]).path)
 
 
 async def _decide(
