@@ -2,8 +2,8 @@
 
 ``echo`` calls ``note`` with the user's very words, which has to be approved, and repeats what it
 gave. ``payer`` calls ``pay``, which says so on stderr and, the first time, stops there for good.
-``failing`` has a model that fails. ``dying`` calls ``die``, which reads a null pointer the
-first time.
+``asker`` asks a person where to send things. ``failing`` has a model that fails. ``dying`` calls
+``die``, which reads a null pointer the first time.
 """
 
 from __future__ import annotations
@@ -13,10 +13,12 @@ import os
 import sys
 import threading
 from pathlib import Path
+from typing import Literal
 
 from agents import Agent, function_tool
+from pydantic import BaseModel
 
-from perdure import Engine, effect, tool_call
+from perdure import Engine, ask_human, effect, tool_call
 from perdure.offline.model import OfflineModel
 from perdure.offline.turn import Answer, Call, Turn
 
@@ -31,6 +33,11 @@ def _echo(turn: Turn) -> Answer:
 def _pay(turn: Turn) -> Answer:
     given = turn.output("pay")
     return f"pay gave: {given}" if given else [Call("pay", {"cents": 5})]
+
+
+def _ask(turn: Turn) -> Answer:
+    given = turn.output("ask_address")
+    return f"asked: {given}" if given else [Call("ask_address", {"question": turn.question})]
 
 
 def _die(turn: Turn) -> Answer:
@@ -73,10 +80,23 @@ def die() -> str:
     return f"lived at attempt {attempt}"
 
 
+class Address(BaseModel):
+    """Where to."""
+
+    street: str
+    country: Literal["DE", "FR"]
+    floor: int | None = None
+
+
 engine = Engine(
     agents=[
         Agent(name="echo", tools=[note], model=OfflineModel(_echo)),
         Agent(name="payer", tools=[pay], model=OfflineModel(_pay)),
+        Agent(
+            name="asker",
+            tools=[ask_human(schema=Address, name="ask_address")],
+            model=OfflineModel(_ask),
+        ),
         Agent(name="failing", model=OfflineModel(_fail)),
         Agent(name="dying", tools=[die], model=OfflineModel(_die)),
     ]

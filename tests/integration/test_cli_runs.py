@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import httpx
 import pytest
 
 from tests.cli_support import PERDURE, SECONDS, environment, going, perdure, perdure_json
@@ -202,7 +203,7 @@ def test_resume(run: Run, run_json: Run, waiting: dict[str, Any]) -> None:
 def test_an_unknown_agent(run: Run) -> None:
     done = run("runs", "start", "nobody", "hi", code=1)
 
-    assert "There is no agent 'nobody'. Agents: dying, echo, failing, payer." in done.stderr
+    assert "There is no agent 'nobody'. Agents: asker, dying, echo, failing, payer." in done.stderr
 
 
 def test_pages(run: Run, run_json: Run) -> None:
@@ -259,7 +260,18 @@ def test_hostile_text_reaches_no_terminal(run: Run, run_json: Run) -> None:
     assert r"\x1b]0;owned\x07" in shown[1].stdout
 
 
-def on_a_terminal(served: dict[str, str], *arguments: str, typed: str) -> tuple[int, str]:
+def _rested(served: dict[str, str], run_id: str) -> dict[str, Any]:
+    answer = httpx.get(
+        f"{served['PERDURE_URL']}/v1/runs/{run_id}?wait=20",
+        headers={"Authorization": f"Bearer {served['PERDURE_API_KEY']}"},
+        timeout=30,
+    )
+    return dict(answer.json())
+
+
+def on_a_terminal(
+    served: dict[str, str], *arguments: str, typed: str, when: bytes = b"[y/N]"
+) -> tuple[int, str]:
     """Run a command whose every stream is a terminal; type into it when it asks."""
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
@@ -280,7 +292,7 @@ def on_a_terminal(served: dict[str, str], *arguments: str, typed: str) -> tuple[
             except OSError:
                 break
             seen += part
-            if not asked and b"[y/N]" in seen:
+            if not asked and when in seen:
                 asked = True
                 os.write(ours, typed.encode())
         return process.wait(SECONDS), seen.decode()
@@ -303,6 +315,53 @@ def test_on_a_terminal_it_asks(
     code, seen = on_a_terminal(served, "approve", question["id"], typed="y\n")
     assert code == 0
     assert "Approved." in seen
+
+
+def test_a_call_is_approved_with_other_arguments(
+    run: Run, run_json: Run, served: dict[str, str], waiting: dict[str, Any], tmp_path: Path
+) -> None:
+    [question] = waiting["interruptions"]
+    wrong = run("approve", question["id"], "--arguments", '{"text": 7}', code=1)
+    assert "/arguments/text: 7 is not of type 'string'" in wrong.stderr
+    run("approve", question["id"], "--arguments", "[", code=2)
+    run("approve", question["id"], "--arguments", "[]", code=2)
+    run("approve", question["id"], "--arguments", "{}", "--edit", code=2)
+    editor = tmp_path / "editor"
+    editor.write_text('#!/bin/sh\nsed -i \'s/: ".*"/: "edited"/\' "$1"\n')
+    editor.chmod(0o755)
+    env = {**served, "EDITOR": str(editor)}
+    code, seen = on_a_terminal(env, "approve", question["id"], "--edit", typed="y\n")
+    assert code == 0, seen
+    assert '"text": "edited"' in seen
+    done = _rested(served, waiting["id"])
+    assert done["output"].startswith("note gave: edited")
+    assert 'It was executed with: {"text":"edited"}' in done["output"]
+
+
+def test_questions_are_answered(run: Run, run_json: Run, served: dict[str, str]) -> None:
+    waiting = run_json("runs", "start", "asker", "Where to?", "--wait")
+    [question] = waiting["interruptions"]
+    inbox = run("inbox", "--run", waiting["id"])
+    assert f"perdure answer {question['id']} 'TEXT or JSON'" in inbox.stderr
+    wrong = run("approve", question["id"], code=1)
+    assert "asks a question: perdure answer" in wrong.stderr
+    run("answer", question["id"], code=2)
+    wrong = run("answer", question["id"], '{"street": "Rue 1", "country": "XX"}', code=1)
+    assert "/answer/country: 'XX' is not one of ['DE', 'FR']" in wrong.stderr
+    code, seen = on_a_terminal(
+        served, "answer", question["id"], typed="Rue 1\nFR\n\n", when=b"street (string):"
+    )
+    assert code == 0, seen
+    assert "country (DE|FR):" in seen
+    assert "Where to?" in seen
+    done = _rested(served, waiting["id"])
+    assert done["output"] == 'asked: {"street": "Rue 1", "country": "FR"}'
+
+    waiting = run_json("runs", "start", "asker", "Where now?", "--wait")
+    [question] = waiting["interruptions"]
+    answered = run_json("answer", question["id"], '{"street": "Weg 2", "country": "DE"}')
+    assert answered["status"] == "answered"
+    assert answered["decision"]["answer"] == {"street": "Weg 2", "country": "DE"}
 
 
 def test_yes_does_not_ask(served: dict[str, str], waiting: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""``perdure inbox``, ``approve``, ``reject``, ``resolve``: what waits for people."""
+"""``perdure inbox``, ``approve``, ``reject``, ``answer``, ``resolve``: what waits for people."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated, Any
 
+import click
 import typer
 
+from perdure.cli.answering import fill_in, typed
 from perdure.cli.client import Client, ServerError, checked_id, connected
 from perdure.cli.help import examples
 from perdure.cli.output import (
@@ -19,6 +21,7 @@ from perdure.cli.output import (
     print_note,
     print_table,
     print_text,
+    to_json,
 )
 from perdure.cli.runs_shown import arguments_text, as_text, evidence_text, hint
 from perdure.cli.watching import watch
@@ -27,6 +30,11 @@ from perdure.errors import InvalidRequestError
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Id = Annotated[str, typer.Argument(metavar="ID", help="The interruption's id, from the inbox.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+_DECISIONS = {
+    "tool_approval": ("approve", "reject"),
+    "question": ("answer", "reject"),
+    "uncertain_effect": ("resolve",),
+}
 _ID = "01a20131-4acc-741f-9025-d037415ca254"
 
 
@@ -52,6 +60,8 @@ def register(app: typer.Typer) -> None:
             f"perdure approve {_ID}",
             f"perdure approve {_ID} --yes --message 'checked with the customer'",
             f"perdure approve {_ID} --digest sha256:ff778790…",
+            f"""perdure approve {_ID} --arguments '{{"order_id": "42", "cents": 500}}'""",
+            f"perdure approve {_ID} --edit",
         ),
     )(approve)
     app.command(
@@ -59,6 +69,13 @@ def register(app: typer.Typer) -> None:
             f"perdure reject {_ID} --message 'Ask for the receipt first.'",
         ),
     )(reject)
+    app.command(
+        epilog=examples(
+            f"perdure answer {_ID} 'The one in the left drawer.'",
+            f"perdure answer {_ID}",
+            f"""perdure answer {_ID} '{{"street": "Rue 1", "country": "FR"}}' --json""",
+        ),
+    )(answer)
     app.command(
         epilog=examples(
             f"perdure resolve {_ID} --outcome done --result 'refund no. 7'",
@@ -143,14 +160,27 @@ def approve(
     message: Annotated[
         str | None, typer.Option(metavar="TEXT", help="Kept with the decision.")
     ] = None,
+    arguments: Annotated[
+        str | None,
+        typer.Option(metavar="JSON", help="Execute it with these instead of the model's."),
+    ] = None,
+    edit: Annotated[
+        bool, typer.Option("--edit", help="Change the arguments in your editor first.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Approve a call, after showing what would be executed.
 
     On a terminal it asks. The decision names the digest of what was shown: if that has changed,
-    nothing is decided.
+    nothing is decided. With other arguments the tool runs with those, and the model is told.
     """
-    body = {"decision": "approve", "message": message}
+    body: dict[str, Any] = {"decision": "approve", "message": message}
+    if edit and arguments is not None:
+        raise typer.BadParameter("--edit and --arguments exclude each other.")
+    if edit:
+        body["arguments"] = _edited(interruption_id)
+    elif arguments is not None:
+        body["arguments"] = _object(arguments)
     _decide(interruption_id, body, "Approve", digest=digest, yes=yes, as_json=as_json)
 
 
@@ -164,6 +194,31 @@ def reject(
     """Reject a call: it is not executed, and the model told so."""
     body = {"decision": "reject", "message": message}
     _decide(interruption_id, body, "Reject", yes=True, as_json=as_json)
+
+
+def answer(
+    interruption_id: Id,
+    text: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="JSON|TEXT",
+            help="The answer; on a terminal it is asked for, field by field.",
+            show_default=False,
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Answer what a run asks a person; it goes on with the answer."""
+    with connected() as client:
+        shown = client.get(f"/v1/interruptions/{checked_id('interruption', interruption_id)}")
+    _check_kind(shown, "answer")
+    if text is None:
+        if not can_ask():
+            raise typer.BadParameter("Give the answer: perdure answer ID 'TEXT or JSON'.")
+        _show(shown)
+    filled = fill_in(shown["schema"]) if text is None else typed(shown["schema"], text)
+    body = {"decision": "answer", "answer": filled}
+    _decide(interruption_id, body, "Answer", yes=True, as_json=as_json)
 
 
 def resolve(
@@ -214,10 +269,12 @@ def _decide(
         _check_kind(shown, str(body["decision"]))
         if shown["status"] == "pending":
             # To stderr, where the question is asked: stdout has the result alone.
-            _show(shown)
+            _show(shown, instead=body.get("arguments"))
             if not yes and can_ask():
                 typer.confirm(f"{what}?", abort=True, err=True)
-        sent = {name: value for name, value in body.items() if value is not None}
+        sent = {
+            name: value for name, value in body.items() if value is not None or name == "answer"
+        }
         decided = _send(client, path, sent | {"digest": digest or shown["digest"]})
     if as_json:
         print_json(decided)
@@ -244,10 +301,15 @@ def _send(client: Client, path: str, body: Mapping[str, Any]) -> Any:
 
 
 def _check_kind(interruption: Mapping[str, Any], decision: str) -> None:
-    uncertain = interruption["type"] == "uncertain_effect"
-    if interruption["status"] != "pending" or uncertain == (decision == "resolve"):
+    asked = interruption["type"]
+    if interruption["status"] != "pending" or decision in _DECISIONS.get(asked, (decision,)):
         return
-    if uncertain:
+    if asked == "question":
+        raise InvalidRequestError(
+            f"Interruption {interruption['id']} asks a question: "
+            f"perdure answer {interruption['id']} 'TEXT or JSON', or reject."
+        )
+    if asked == "uncertain_effect":
         raise InvalidRequestError(
             f"Interruption {interruption['id']} asks what became of a call, not whether to make "
             f"it: perdure resolve {interruption['id']} --outcome done|not_done|abandon"
@@ -258,7 +320,27 @@ def _check_kind(interruption: Mapping[str, Any], decision: str) -> None:
     )
 
 
-def _show(interruption: Mapping[str, Any]) -> None:
+def _edited(text: str) -> Any:
+    interruption_id = checked_id("interruption", text)
+    with connected() as client:
+        tool = client.get(f"/v1/interruptions/{interruption_id}")["tool"] or {}
+    edited = click.edit(to_json(tool.get("arguments"), indent=2) + "\n", extension=".json")
+    if edited is None:
+        raise typer.Abort
+    return _object(edited)
+
+
+def _object(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"The arguments are no JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise typer.BadParameter("The arguments have to be a JSON object.")
+    return value
+
+
+def _show(interruption: Mapping[str, Any], *, instead: Any = None) -> None:
     tool = interruption["tool"] or {}
     print_fields(
         {
@@ -268,7 +350,9 @@ def _show(interruption: Mapping[str, Any]) -> None:
             "agent": interruption["agent"],
             "tool": tool.get("name"),
             "arguments": _shown_arguments(tool),
+            "instead": None if instead is None else as_text(instead),
             "asks": interruption["question"],
+            "answer": None if (schema := interruption["schema"]) is None else as_text(schema),
             "known": "\n".join(map(evidence_text, interruption["evidence"])) or None,
             "waiting": ago(interruption["requested_at"]),
             "digest": interruption["digest"],

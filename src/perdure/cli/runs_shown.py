@@ -66,6 +66,9 @@ def hint(interruption: _Object) -> str:
     if interruption["type"] == "uncertain_effect":
         what = f"nobody knows whether {tool} was carried out"
         return f"{what}: perdure resolve {interruption['id']} --outcome done|not_done|abandon"
+    if interruption["type"] == "question":
+        asked = shortened(str(interruption["question"]), _SHOWN_OF_EVIDENCE)
+        return f"{asked}: perdure answer {interruption['id']} 'TEXT or JSON'"
     return f"{tool} wants to be approved: perdure approve {interruption['id']}"
 
 
