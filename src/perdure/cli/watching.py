@@ -68,8 +68,10 @@ class _Watcher:
         """Wait for a change and tell it; a server that is away is waited for."""
         self._take(self._patiently(self._ask), anew=True)
 
-    def _ask(self) -> tuple[Any, str] | None:
-        return self._client.changed(_PATH, self._query, etag=self._etag, wait=_WAIT_SECONDS)
+    def _ask(self, again: bool) -> tuple[Any, str] | None:
+        # Whether a server is back is to be known at once.
+        wait = 0 if again else _WAIT_SECONDS
+        return self._client.changed(_PATH, self._query, etag=self._etag, wait=wait)
 
     def _take(self, changed: tuple[Any, str] | None, *, anew: bool) -> None:
         if changed is None:
@@ -93,7 +95,7 @@ class _Watcher:
     def _look_after(self, one: _Question) -> None:
         """Tell what became of a question that is not on the page any more."""
 
-        def read() -> _Question | None:
+        def read(_: bool) -> _Question | None:
             try:
                 found: _Question = self._client.get(f"{_PATH}/{one['id']}")
             except ServerError as error:
@@ -118,11 +120,12 @@ class _Watcher:
         else:
             print_text(f"{datetime.now(UTC).astimezone():%H:%M:%S} {line}")
 
-    def _patiently(self, ask: Callable[[], Any]) -> Any:
+    def _patiently(self, ask: Callable[[bool], Any]) -> Any:
+        """Ask until there is an answer; ``ask`` is told whether it is asked again."""
         attempt = 0
         while True:
             try:
-                answer = ask()
+                answer = ask(attempt > 0)
             except ServerError as error:
                 if error.reason != "unavailable":
                     raise
