@@ -87,7 +87,9 @@ def _facts(interruption: Mapping[str, Any]) -> str:
             ("Tool", text(_tool(interruption))),
             ("Asked", _moment(interruption["requested_at"])),
             ("Run", text(interruption["run_id"])),
+            ("It takes", _how_many(interruption)),
         )
+        if value
     )
     asked = interruption["question"]
     question = f'<p class="said">{text(asked)}</p>\n' if asked else ""
@@ -95,6 +97,11 @@ def _facts(interruption: Mapping[str, Any]) -> str:
         f'{question}<dl>\n{rows}</dl>\n<h2 class="hint">Arguments</h2>\n'
         f'<pre dir="ltr">{text(str(shown))}</pre>\n'
     )
+
+
+def _how_many(interruption: Mapping[str, Any]) -> str:
+    required, so_far = interruption["required"], len(interruption["decisions"])
+    return f"{required} people; {so_far} so far" if required > 1 else ""
 
 
 def _tool(interruption: Mapping[str, Any]) -> str:
