@@ -1,8 +1,9 @@
 """One run that has everything in it, with a model that follows rules and a log of what happened.
 
 ``triage`` looks something up and hands off to ``desk``; ``desk`` calls four tools at once (one of
-each effect class), an agent used as a tool that calls a tool itself, and a tool that needs
-approval. Every model request and every effect is a line in a file, written before and after.
+each effect class), an agent used as a tool that calls a tool itself, a tool that needs approval,
+which it gets for other arguments, and one that asks a person. Every model request and every effect
+is a line in a file, written before and after.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from openai.types.responses import (
 )
 from openai.types.responses.response_usage import InputTokensDetails, OutputTokensDetails
 
-from perdure import Engine, effect, tool_call
+from perdure import Engine, ask_human, effect, tool_call
 
 LOG = "PERDURE_TEST_LOG"
 _hooks: list[Callable[[str], None]] = []
@@ -176,6 +177,7 @@ async def book(order: str) -> str:
 async def refund(order: str) -> str:
     """Pay money back, once somebody agreed."""
     _begin("refund")
+    log("refunded", order=order)
     return f"refunded {order}"
 
 
@@ -208,11 +210,22 @@ def _desk_rule(outputs: dict[str, str]) -> list[Any]:
             _call("research", "d4", input="what"),
         ]
     if "r1" not in outputs:
-        return [_call("refund", "r1", order="7"), _call("look_up", "r2", order="7")]
-    return [_message("; ".join(outputs[key] for key in ("d1", "d2", "d3", "d4", "r1")))]
+        return [
+            _call("refund", "r1", order="7"),
+            _call("look_up", "r2", order="7"),
+            _call("ask_human", "r3", question="All well?"),
+        ]
+    return [_message("; ".join(outputs[key] for key in ("d1", "d2", "d3", "d4", "r3", "r1")))]
 
 
-OUTPUT = "notified 7; shipped 7; booked 7; research: found a, found b; refunded 7"
+INSTEAD = {"order": "8"}
+"""The arguments the refund is approved with: others than the model's."""
+ANSWER = "very"
+OUTPUT = (
+    "notified 7; shipped 7; booked 7; research: found a, found b; very; refunded 8\n\n"
+    "(A person changed the arguments before approving this call. It was executed with: "
+    '{"order":"8"})'
+)
 REQUESTS = 7
 """Model replies of an undisturbed run: triage 2, desk 3, researcher 2."""
 
@@ -231,6 +244,7 @@ def make_engine() -> Engine:
             book,
             refund,
             look_up,
+            ask_human,
             researcher.as_tool(tool_name="research", tool_description="Ask the researcher."),
         ],
     )

@@ -13,12 +13,12 @@ from psycopg_pool import PoolTimeout
 
 from perdure.access.principals import DEFAULT_TENANT, program_principal
 from perdure.db import Pool, open_pool
-from perdure.interruptions.rules import Decision
+from perdure.interruptions.rules import UNSET, Decision
 from perdure.notify import RUNS, Listener, Waiters
 from perdure.runs import resume, store
 from perdure.runs.store import NewRun
 from tests.crash.nursery import Nursery
-from tests.crash.scenario import read_log
+from tests.crash.scenario import ANSWER, INSTEAD, read_log
 
 PATIENCE_SECONDS = 30
 
@@ -94,9 +94,12 @@ class Story:
             return await store.get_run(conn, tenant_id=DEFAULT_TENANT, run_id=self.run_id)
 
     async def decide_all(self, run: dict[str, Any]) -> None:
-        """Approve what waits for approval; settle doubts by what the log says happened."""
+        """Approve with other arguments, answer questions; settle doubts by what the log says."""
         for interruption in run["interruptions"]:
-            decision = Decision(decision="approve", digest=interruption["digest"])
+            instead = INSTEAD if self.scene == "scenario" else UNSET
+            decision = Decision("approve", digest=interruption["digest"], arguments=instead)
+            if interruption["type"] == "question":
+                decision = Decision("answer", answer=ANSWER)
             if interruption["type"] == "uncertain_effect":
                 call_id = interruption["tool"]["call_id"]
                 self.uncertain.append(call_id)

@@ -11,7 +11,7 @@ import pytest
 
 from tests.crash.child import COUNTED
 from tests.crash.nursery import Nursery
-from tests.crash.scenario import OUTPUT, REQUESTS
+from tests.crash.scenario import INSTEAD, OUTPUT, REQUESTS
 from tests.crash.story import Story, story
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -58,7 +58,9 @@ async def _check(told: Story, *, died: bool) -> None:
         "SELECT scope, call_id, status, attempt FROM perdure.tool_calls WHERE run_id = %(run_id)s"
     )
     assert {call["status"] for call in calls} == {"succeeded"}
-    assert len(calls) == 9
+    assert len(calls) == 10
+    # Whatever died, the refund was the one a person had made of it.
+    assert {line["order"] for line in told.events("refunded")} == {INSTEAD["order"]}
     states = await told.rows(
         "SELECT kind, is_active FROM perdure.run_states WHERE run_id = %(run_id)s ORDER BY seq"
     )
@@ -116,7 +118,7 @@ async def test_a_worker_killed_at_any_of_its_statements_loses_and_repeats_nothin
         "insert_interruptions": 1,
         "rest_run": 2,
     }
-    # Seven replies and the outcomes and intents of nine calls, some of them in one statement; the
+    # Seven replies and the outcomes and intents of ten calls, some of them in one statement; the
     # slower the machine, the more.
     assert points["write"] > REQUESTS
 
