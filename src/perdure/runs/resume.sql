@@ -88,15 +88,18 @@ WITH cancelled AS (
     WHERE s.run_id = c.id AND s.status <> 'rested'
 ), withdrawn AS (
     UPDATE perdure.interruptions i
-    SET status = 'cancelled', closed_at = now()
+    SET status = 'cancelled', closed_at = now(), reason = 'run_cancelled'
     FROM cancelled c
     WHERE i.run_id = c.id AND i.status = 'pending'
 ), ended AS (
     UPDATE perdure.tool_calls t
-    SET status = 'failed', finished_at = now(),
-        error = '{"type": "CancelledError", "message": "It was cancelled before it finished.", "raised": true}'
+    SET status = CASE WHEN t.status = 'executing' THEN 'failed' ELSE 'rejected' END,
+        finished_at = now(),
+        error = CASE WHEN t.status = 'executing'
+            THEN '{"type": "CancelledError", "message": "It was cancelled before it finished.", "raised": true}'
+            ELSE '{"type": "cancelled", "message": "The run was cancelled before anybody decided."}' END::jsonb
     FROM cancelled c
-    WHERE t.run_id = c.id AND t.status = 'executing'
+    WHERE t.run_id = c.id AND t.status IN ('executing', 'awaiting_approval')
 )
 SELECT pg_notify('perdure_runs', id::text) FROM cancelled
 
