@@ -70,8 +70,8 @@ CREATE INDEX webhook_deliveries_due ON perdure.webhook_deliveries (webhook_id, d
     WHERE status = 'pending' AND queued_at IS NULL;
 CREATE INDEX webhook_deliveries_queued ON perdure.webhook_deliveries (webhook_id, queued_at)
     WHERE status = 'pending' AND queued_at IS NOT NULL;
-CREATE INDEX webhook_deliveries_failed ON perdure.webhook_deliveries (webhook_id, id DESC)
-    WHERE status = 'failed';
+CREATE INDEX webhook_deliveries_open ON perdure.webhook_deliveries (webhook_id, status, id DESC)
+    WHERE status IN ('pending', 'failed');
 CREATE INDEX webhook_deliveries_finished ON perdure.webhook_deliveries (finished_at)
     WHERE finished_at IS NOT NULL;
 COMMENT ON TABLE perdure.webhook_deliveries IS 'One event for one webhook. Each attempt at it is one DBOS workflow, id <id>:<attempt>.';

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import RFC_4122, UUID
 
 import httpx
 import pytest
@@ -140,6 +141,8 @@ async def test_what_happens_to_a_run_is_told_to_who_wants_to_hear_of_it(database
             + ["run.completed", "run.cancelled"]
         )
         for row in rows:
+            assert UUID(row["id"]).version == 7
+            assert UUID(row["id"]).variant == RFC_4122
             row = await bench.delivery(row["id"])
             assert (row["status"], row["attempt"], row["status_code"]) == ("delivered", 1, 200)
             [sent] = [one for one in all_of_it.came if one.id == row["id"]]

@@ -50,6 +50,7 @@ _NEXT_DUE = _SQL["next_due"]
 _TRY_AGAIN = _SQL["try_again"]
 _GIVE_UP = _SQL["give_up"]
 _PURGE = _SQL["purge"]
+_PURGE_LINKS = _SQL["purge_links"]
 _LOG = logging.getLogger(__name__)
 
 AT_ONCE_PER_WEBHOOK = 8
@@ -59,7 +60,7 @@ LOST_SECONDS = 120.0
 """After how long without a word an attempt, which takes seconds, is taken for lost."""
 LOOK_FOR_LOST_SECONDS = 30.0
 KEPT_SECONDS = 30 * 24 * 3600.0
-"""How long deliveries are kept once they are over."""
+"""How long deliveries are kept once they are over, and links once their time is."""
 PURGE_SECONDS = 3600.0
 _BACKOFF_SECONDS = (0.1, 0.25, 0.5, 1.0)
 _RETRY_SECONDS = 1.0
@@ -195,7 +196,9 @@ class Deliverer:
         return len(again)
 
     async def purge(self) -> None:
-        """Delete deliveries that ended a month ago, and their workflows."""
+        """Delete deliveries that ended a month ago with their workflows, and links."""
+        async with self.pool.connection() as conn:
+            await conn.execute(_PURGE_LINKS, {"seconds": KEPT_SECONDS})
         while True:
             async with self.pool.connection() as conn, conn.transaction():
                 cursor = await conn.execute(_PURGE, {"seconds": KEPT_SECONDS})

@@ -52,6 +52,10 @@ UPDATE perdure.webhook_deliveries
  WHERE id = %(id)s AND status = 'pending'
 RETURNING pg_notify('perdure_deliveries_done', id::text)
 
+-- name: purge_links
+DELETE FROM perdure.decision_links
+ WHERE expires_at < now() - make_interval(secs => %(seconds)s::float8)
+
 -- Those that ended so long ago, some at a time, with the ids of their workflows.
 -- name: purge
 WITH old AS (
