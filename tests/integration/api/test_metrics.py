@@ -65,7 +65,8 @@ async def _fill(conn: Connection) -> None:
     await conn.execute("INSERT INTO perdure.repairs_purged VALUES ('taken_over', 40)")
     await conn.execute(
         "INSERT INTO perdure.webhooks (id, tenant_id, url, events, secret)"
-        " SELECT perdure.uuid7(), id, 'https://example.com/', '{run.failed}', '' FROM perdure.tenants"
+        " SELECT perdure.uuid7(), id, 'https://example.com/', '{run.failed}', ''"
+        " FROM perdure.tenants"
     )
     await conn.execute(
         "INSERT INTO perdure.webhook_deliveries (id, tenant_id, webhook_id, event, status,"
