@@ -13,14 +13,18 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from perdure.engine import Engine
+    from perdure.interruptions.deciders import Deciders
+    from perdure.interruptions.policy import Policy
     from perdure.ledger.effects import Done, effect, tool_call
     from perdure.runs.ask_human import ask_human
     from perdure.runs.handle import Interruption, Run
 
 _HOMES = {
+    "Deciders": "perdure.interruptions.deciders",
     "Done": "perdure.ledger.effects",
     "Engine": "perdure.engine",
     "Interruption": "perdure.runs.handle",
+    "Policy": "perdure.interruptions.policy",
     "Run": "perdure.runs.handle",
     "ask_human": "perdure.runs.ask_human",
     "effect": "perdure.ledger.effects",
@@ -28,9 +32,11 @@ _HOMES = {
 }
 
 __all__ = [
+    "Deciders",
     "Done",
     "Engine",
     "Interruption",
+    "Policy",
     "Run",
     "__version__",
     "ask_human",

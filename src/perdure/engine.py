@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
@@ -23,6 +23,7 @@ from perdure.config import Settings
 from perdure.db import Pool, open_pool
 from perdure.embedded import running as embedded_server
 from perdure.errors import ConfigurationError
+from perdure.interruptions.policy import Policy
 from perdure.interruptions.queries import get_interruption
 from perdure.interruptions.rules import UNSET, Decision
 from perdure.ledger.effects import EffectName, parse_effect
@@ -56,6 +57,8 @@ class Engine:
     along. ``model_provider``, ``run_config``, ``hooks`` and ``error_handlers`` are the SDK's own.
     ``context_type`` is a pydantic model each run's context is validated against, stored as, and
     given back to tools as. ``default_effect`` is what an unmarked tool counts as.
+    ``policies`` say which calls people are asked about, and who; those made by the API stand
+    before them.
     ``database_url`` is ``DATABASE_URL`` by default; without either an embedded Postgres is used.
     ``target`` says where another process finds this engine (``package.module:engine``,
     ``path/file.py:engine``), to run a segment alone that keeps ending its process; by default it
@@ -75,6 +78,7 @@ class Engine:
         error_handlers: RunErrorHandlers[Any] | None = None,
         context_type: type[BaseModel] | None = None,
         default_effect: EffectName = "at_most_once",
+        policies: Sequence[Policy] = (),
         database_url: str | None = None,
         concurrency: int = 64,
         target: str | None = None,
@@ -88,6 +92,7 @@ class Engine:
             error_handlers=error_handlers,
             context_type=context_type,
             default_effect=parse_effect(default_effect),
+            policies=tuple(policies),
         )
         self._database_url = database_url
         self._concurrency = concurrency
@@ -219,13 +224,15 @@ class Engine:
         priority: int = 0,
         delay_seconds: float | None = None,
         idempotency_key: str | None = None,
+        by: str | None = None,
         connection: AsyncConnection[Any] | None = None,
     ) -> Run:
         """Accept a run and return it; it is queued when this returns (or ``connection`` commits).
 
         ``input`` is a text or Responses input items; ``context`` fits the engine's context type.
         Of waiting runs the lowest ``priority`` goes first. The same ``idempotency_key`` within 24
-        hours returns the run it first started. With ``connection`` the start joins the caller's
+        hours returns the run it first started. ``by`` names who starts it, whom a policy may keep
+        from deciding on it. With ``connection`` the start joins the caller's
         transaction: no commit, no run.
 
         Raises:
@@ -247,6 +254,7 @@ class Engine:
             metadata=metadata or {},
             priority=priority,
             delay_seconds=delay_seconds,
+            started_by=program_principal(by).as_requester(),
         )
         if connection is not None:
             return self._handle(await start_once(connection, new, idempotency_key))
@@ -278,6 +286,7 @@ class Engine:
         outcome: str | None = None,
         result: Any = None,
         by: str | None = None,
+        groups: Collection[str] = (),
     ) -> dict[str, Any]:
         """Decide an interruption and return it; the run goes on when its last one is decided.
 
@@ -285,10 +294,10 @@ class Engine:
         run the call with others than the model's), ``reject`` (``message`` is read by the model),
         ``answer`` (with an ``answer`` that fits the question's schema) or ``resolve``
         (``outcome`` is ``done`` with ``result``, ``not_done`` or ``abandon``). ``by`` names who
-        decided, for the record.
+        decided, for the record and for policies; ``groups`` are what they belong to.
 
         Raises:
-            NotFoundError, AlreadyDecidedError, DigestMismatchError, ExpiredError,
+            NotFoundError, ForbiddenError, AlreadyDecidedError, DigestMismatchError, ExpiredError,
             InvalidRequestError, UnavailableError: as over HTTP.
         """
         fields: dict[str, Any] = {
@@ -309,7 +318,7 @@ class Engine:
                 tenant_id=DEFAULT_TENANT,
                 interruption_id=UUID(str(interruption_id)),
                 decision=Decision(**fields),
-                by=program_principal(by),
+                by=program_principal(by, groups),
             )
             return await get_interruption(
                 conn, tenant_id=DEFAULT_TENANT, interruption_id=UUID(str(interruption_id))

@@ -31,6 +31,8 @@ RUNS = "perdure_runs"
 """A run's status changed; the payload is the run's id."""
 CANCEL = "perdure_cancel"
 """A running run shall stop; the payload is the run's id."""
+POLICIES = "perdure_policies"
+"""A tenant's policies changed; the payload is its id, a colon and the new revision."""
 
 INTERRUPTIONS = "perdure_interruptions"
 """A question was asked or closed; the payload is the id of its tenant."""

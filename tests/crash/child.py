@@ -11,7 +11,7 @@ from psycopg import AsyncConnection
 
 from perdure.db import load_sql
 from perdure.runs.workflow import SegmentRunner
-from tests.crash import orders, outside, scenario, till
+from tests.crash import orders, outside, policed, scenario, till
 from tests.crash.orders_server import FATAL
 from tests.crash.scenario import LOG, log
 
@@ -81,7 +81,13 @@ class Killer:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-SCENARIOS = {"scenario": scenario, "outside": outside, "orders": orders, "till": till}
+SCENARIOS = {
+    "scenario": scenario,
+    "outside": outside,
+    "orders": orders,
+    "till": till,
+    "policed": policed,
+}
 
 
 def main(url: str, log_path: str, name: str, n: int, when: str, scene: str) -> None:

@@ -9,6 +9,7 @@ import asyncio
 import json
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -287,4 +288,5 @@ async def test_what_runs_is_what_was_decided_in_any_order(database_url: str) -> 
             derandomize=True,
             suppress_health_check=list(HealthCheck),
         )
-        await asyncio.to_thread(run_state_machine_as_test, lambda: Orders(world), settings=few)
+        machine: Any = partial(Orders, world)
+        await asyncio.to_thread(run_state_machine_as_test, machine, settings=few)

@@ -87,7 +87,8 @@ class Tools:
         async def pay_shown(cents: int, to: str) -> list[ToolOutputText]:
             return [ToolOutputText(text=f"shown {cents}")]
 
-        self.pay, self.all = pay, [pay, pay_typed, pay_shown]
+        self.pay = pay
+        self.all: list[Any] = [pay, pay_typed, pay_shown]
 
 
 async def edit(engine: Engine, run: Run, call_id: str, **arguments: Any) -> dict[str, Any]:

@@ -19,11 +19,14 @@ from agents import Model, ModelProvider
 
 from perdure.cli.target import load_engine
 from perdure.engine import Engine
+from perdure.interruptions.policy import Policy
+from perdure.interruptions.question_rules import rules_for
 from perdure.interruptions.rules import check_form
 from perdure.runs.durable_model import DurableModelProvider
 from perdure.web.app import create_app
 from perdure.web.later import router as later
 from perdure.web.links import MakeLink
+from perdure.web.policies import MakePolicy
 from perdure.web.problems import STATUS_OF_CODE
 from perdure.web.schemas import Decide, StartRun
 from perdure.web.webhooks import MakeWebhook
@@ -121,6 +124,22 @@ def test_the_examples_of_effects_are_tools_of_their_class() -> None:
     Engine([module.agent])
 
 
+def test_the_policies_of_the_docs_say_what_is_said_of_them() -> None:
+    [block] = [block for block in _PYTHON if block.page.name == "policies.md"]
+    names: dict[str, Any] = {}
+    run(block, names)
+    policies = names["engine"].registry.policies
+
+    def counts(tool: str, **arguments: Any) -> str | None:
+        return rules_for(policies, agent="support", tool=tool, arguments=arguments).policy
+
+    assert counts("refund", order_id="42", cents=2000) == "small refunds"
+    assert counts("refund", order_id="42", cents=2001) == "refunds"
+    assert counts("refund", order_id="42", cents="50001") == "large refunds"
+    assert counts("local_shell", command=["ls"]) == "no shell"
+    assert counts("look") is None
+
+
 def _json_bodies() -> list[tuple[Block, str]]:
     found = []
     for block in blocks("sh"):
@@ -139,6 +158,8 @@ def test_bodies_of_requests_are_taken(block: Block, text: str) -> None:
         MakeLink.model_validate(body)
     elif "decision" in body:
         check_form(Decide.model_validate(body).to_decision())
+    elif "name" in body:
+        Policy.from_json(MakePolicy.model_validate(body).definition())
     else:
         StartRun.model_validate(body)
 

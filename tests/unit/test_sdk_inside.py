@@ -28,7 +28,9 @@ from agents import (
 from agents.agent import AgentBase
 from agents.exceptions import ModelTimeoutError
 from agents.run_context import RunContextWrapper
+from agents.run_internal import tool_execution
 from agents.run_internal.tool_actions import ComputerAction
+from agents.testing import function_call
 from agents.tool import _FailureHandlingFunctionToolInvoker, _get_function_tool_invoke_context
 from agents.tool_context import ToolContext
 from openai import APIConnectionError, APIStatusError, APITimeoutError, OpenAIError
@@ -266,3 +268,43 @@ def test_what_certainly_never_reached_a_provider(error: Exception, never: bool) 
 def test_the_version_is_the_one_all_this_was_read_in() -> None:
     assert version("openai-agents").startswith("0.24.")
     assert sdk.sdk_version == version("openai-agents")
+
+
+async def test_policies_stand_before_every_function_tool_and_change_nothing_else() -> None:
+    """A callable in ``needs_approval`` would make calls wait that the SDK cannot look into."""
+    looked: list[str] = []
+    waits = {"c2"}
+
+    async def is_gated(tool: FunctionTool, call_id: str) -> bool:
+        looked.append(call_id)
+        return call_id in waits
+
+    @function_tool
+    async def look(text: str, times: int = 1) -> str:
+        return text * times
+
+    evaluate = tool_execution.evaluate_function_tool_approval  # type: ignore[attr-defined]
+    sdk.gate_function_tools(is_gated)
+    try:
+        asked = [
+            function_call("look", {"text": "a"}, call_id="c1"),
+            function_call("look", {"text": "b"}, call_id="c2"),
+            # What is no call the tool can take is told to the model, and waits for nobody.
+            function_call("look", {"times": "x"}, call_id="c3"),
+        ]
+        model = turns(asked, "done")
+        result = await Runner.run(Agent(name="a", model=model, tools=[look]), "hi")
+        assert [one.raw_item.call_id for one in result.interruptions] == ["c2"]  # type: ignore[union-attr]
+        state = result.to_state()
+        looked.clear()
+        for one in result.interruptions:
+            state.approve(one)
+        result = await Runner.run(Agent(name="a", model=model, tools=[look]), state)
+        assert result.final_output == "done"
+        # What was decided is not asked about again.
+        assert "c2" not in looked
+        outputs = outputs_in(model.inputs[-1])
+        assert (outputs["c1"], outputs["c2"]) == ("a", "b")
+        assert "error" in outputs["c3"]
+    finally:
+        tool_execution.evaluate_function_tool_approval = evaluate  # type: ignore[attr-defined]

@@ -35,6 +35,7 @@ _AUTHENTICATE = _SQL["authenticate"]
 PREFIX = "pdr_"
 _HINT_LENGTH = len(PREFIX) + 4
 _LONGEST_KEY = 200
+_MOST_GROUPS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,7 @@ class ApiKey:
     name: str
     subject: str | None
     roles: tuple[Role, ...]
+    groups: tuple[str, ...]
     hint: str
     created_at: datetime
     last_used_at: datetime | None
@@ -97,16 +99,24 @@ async def create_key(
     subject: str | None = None,
     tenant_id: UUID = DEFAULT_TENANT,
     roles: Iterable[str] = DEFAULT_ROLES,
+    groups: Iterable[str] = (),
 ) -> NewKey:
     """Make a key for ``subject`` (a person or system, free text) in a tenant.
 
+    ``groups`` (free text) are what its holder belongs to, for policies.
+
     Raises:
-        InvalidRequestError: an unknown role, or text Postgres refuses.
+        InvalidRequestError: an unknown role, too many groups, or text Postgres refuses.
     """
     parsed = parse_roles(roles)
     _check_text("/name", name)
     if subject is not None:
         _check_text("/subject", subject)
+    belongs_to = list(dict.fromkeys(groups))
+    if len(belongs_to) > _MOST_GROUPS:
+        raise InvalidRequestError.at("/groups", f"are more than {_MOST_GROUPS}.")
+    for index, group in enumerate(belongs_to):
+        _check_text(f"/groups/{index}", group, least=1)
     secret = PREFIX + secrets.token_urlsafe(32)
     cursor = await conn.execute(
         _INSERT,
@@ -116,6 +126,7 @@ async def create_key(
             "name": name,
             "subject": subject,
             "roles": [role.value for role in parsed],
+            "groups": belongs_to,
             "key_hash": _hash(secret),
             "key_hint": secret[:_HINT_LENGTH],
         },
@@ -164,6 +175,7 @@ async def authenticate(conn: Connection, key: str) -> Principal:
         subject=row["subject"],
         tenant_id=row["tenant_id"],
         roles=frozenset(Role(name) for name in row["roles"]),
+        groups=frozenset(row["groups"]),
     )
 
 
@@ -185,6 +197,7 @@ def _api_key(row: dict[str, Any]) -> ApiKey:
         name=row["name"],
         subject=row["subject"],
         roles=parse_roles(row["roles"]),
+        groups=tuple(row["groups"]),
         hint=row["key_hint"],
         created_at=row["created_at"],
         last_used_at=row["last_used_at"],

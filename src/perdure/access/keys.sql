@@ -14,12 +14,12 @@ LIMIT 1
 SELECT id FROM perdure.tenants WHERE name = %(name)s
 
 -- name: insert_key
-INSERT INTO perdure.api_keys (id, tenant_id, name, subject, roles, key_hash, key_hint)
-VALUES (%(id)s, %(tenant_id)s, %(name)s, %(subject)s, %(roles)s, %(key_hash)s, %(key_hint)s)
-RETURNING id, tenant_id, name, subject, roles, key_hint, created_at, last_used_at, revoked_at
+INSERT INTO perdure.api_keys (id, tenant_id, name, subject, roles, groups, key_hash, key_hint)
+VALUES (%(id)s, %(tenant_id)s, %(name)s, %(subject)s, %(roles)s, %(groups)s, %(key_hash)s, %(key_hint)s)
+RETURNING id, tenant_id, name, subject, roles, groups, key_hint, created_at, last_used_at, revoked_at
 
 -- name: list_keys
-SELECT id, tenant_id, name, subject, roles, key_hint, created_at, last_used_at, revoked_at
+SELECT id, tenant_id, name, subject, roles, groups, key_hint, created_at, last_used_at, revoked_at
 FROM perdure.api_keys
 WHERE tenant_id = %(tenant_id)s
 ORDER BY created_at, id
@@ -28,7 +28,7 @@ ORDER BY created_at, id
 UPDATE perdure.api_keys
 SET revoked_at = coalesce(revoked_at, now())
 WHERE tenant_id = %(tenant_id)s AND id = %(id)s
-RETURNING id, tenant_id, name, subject, roles, key_hint, created_at, last_used_at, revoked_at
+RETURNING id, tenant_id, name, subject, roles, groups, key_hint, created_at, last_used_at, revoked_at
 
 -- name: authenticate
 -- The use is noted once a minute, and never waits for another request that notes it just now.
@@ -41,6 +41,6 @@ WITH noted AS (
           AND (last_used_at IS NULL OR last_used_at < now() - interval '1 minute')
         FOR NO KEY UPDATE SKIP LOCKED)
 )
-SELECT id, subject, tenant_id, roles
+SELECT id, subject, tenant_id, roles, groups
 FROM perdure.api_keys
 WHERE key_hash = %(key_hash)s AND revoked_at IS NULL

@@ -51,8 +51,9 @@ class Principal:
     """Somebody who was recognised.
 
     ``type`` is how (``service_key``, ``local``, or what a host application says), ``id`` the key's
-    or user's id there, ``subject`` the person or system behind it. They see ``tenant_id``'s objects
-    and nothing else.
+    or user's id there, ``subject`` the person or system behind it, ``groups`` what they belong to:
+    policies say which subjects, roles and groups may decide. They see ``tenant_id``'s objects and
+    nothing else.
     """
 
     type: str
@@ -60,6 +61,11 @@ class Principal:
     subject: str | None
     tenant_id: UUID
     roles: frozenset[Role]
+    groups: frozenset[str] = frozenset()
+
+    def as_requester(self) -> dict[str, str | None]:
+        """Return what is kept of them with a run they start."""
+        return {"type": self.type, "id": self.id, "subject": self.subject}
 
     def may(self, *roles: Role) -> bool:
         """Whether any of ``roles`` is held."""
@@ -85,6 +91,8 @@ def local_principal() -> Principal:
     return Principal("local", None, "local user", DEFAULT_TENANT, frozenset({Role.ADMIN}))
 
 
-def program_principal(subject: str | None) -> Principal:
+def program_principal(subject: str | None, groups: Iterable[str] = ()) -> Principal:
     """The program the engine runs in, acting for ``subject`` where it names one."""
-    return Principal("program", None, subject, DEFAULT_TENANT, frozenset({Role.ADMIN}))
+    return Principal(
+        "program", None, subject, DEFAULT_TENANT, frozenset({Role.ADMIN}), frozenset(groups)
+    )

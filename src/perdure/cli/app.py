@@ -17,6 +17,7 @@ from perdure.cli import (
     keys,
     later,
     migrate,
+    policies,
     runs,
     serve,
     webhooks,
@@ -77,5 +78,8 @@ def _main(
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
-for module in (demo, dev, serve, migrate, runs, interruptions, webhooks, keys, doctor, later):
+for module in (
+    *(demo, dev, serve, migrate, runs, interruptions, policies, webhooks),
+    *(keys, doctor, later),
+):
     module.register(app)

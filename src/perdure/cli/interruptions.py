@@ -23,6 +23,7 @@ from perdure.cli.output import (
     print_text,
     to_json,
 )
+from perdure.cli.policy_shown import asked_of_people, decided_in_words
 from perdure.cli.runs_shown import arguments_text, as_text, evidence_text, hint
 from perdure.cli.watching import watch
 from perdure.errors import InvalidRequestError
@@ -279,9 +280,7 @@ def _decide(
     if as_json:
         print_json(decided)
         return
-    print_text(
-        f"{decided['status'].capitalize()}. See the run: perdure runs show {shown['run_id']}"
-    )
+    print_text(f"{decided_in_words(decided)} See the run: perdure runs show {shown['run_id']}")
 
 
 def _send(client: Client, path: str, body: Mapping[str, Any]) -> Any:
@@ -355,6 +354,7 @@ def _show(interruption: Mapping[str, Any], *, instead: Any = None) -> None:
             "answer": None if (schema := interruption["schema"]) is None else as_text(schema),
             "known": "\n".join(map(evidence_text, interruption["evidence"])) or None,
             "waiting": ago(interruption["requested_at"]),
+            **asked_of_people(interruption),
             "digest": interruption["digest"],
         },
         as_note=True,

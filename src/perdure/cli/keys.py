@@ -49,6 +49,7 @@ def register(parent: typer.Typer) -> None:
     epilog=examples(
         "perdure keys create --name ci",
         "perdure keys create --subject alice@example.com --role decisions:write --role runs:read",
+        "perdure keys create --subject bob@example.com --group finance",
         "export PERDURE_API_KEY=$(perdure keys create --json | jq -r .key)",
     ),
 )
@@ -65,6 +66,13 @@ def create(
             help=f"{', '.join(Role)}; may be given more than once. By default all but admin.",
         ),
     ] = None,
+    group: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="What its holder belongs to, for policies; may be given more than once.",
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Create a key and print it: once, it is stored as a hash alone. A new tenant is made."""
@@ -75,7 +83,12 @@ def create(
                 DEFAULT_TENANT if tenant is None else await keys.find_or_make_tenant(conn, tenant)
             )
             return await keys.create_key(
-                conn, name=name, subject=subject, tenant_id=tenant_id, roles=role or DEFAULT_ROLES
+                conn,
+                name=name,
+                subject=subject,
+                tenant_id=tenant_id,
+                roles=role or DEFAULT_ROLES,
+                groups=group or (),
             )
 
     made = _with_database(make)
@@ -87,6 +100,7 @@ def create(
             "key": made.secret,
             "id": str(made.api_key.id),
             "roles": ", ".join(made.api_key.roles),
+            "groups": ", ".join(made.api_key.groups) or None,
             "subject": made.api_key.subject,
         }
     )
@@ -109,7 +123,7 @@ def list_keys(tenant: Tenant = None, as_json: Json = False) -> None:
         print_note("No keys yet. Create one: perdure keys create --name NAME")
     else:
         print_table(
-            ["id", "key", "name", "subject", "status", "used", "roles"],
+            ["id", "key", "name", "subject", "status", "used", "roles", "groups"],
             [
                 [
                     str(key.id),
@@ -121,6 +135,7 @@ def list_keys(tenant: Tenant = None, as_json: Json = False) -> None:
                     if key.last_used_at is None
                     else f"{ago(rfc3339(key.last_used_at))} ago",
                     ", ".join(key.roles),
+                    ", ".join(key.groups) or "-",
                 ]
                 for key in found
             ],
@@ -177,6 +192,7 @@ def _as_json(key: keys.ApiKey) -> dict[str, Any]:
         "name": key.name,
         "subject": key.subject,
         "roles": list(key.roles),
+        "groups": list(key.groups),
         "hint": key.hint,
         "created_at": rfc3339(key.created_at),
         "last_used_at": rfc3339(key.last_used_at),

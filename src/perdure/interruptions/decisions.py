@@ -6,7 +6,8 @@ first to hold the lock closes the interruption, the others see it closed.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -19,10 +20,12 @@ from perdure.errors import (
     InvalidStateError,
     NotFoundError,
 )
+from perdure.interruptions.deciders import ByPolicy
 from perdure.interruptions.editing import Edited, edit
 from perdure.interruptions.forms import check_filled_in
 from perdure.interruptions.rules import UNSET, Decision, check_form, effect_on
 from perdure.interruptions.views import decision_object
+from perdure.interruptions.voting import standing_of
 
 _SQL = load_sql("perdure.interruptions", "interruptions.sql")
 _LOCK_RUN = _SQL["lock_run"]
@@ -57,13 +60,21 @@ class DecidedBy(Protocol):
     def subject(self) -> str | None:
         """The person or system behind it."""
 
+    @property
+    def roles(self) -> Collection[str]:
+        """What they may do."""
+
+    @property
+    def groups(self) -> Collection[str]:
+        """What they belong to."""
+
 
 @dataclass(frozen=True, slots=True)
 class DecidedInterruption:
     """What a decision left behind, under the lock on its run that is still held.
 
-    ``pending_left`` counts the run's interruptions that still wait; the ``run_*`` fields are the
-    run's row.
+    ``closed`` is False where more people have to approve; ``pending_left`` counts the run's
+    interruptions that still wait; the ``run_*`` fields are the run's row.
     """
 
     id: UUID
@@ -73,6 +84,7 @@ class DecidedInterruption:
     run_status: str
     run_segment: int
     run_priority: int
+    closed: bool = True
 
 
 async def decide(
@@ -85,11 +97,13 @@ async def decide(
 ) -> DecidedInterruption:
     """Record ``decision``, close the interruption and change its tool call, in one transaction.
 
-    Joins the caller's transaction or makes one. The run stays as it is.
+    While more people have to approve it is recorded and nothing else changes. Joins the caller's
+    transaction or makes one. The run stays as it is.
 
     Raises:
         InvalidRequestError, NotSupportedError: the decision makes no sense, in itself or here.
         NotFoundError: the tenant has no such interruption.
+        ForbiddenError: ``by`` may not decide on it.
         AlreadyDecidedError: somebody was first; it carries the recorded decision.
         ExpiredError: the time to decide is over.
         DigestMismatchError: it was made on something else than what would be executed.
@@ -104,8 +118,11 @@ async def decide(
         row = await _one(conn, _READ, {"id": interruption_id})
         if row is None:
             raise NotFoundError("interruption", interruption_id)
-        _check_open(interruption_id, row)
+        overdue = isinstance(by, ByPolicy) and by.overdue
+        _check_open(interruption_id, row, overdue=overdue)
         effect = effect_on(row["type"], decision)
+        if overdue and effect.closes_as == "rejected":
+            effect = replace(effect, closes_as="expired")
         if decision.digest is not None and decision.digest != row["digest"]:
             raise DigestMismatchError(interruption_id, given=decision.digest, current=row["digest"])
         shown = _shown(row)
@@ -115,7 +132,17 @@ async def decide(
         if decision.answer is not UNSET:
             check_filled_in(shown["schema"], decision.answer, pointer="/answer", patterns=False)
         tool = shown["tool"] if edited is None else edited.tool
-        closes = True
+        executes = _executes(decision, row["digest"], edited)
+        standing = await standing_of(
+            conn,
+            interruption_id=interruption_id,
+            run=run,
+            row=row,
+            decision=decision.decision,
+            executes=executes,
+            edited=None if edited is None else decision.arguments,
+            by=by,
+        )
         done = await _one(
             conn,
             _DECIDE,
@@ -129,7 +156,7 @@ async def decide(
                 "by_id": by.id,
                 "by_subject": by.subject,
                 "digest": decision.digest,
-                "executes": _executes(decision, row["digest"], edited),
+                "executes": executes,
                 "message": None
                 if decision.message is None
                 else jsonsafe.protect_text(decision.message),
@@ -137,7 +164,11 @@ async def decide(
                 "answer": _json(decision.answer),
                 "outcome": decision.outcome,
                 "result": _json(decision.result),
-                "closes": closes,
+                "closes": standing.closes,
+                "rules": None
+                if standing.rules is None
+                else jsonsafe.dumps(standing.rules.as_json()),
+                "required": None if standing.rules is None else standing.rules.required,
                 "closes_as": effect.closes_as,
                 "tool": None if edited is None else jsonsafe.dumps(edited.tool),
                 "tool_call_id": row["tool_call_id"],
@@ -151,7 +182,7 @@ async def decide(
             },
         )
         assert done is not None  # noqa: S101 - an aggregate gives a row
-        if closes and row["tool_call_id"] is not None and not done["called"]:
+        if standing.closes and row["tool_call_id"] is not None and not done["called"]:
             raise InvalidStateError(
                 "Tool call",
                 row["tool_call_id"],
@@ -167,12 +198,13 @@ async def decide(
             run_status=run["status"],
             run_segment=run["segment"],
             run_priority=run["priority"],
+            closed=standing.closes,
         )
 
 
-def _check_open(interruption_id: UUID, row: dict[str, Any]) -> None:
+def _check_open(interruption_id: UUID, row: dict[str, Any], *, overdue: bool) -> None:
     match row["status"]:
-        case "pending" if not row["expired"]:
+        case "pending" if overdue or not row["expired"]:
             return
         case "pending" | "expired":
             raise ExpiredError(interruption_id, row["expires_at"])

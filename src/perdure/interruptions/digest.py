@@ -54,7 +54,6 @@ def digest_v1(
             ``MAX_DEPTH``.
     """
     parsed = parse_object(arguments) if isinstance(arguments, str) else arguments
-    big: dict[str, str] = {}
     content: dict[str, Any] = {
         "version": 1,
         "tenant_id": str(tenant_id),
@@ -69,11 +68,20 @@ def digest_v1(
         content["arguments_raw"] = arguments
     else:
         content["arguments"] = parsed
+    return "sha256:" + hashlib.sha256(canonical(content)).hexdigest()
+
+
+def canonical(content: Mapping[str, Any]) -> bytes:
+    """Return the one form of a JSON object: RFC 8785, with the digits of big integers beside it.
+
+    Raises:
+        ValueError: for what is not JSON (NaN, infinities) or nested deeper than ``MAX_DEPTH``.
+    """
+    big: dict[str, str] = {}
     exact = {key: _exact(value, f"/{key}", big) for key, value in content.items()}
     if big:
         exact["big_integers"] = big
-    canonical = rfc8785.dumps(json.loads(jsonsafe.dumps(exact)))
-    return "sha256:" + hashlib.sha256(canonical).hexdigest()
+    return rfc8785.dumps(json.loads(jsonsafe.dumps(exact)))
 
 
 def same_json(one: Any, other: Any) -> bool:

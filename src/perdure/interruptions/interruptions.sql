@@ -1,7 +1,7 @@
 -- `one_interruption` or `page_of_interruptions` follows.
 -- name: select_interruptions
 SELECT (to_jsonb(i) || jsonb_build_object('decisions', (
-           SELECT coalesce(jsonb_agg(to_jsonb(d) ORDER BY d.id), '[]')
+           SELECT coalesce(jsonb_agg(to_jsonb(d) ORDER BY d.decided_at, d.id), '[]')
            FROM perdure.decisions d WHERE d.run_id = i.run_id AND d.interruption_id = i.id),
        'evidence', (
            SELECT coalesce(jsonb_agg(to_jsonb(e) ORDER BY e.created_at, e.id), '[]')
@@ -29,7 +29,7 @@ LIMIT %(fetch)s
 -- name: lock_run
 -- The run is what every decision on any of its interruptions waits for: without it two last
 -- decisions at once would each still see the other's interruption pending.
-SELECT r.id, r.status, r.segment, r.priority
+SELECT r.id, r.status, r.segment, r.priority, r.started_by::text AS started_by, r.user_id
 FROM perdure.runs r
 WHERE r.id = (SELECT i.run_id FROM perdure.interruptions i
               WHERE i.id = %(id)s AND i.tenant_id = %(tenant_id)s)
@@ -40,8 +40,9 @@ FOR NO KEY UPDATE
 SELECT i.status, i.type, i.digest, i.tool_call_id, i.run_id, i.base_seq, i.scope, i.reason,
        i.tool::text AS tool, i.schema::text AS schema, t.kind,
        i.expires_at, coalesce(i.expires_at <= now(), false) AS expired,
+       i.rules::text AS rules, i.required,
        (SELECT to_jsonb(d)::text FROM perdure.decisions d
-        WHERE d.run_id = i.run_id AND d.interruption_id = i.id ORDER BY d.id DESC LIMIT 1) AS recorded
+        WHERE d.run_id = i.run_id AND d.interruption_id = i.id ORDER BY d.decided_at DESC, d.id DESC LIMIT 1) AS recorded
 FROM perdure.interruptions i
 LEFT JOIN perdure.tool_calls t ON t.run_id = i.run_id AND t.id = i.tool_call_id
 WHERE i.id = %(id)s
@@ -52,17 +53,21 @@ WHERE i.id = %(id)s
 WITH recorded AS (
     INSERT INTO perdure.decisions (
         id, interruption_id, run_id, tenant_id, decision, by_type, by_id, by_subject,
-        digest, executes, message, arguments, answer, outcome, result)
+        digest, executes, message, arguments, answer, outcome, result, decided_at)
     VALUES (
         %(decision_id)s, %(id)s, %(run_id)s, %(tenant_id)s, %(decision)s, %(by_type)s, %(by_id)s,
         %(by_subject)s, %(digest)s, %(executes)s, %(message)s, %(arguments)s::jsonb,
-        %(answer)s::jsonb, %(outcome)s, %(result)s::jsonb)
+        %(answer)s::jsonb, %(outcome)s, %(result)s::jsonb,
+        -- Under the lock: of two decisions the later one has the later time.
+        clock_timestamp())
 ), decided AS (
     UPDATE perdure.interruptions
     SET status = CASE WHEN %(closes)s THEN %(closes_as)s ELSE status END,
         closed_at = CASE WHEN %(closes)s THEN now() END,
         tool = coalesce(%(tool)s::jsonb, tool),
-        digest = coalesce(%(executes)s, digest)
+        digest = coalesce(%(executes)s, digest),
+        rules = coalesce(%(rules)s::jsonb, rules),
+        required = coalesce(%(required)s::int, required)
     WHERE id = %(id)s AND status = 'pending'
     RETURNING id
 ), called AS (

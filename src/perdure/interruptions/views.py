@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from perdure.interruptions.question_rules import shown
 from perdure.times import rfc3339
 
 
@@ -48,11 +49,11 @@ def shown_output(stored: Mapping[str, Any] | None) -> Any:
 def interruption_object(row: Mapping[str, Any]) -> dict[str, Any]:
     """Return a row of ``interruptions`` with its ``decisions`` (oldest first) as the API shows it.
 
-    ``decision`` is the one that closed it, null while it is pending. ``evidence`` is what became
+    ``decision`` is the one that closed it, null while it is pending; ``policy`` what the policy
+    that opened it asks for, null where none did. ``evidence`` is what became
     known of its call by other ways than an outcome, oldest first.
     """
     decisions = [decision_object(decision) for decision in row["decisions"]]
-    closed = row["status"] != "pending"
     return {
         "id": str(row["id"]),
         "object": "interruption",
@@ -67,10 +68,18 @@ def interruption_object(row: Mapping[str, Any]) -> dict[str, Any]:
         "reason": row["reason"],
         "replaces": row["replaces"],
         "required": row["required"],
+        "policy": shown(row["rules"]),
         "requested_at": rfc3339(row["requested_at"]),
         "expires_at": rfc3339(row["expires_at"]),
         "closed_at": rfc3339(row["closed_at"]),
         "evidence": [evidence_object(one) for one in row["evidence"]],
         "decisions": decisions,
-        "decision": decisions[-1] if decisions and closed else None,
+        "decision": decisions[-1] if decisions and _decided(row["status"], decisions[-1]) else None,
     }
+
+
+def _decided(status: str, last: Mapping[str, Any]) -> bool:
+    """Whether the last decision closed it: some of several approvals do not, nor does the time."""
+    if status in ("pending", "cancelled"):
+        return False
+    return bool(status != "expired" or last["by"]["type"] == "policy")

@@ -17,12 +17,13 @@ import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from agents import ComputerProvider, ComputerTool, ToolOutputImage
+from agents import ComputerProvider, ComputerTool, ToolOutputImage, UserError
 from openai.types.responses import ResponseComputerToolCall
 
 from perdure.ledger.effects import Effect, effect_of
 from perdure.ledger.outputs import decode_output, encode_output
 from perdure.runs.execution import current_execution, current_scope, scope_text
+from perdure.runs.gates import refusal
 from perdure.runs.native_tools import serve_native
 from perdure.runs.outcomes import Call
 from perdure.runs.sdk import Act, computer_config, serve_computer_calls
@@ -90,6 +91,10 @@ async def _serve(
         recorded.effect if recorded is not None else execution.default_effect,
         {"actions": plain},
     )
+    refused = await refusal(call.call_id, NAME, {"actions": plain})
+    if refused is not None:
+        # As where a safety check is not acknowledged: there is no screenshot to say it with.
+        raise UserError(refused)
     screenshot = await serve_native(call, act, _encode, _decode)
     if screenshot is None:
         look = Call(f"{call.call_id}:screenshot", NAME, "computer", Effect.READ, _LOOK)

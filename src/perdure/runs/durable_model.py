@@ -227,7 +227,7 @@ class _Place:
     ) -> None:
         id = uuid7()
         output = [dump_item(item) for item in response.output]
-        calls = proposed_calls(self.execution, self.scope, output, tools)
+        calls = proposed_calls(self.execution, self.scope, self.agent, output, tools)
         entry = {
             "kind": "reply",
             "id": str(id),

@@ -23,6 +23,7 @@ from perdure.runs.computer_tools import wrap_computer_tool
 from perdure.runs.edits import edit_of, guarding_edits, told
 from perdure.runs.effects import perform
 from perdure.runs.execution import Execution, current_execution
+from perdure.runs.gates import gate_all_function_tools
 from perdure.runs.native_tools import wrap_native_tool
 from perdure.runs.outcomes import Call, Outcome, as_exception, ended_with, raised
 from perdure.runs.probing import probe_for
@@ -46,6 +47,7 @@ def wrap_tool(tool: Tool) -> Tool:
     Raises:
         ConfigurationError: for a probe on a tool whose calls it could not be asked about.
     """
+    gate_all_function_tools()
     if isinstance(tool, FunctionTool):
         return tool if isinstance(tool.on_invoke_tool, _Invoker) else _function_tool(tool)
     if getattr(tool, _WRAPPED, False):

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -23,12 +23,15 @@ from agents.tool import Tool
 
 from perdure.db import Pool, is_infrastructure
 from perdure.errors import LedgerUnavailable, StopSegment, Uncertain
+from perdure.interruptions.policy import Policy
+from perdure.interruptions.question_rules import Rules
 from perdure.ledger.effects import Effect
 from perdure.ledger.hashing import InputHasher
 from perdure.ledger.journal import Journal, RecordedCall, RecordedReply
 from perdure.ledger.writer import Entry, LedgerWriter
 from perdure.runs.approvals import Approval
 from perdure.runs.liveness import UNDOUBTED, Liveness
+from perdure.runs.policies import Policies
 
 current_execution: ContextVar[Execution | None] = ContextVar("perdure_execution", default=None)
 current_scope: ContextVar[tuple[str, ...]] = ContextVar("perdure_scope", default=())
@@ -113,6 +116,12 @@ class Execution:
     """The wrapped tools made of that, by agent."""
     computers: dict[object, Any] = field(default_factory=dict)
     """Computers made for this execution's own run, by what made them; see computer_tools.py."""
+    policy_source: Policies | None = None
+    """What knows the tenant's policies; see gates.py."""
+    policies: Sequence[Policy] = ()
+    """Those that hold, as far as this execution has looked."""
+    judged: dict[tuple[str, str], Rules] = field(default_factory=dict)
+    """What they said of calls, by scope and call id."""
     at_end: list[Callable[[], Any]] = field(default_factory=list)
     """What is to be called when the execution ends; may return awaitables."""
     model_errors: list[BaseException] = field(default_factory=list)
@@ -271,6 +280,7 @@ class Execution:
         self.journal.rebase(base_seq)
         self._hashers.clear()
         self.started.clear()
+        self.judged.clear()
         self.last_reply = None
 
     async def refuse_unmatched(self, scope: str, agent: str) -> None:

@@ -120,7 +120,10 @@ class Interruption(dict[str, Any]):
 
 
 def _content(new: NewRun) -> dict[str, Any]:
-    return {**asdict(new), "tenant_id": str(new.tenant_id)}
+    # The same request, whoever sends it again.
+    content = {**asdict(new), "tenant_id": str(new.tenant_id)}
+    del content["started_by"]
+    return content
 
 
 async def start_once(conn: AsyncConnection[Any], new: NewRun, key: str | None) -> UUID:

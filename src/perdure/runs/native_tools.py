@@ -1,7 +1,7 @@
 """The tools that are plain callables, wrapped once: custom, shell and patch tools.
 
 Computer tools have a module of their own. Hosted tools run at the provider and are left as they
-are.
+are; only where the program answers for a person whether one may, policies are heard first.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 from agents import (
     ApplyPatchTool,
     CustomTool,
+    HostedMCPTool,
     LocalShellTool,
     ShellExecutor,
     ShellTool,
@@ -23,11 +24,13 @@ from agents.editor import ApplyPatchOperation
 from agents.tool import Tool
 from agents.tool_context import ToolContext
 
+from perdure.interruptions.digest import parse_object
 from perdure.ledger.effects import Effect, effect_of
 from perdure.ledger.native_outputs import decode_patch, decode_shell, encode_patch, encode_shell
 from perdure.ledger.outputs import decode_output, encode_output
 from perdure.runs.effects import perform
 from perdure.runs.execution import Execution, current_execution, current_scope, scope_text
+from perdure.runs.gates import Gate, asked_on_approval, refusal
 from perdure.runs.outcomes import Call, Outcome, ended_with
 from perdure.runs.probing import probe_for
 
@@ -43,8 +46,25 @@ def wrap_native_tool(tool: Tool) -> Tool:
             return _local_shell_tool(tool)
         case ApplyPatchTool():
             return _apply_patch_tool(tool)
+        case HostedMCPTool(on_approval_request=answer) if answer is not None:
+            return _answered_hosted_tool(tool, answer)
         case _:
             return tool
+
+
+def _answered_hosted_tool(tool: HostedMCPTool, answer: Callable[[Any], Any]) -> HostedMCPTool:
+    """Return ``tool``, whose approvals the program answers, so that policies are heard first."""
+    outer = copy.copy(tool)
+
+    async def on_approval_request(request: Any) -> Any:
+        asked = request.data
+        refused = await refusal(asked.id, asked.name, parse_object(asked.arguments))
+        if refused is not None:
+            return {"approve": False, "reason": refused}
+        return await _maybe_await(answer(request))
+
+    outer.on_approval_request = on_approval_request
+    return outer
 
 
 async def _maybe_await(value: Any) -> Any:
@@ -97,6 +117,7 @@ def _custom_tool(tool: CustomTool) -> CustomTool:
         return await serve_native(call, lambda: invoke(ctx, text), encode_output, decode_output)
 
     outer.on_invoke_tool = on_invoke_tool
+    _gate(outer, lambda text: {"input": text})
     return outer
 
 
@@ -116,6 +137,7 @@ def _shell_tool(tool: ShellTool, executor: ShellExecutor) -> ShellTool:
         return await serve_native(call, lambda: executor(request), encode_shell, decode_shell)
 
     outer.executor = execute
+    _gate(outer, dataclasses.asdict)
     return outer
 
 
@@ -124,24 +146,57 @@ def _local_shell_tool(tool: LocalShellTool) -> LocalShellTool:
     executor = tool.executor
 
     async def execute(request: Any) -> Any:
+        arguments = request.data.action.model_dump(mode="json", exclude_unset=True)
         call = Call(
             request.data.call_id,
             tool.name,
             "local_shell",
             effect_of(tool, _UNMARKED),
-            request.data.action.model_dump(mode="json", exclude_unset=True),
+            arguments,
             probe=probe_for(tool, "local_shell"),
         )
+        refused = await refusal(call.call_id, tool.name, arguments)
+        if refused is not None:
+            return await _refused(call, refused)
         return await serve_native(call, lambda: executor(request), encode_output, decode_output)
 
     outer.executor = execute
     return outer
 
 
+async def _refused(call: Call, words: str) -> Any:
+    """Answer a call that a policy keeps from being made with ``words``, and record it so."""
+    execution = current_execution.get()
+    assert execution is not None  # noqa: S101 - policies count in durable runs alone
+
+    async def refuse() -> Outcome:
+        return Outcome(
+            value=words, stored=encode_output(words), error=words, error_type="PolicyDenied"
+        )
+
+    if call.effect is Effect.NESTED:
+        call = dataclasses.replace(call, effect=execution.default_effect)
+    return (await perform(execution, call, refuse, decode_output)).value
+
+
 def _apply_patch_tool(tool: ApplyPatchTool) -> ApplyPatchTool:
     outer = copy.copy(tool)
     outer.editor = _Editor(tool)
+    _gate(outer, _patch_arguments)
     return outer
+
+
+def _gate(outer: Any, plain: Callable[[Any], dict[str, Any]]) -> None:
+    """Let policies stand before the tool's own gate, in place."""
+    outer.needs_approval = Gate(outer.needs_approval, outer.name, plain)
+    outer.on_approval = asked_on_approval(outer.on_approval, outer.name)
+
+
+def _patch_arguments(operation: ApplyPatchOperation) -> dict[str, Any]:
+    arguments = {"type": operation.type, "path": operation.path}
+    if operation.diff is not None:
+        arguments["diff"] = operation.diff
+    return arguments
 
 
 class _Editor:
@@ -167,9 +222,7 @@ class _Editor:
         return await self._edit("delete_file", operation)
 
     async def _edit(self, method: str, operation: ApplyPatchOperation) -> Any:
-        arguments = {"type": operation.type, "path": operation.path}
-        if operation.diff is not None:
-            arguments["diff"] = operation.diff
+        arguments = _patch_arguments(operation)
         execution = current_execution.get()
         call_id = "" if execution is None else _patch_call_id(execution, arguments)
         tool = self._tool

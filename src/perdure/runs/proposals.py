@@ -1,7 +1,8 @@
 """What a model reply asks for: the local tool calls in it, and whether it hands off.
 
 The reply's commit may mark a call as begun when nothing stands between it and its effect: a
-known tool, no gate, no input guardrail. All others get an intent of their own when they start.
+known tool, no gate (its own or a policy's, which have to be known without asking), no input
+guardrail. All others get an intent of their own when they start.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from perdure.ledger.effects import Effect, effect_of, idempotency_key
 from perdure.ledger.journal import RecordedCall
 from perdure.runs.computer_tools import NAME, actions_of, effect_of_actions
 from perdure.runs.execution import Execution
+from perdure.runs.gates import as_object, gates, judge, own_gate, policies_known
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,12 +100,16 @@ def hands_off(output: Sequence[dict[str, Any]], handoffs: Sequence[Handoff]) -> 
 
 
 def proposed_calls(
-    execution: Execution, scope: str, output: Sequence[dict[str, Any]], tools: Sequence[Tool]
+    execution: Execution,
+    scope: str,
+    agent: str,
+    output: Sequence[dict[str, Any]],
+    tools: Sequence[Tool],
 ) -> list[ProposedCall]:
     """Return the local tool calls in a reply's output items, handoffs and hosted tools left out."""
     calls: list[ProposedCall] = []
     for item in output:
-        call = _proposed(execution, scope, item, tools)
+        call = _proposed(execution, scope, agent, item, tools)
         if call is None:
             continue
         if call.kind == "computer" and any(one.kind == "computer" for one in calls):
@@ -114,7 +120,7 @@ def proposed_calls(
 
 
 def _proposed(
-    execution: Execution, scope: str, item: dict[str, Any], tools: Sequence[Tool]
+    execution: Execution, scope: str, agent: str, item: dict[str, Any], tools: Sequence[Tool]
 ) -> ProposedCall | None:
     call_id = item.get("call_id") or item.get("id")
     if not isinstance(call_id, str) or not call_id:
@@ -122,6 +128,9 @@ def _proposed(
     asked = _asked(item, tools)
     if asked is None:
         return None
+    begins = _begins_at_once(asked.tool, item) and not _held_up(
+        execution, scope, call_id, agent, asked
+    )
     return ProposedCall(
         id=uuid7(),
         call_id=call_id,
@@ -130,7 +139,7 @@ def _proposed(
         arguments=asked.arguments,
         arguments_raw=asked.raw,
         effect=_effect(asked, execution.default_effect),
-        status="executing" if _begins_at_once(asked.tool, item) else "proposed",
+        status="executing" if begins else "proposed",
         idempotency_key=idempotency_key(execution.run_id, scope, call_id),
     )
 
@@ -189,8 +198,21 @@ def _effect(asked: _Asked, default: Effect) -> Effect:
     return effect_of(asked.tool, default)
 
 
+def _held_up(execution: Execution, scope: str, call_id: str, agent: str, asked: _Asked) -> bool:
+    return not policies_known(execution) or gates(
+        judge(
+            execution,
+            scope,
+            call_id,
+            agent=agent,
+            tool=asked.name,
+            arguments=as_object(asked.kind, asked.arguments, asked.raw),
+        )
+    )
+
+
 def _begins_at_once(tool: Any, item: dict[str, Any]) -> bool:
-    if tool is None or getattr(tool, "needs_approval", False) is not False:
+    if tool is None or own_gate(tool) is not False:
         return False
     if item.get("pending_safety_checks") and getattr(tool, "on_safety_check", None) is not None:
         return False

@@ -12,13 +12,15 @@ import agents as sdk
 from agents import RunState
 from agents.items import ToolApprovalItem
 
-from perdure.interruptions.digest import digest_v1, same_json
+from perdure.interruptions.digest import digest_v1, parse_object, same_json
+from perdure.interruptions.question_rules import Rules
 from perdure.ledger.journal import STARTED, RecordedCall, RecordedReply
 from perdure.runs import hosted
 from perdure.runs.approvals import Approval, Tampered
 from perdure.runs.ask_human import asked_of
 from perdure.runs.doubts import settle_by_probe
 from perdure.runs.execution import Execution, scope_text
+from perdure.runs.gates import judge, judge_recorded
 from perdure.runs.probing import Probe, probe_for
 from perdure.runs.proposals import kind_of
 from perdure.runs.registry import Registry
@@ -86,6 +88,7 @@ class Questions:
         tool = await self._tool(item)
         schema = None if tool is None else tool.params_json_schema
         asked = None if tool is None else asked_of(tool, arguments)
+        rules = self._rules(item, call, scope, call_id)
         return Question(
             type="tool_approval" if asked is None else "question",
             tool_call_id=call.id if call is not None else None,
@@ -97,7 +100,17 @@ class Questions:
             base_seq=base_seq,
             question=None if asked is None else asked.question,
             schema=None if asked is None else asked.schema,
+            rules=rules if asked is None else rules.of_a_question(),
         )
+
+    def _rules(
+        self, item: ToolApprovalItem, call: RecordedCall | None, scope: str, call_id: str
+    ) -> Rules:
+        if call is not None:
+            return judge_recorded(self._execution, call)
+        arguments = parse_object(item.arguments or "")
+        named = {"agent": item.agent.name, "tool": item.tool_name or ""}
+        return judge(self._execution, scope, call_id, arguments=arguments, **named)
 
     async def _tool(self, item: ToolApprovalItem) -> sdk.FunctionTool | None:
         agent = item.agent
@@ -242,6 +255,7 @@ class Questions:
             digest=self._digest(base_seq, call.scope, call.call_id, call.tool, None, arguments),
             base_seq=base_seq,
             question=question,
+            rules=judge_recorded(self._execution, call).of_a_doubt(),
         )
 
     def _digest(

@@ -13,6 +13,7 @@ from agents.run_config import DEFAULT_MAX_TURNS
 from pydantic import BaseModel, ValidationError
 
 from perdure.errors import ConfigurationError, FieldError, InvalidRequestError
+from perdure.interruptions.policy import Policy
 from perdure.ledger.effects import Effect
 from perdure.runs.graph import wrap_graph, wrap_run_config
 
@@ -33,6 +34,8 @@ class Registry:
     context_type: type[BaseModel] | None = None
     default_effect: Effect = Effect.AT_MOST_ONCE
     default_max_turns: int = DEFAULT_MAX_TURNS
+    policies: Sequence[Policy] = ()
+    """Those of the application file, in their order; the API's stand before them."""
     agents: dict[str, Agent[Any]] = field(init=False)
     sdk_config: RunConfig = field(init=False)
     """What durable runs are run with: the config given, its model and provider durable."""
@@ -46,6 +49,9 @@ class Registry:
             self.sdk_config.model_provider = self.model_provider
         wrap_run_config(self.sdk_config)
         self.agents = wrap_graph(self.roots)
+        for place, policy in enumerate(self.policies):
+            if not isinstance(policy, Policy):
+                raise ConfigurationError(f"policies[{place}] is no Policy: {policy!r}.")
 
     @property
     def agent_names(self) -> list[str]:

@@ -21,6 +21,7 @@ from agents import (
     Usage,
     UserError,
 )
+from agents._function_tool_arguments import FunctionToolApproval
 from agents._tool_identity import get_tool_approval_item_call_id
 from agents.agent_tool_state import (
     drop_agent_tool_run_result,
@@ -33,6 +34,7 @@ from agents.models._retry_runtime import (
     get_retry_after,
     provider_managed_retries_disabled,
 )
+from agents.run_internal import tool_execution
 from agents.run_internal.model_retry import _normalize_retry_error
 from agents.run_internal.run_steps import NextStepInterruption, NextStepRunAgain
 from agents.run_internal.tool_actions import ComputerAction
@@ -55,10 +57,12 @@ __all__ = [
     "PASSING_CODES",
     "SYNC_TOOL_MARKER",
     "PendingApproval",
+    "approval_call_id",
     "computer_config",
     "current_agent_name",
     "current_turn",
     "forget_nested_run",
+    "gate_function_tools",
     "goes_on",
     "invoke_function_tool",
     "leaves_retries_to_us",
@@ -213,6 +217,11 @@ def supports_prompt_cache_key(model: Model) -> bool:
     return bool(supports()) if callable(supports) else False
 
 
+def approval_call_id(item: ToolApprovalItem) -> str:
+    """Return the id of the call an approval is asked for; nothing where it has none."""
+    return get_tool_approval_item_call_id(item) or ""
+
+
 @dataclass(frozen=True, slots=True)
 class PendingApproval:
     """A call that waits for approval: of ``owner``, beneath the calls of ``path``."""
@@ -224,7 +233,7 @@ class PendingApproval:
     @property
     def call_id(self) -> str:
         """The id of the call, unique only beneath its path."""
-        return get_tool_approval_item_call_id(self.item) or ""
+        return approval_call_id(self.item)
 
     def approve(self) -> None:
         """Let this one call run."""
@@ -279,6 +288,37 @@ def current_turn(state: RunState[Any, Agent[Any]]) -> int:
 def goes_on(state: RunState[Any, Agent[Any]]) -> bool:
     """Whether a state made after a soft cancel has another turn to take."""
     return isinstance(state._current_step, NextStepRunAgain)
+
+
+IsGated = Callable[[FunctionTool, str], Awaitable[bool]]
+
+
+def gate_function_tools(is_gated: IsGated) -> None:
+    """Let ``is_gated`` stand before every call of a function tool of this process, for good.
+
+    It is given the tool and the call's id, and says whether the call has to wait for approval;
+    else the tool's own ``needs_approval`` counts. It does not stand in that field: where there is
+    a callable, the SDK asks for approval of all arguments it cannot look into as well.
+    """
+    evaluate = tool_execution.evaluate_function_tool_approval  # type: ignore[attr-defined]
+
+    async def through(
+        function_tool: FunctionTool,
+        context: Any,
+        arguments: str,
+        call_id: str,
+        *,
+        strict: bool = True,
+    ) -> FunctionToolApproval:
+        if await is_gated(function_tool, call_id):
+            invoker = function_tool.on_invoke_tool
+            return FunctionToolApproval("require_approval", function_tool, invoker, arguments)
+        approval: FunctionToolApproval = await evaluate(
+            function_tool, context, arguments, call_id, strict=strict
+        )
+        return approval
+
+    tool_execution.evaluate_function_tool_approval = through  # type: ignore[attr-defined]
 
 
 Act = Callable[[], Awaitable[str]]

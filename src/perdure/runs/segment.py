@@ -10,14 +10,17 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import UUID
 
 from perdure import jsonsafe
 from perdure.db import Connection, Pool, load_sql, uuid7
 from perdure.errors import Fenced
+from perdure.interruptions.question_rules import NO_RULES, Rules
 from perdure.ledger.journal import Journal
+from perdure.runs.resume import go_on_if_decided
+from perdure.runs.settling import settle
 from perdure.runs.state import StoredState
 
 _SQL = load_sql("perdure.runs", "segment.sql")
@@ -52,6 +55,8 @@ class Begun:
     alone_deaths: int
     """How many processes in a row died that ran this segment alone, and recorded nothing."""
     cancel_requested: bool
+    policies_revision: int
+    """Which revision the tenant's policies had."""
     mcp_lists: dict[str, list[dict[str, Any]]]
     """What MCP servers offered an earlier execution of this segment."""
     state: str | None
@@ -84,11 +89,13 @@ class Question:
     """The decided interruption whose place it takes, as what that had shown no longer stands."""
     reason: str | None = None
     """Why that one is cancelled: ``schema_changed`` or ``tool_removed``."""
+    rules: Rules = NO_RULES
+    id: UUID = field(default_factory=uuid7)
 
     def as_row(self) -> dict[str, Any]:
         """Return the columns of its row."""
         return {
-            "id": str(uuid7()),
+            "id": str(self.id),
             "type": self.type,
             "tool_call_id": str(self.tool_call_id) if self.tool_call_id else None,
             "agent": self.agent,
@@ -98,6 +105,10 @@ class Question:
             "digest": self.digest,
             "base_seq": self.base_seq,
             "question": self.question,
+            "rules": self.rules.as_json(),
+            "required": self.rules.required,
+            "expires_after": self.rules.expires_after,
+            "remind_every": self.rules.remind_every,
             "schema": self.schema,
             "replaces": str(self.replaces) if self.replaces else None,
         }
@@ -185,6 +196,7 @@ async def begin(
         stalled=begun["stalled"],
         alone_deaths=begun["alone_deaths"],
         cancel_requested=begun["cancel_requested"],
+        policies_revision=begun["policies_revision"],
         mcp_lists=jsonsafe.loads(begun["mcp_tools"]),
         state=loaded["state"],
         journal=journal,
@@ -203,6 +215,7 @@ class SegmentRows:
     epoch: int
     items: int
     """How many items of the run are stored."""
+    tenant_id: UUID
 
     async def checkpoint(self, checkpoint: Checkpoint, items: Sequence[dict[str, Any]]) -> None:
         """Write a state in mid-run; it becomes the only active one.
@@ -250,6 +263,9 @@ class SegmentRows:
                     )
                 rows = jsonsafe.dumps([question.as_row() for question in rest.questions])
                 await conn.execute(_SQL["insert_interruptions"], {**key, "interruptions": rows})
+            left = rest.questions
+            if rest.questions and not cancelled:
+                left = await settle(conn, tenant_id=self.tenant_id, questions=rest.questions)
             output = None if rest.output is None else jsonsafe.dumps(rest.output)
             await conn.execute(
                 _SQL["rest_run"],
@@ -262,6 +278,8 @@ class SegmentRows:
                     "turn": rest.turn,
                 },
             )
+            if rest.questions and not left and not cancelled:
+                await go_on_if_decided(conn, run_id=self.run_id, segment=self.seq)
         self.items += len(rest.items)
         return outcome
 

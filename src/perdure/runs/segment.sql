@@ -41,6 +41,8 @@ UPDATE perdure.runs r
 RETURNING r.tenant_id, r.agent, r.input::text AS input, r.context::text AS context, r.max_turns,
           r.cancel_requested_at IS NOT NULL AS cancel_requested, began.epoch,
           began.executions, began.stalled, began.alone_deaths,
+          (SELECT t.policies_revision FROM perdure.tenants t
+            WHERE t.id = r.tenant_id) AS policies_revision,
           began.mcp_tools::text AS mcp_tools
 
 -- name: load
@@ -82,9 +84,13 @@ SELECT number.seq AS base_seq,
                    'tool_call_id', i.tool_call_id, 'decision', d.decision, 'message', d.message,
                    'executes', d.executes, 'answer', d.answer) ORDER BY i.ordinal), '[]')::text
           FROM perdure.interruptions i
-          JOIN LATERAL (SELECT * FROM perdure.decisions d
-                         WHERE d.run_id = i.run_id AND d.interruption_id = i.id
-                         ORDER BY d.id DESC LIMIT 1) d ON true
+          JOIN LATERAL (
+               -- Of several people's the last that fits how it was closed: it closed it.
+               SELECT one.* FROM perdure.decisions one
+                WHERE one.run_id = i.run_id AND one.interruption_id = i.id
+                  AND one.decision = CASE i.status WHEN 'approved' THEN 'approve'
+                                                   WHEN 'answered' THEN 'answer' ELSE 'reject' END
+                ORDER BY one.decided_at DESC, one.id DESC LIMIT 1) d ON true
          WHERE i.run_id = %(run_id)s AND i.base_seq = number.seq
            AND i.type IN ('tool_approval', 'question')
            AND i.status NOT IN ('pending', 'cancelled')) AS decisions
@@ -156,13 +162,16 @@ UPDATE perdure.model_responses SET superseded = true
 -- name: insert_interruptions
 INSERT INTO perdure.interruptions (
        id, run_id, tenant_id, segment, base_seq, ordinal, tool_call_id, type, agent, scope, tool,
-       question, schema, digest, replaces)
+       question, schema, digest, replaces, rules, required, expires_at, remind_at)
 SELECT i.id, %(run_id)s, r.tenant_id, %(seq)s, i.base_seq, i.ordinal, i.tool_call_id, i.type,
-       i.agent, i.scope, i.tool, i.question, i.schema, i.digest, i.replaces
+       i.agent, i.scope, i.tool, i.question, i.schema, i.digest, i.replaces, i.rules, i.required,
+       now() + make_interval(secs => i.expires_after),
+       now() + make_interval(secs => i.remind_every)
   FROM perdure.runs r,
        jsonb_to_recordset(%(interruptions)s::jsonb) AS i(
            id uuid, base_seq int, ordinal int, tool_call_id uuid, type text, agent text,
-           scope text, tool jsonb, question text, schema jsonb, digest text, replaces uuid)
+           scope text, tool jsonb, question text, schema jsonb, digest text, replaces uuid,
+           rules jsonb, required int, expires_after float8, remind_every float8)
  WHERE r.id = %(run_id)s
 
 -- What was decided no longer stands: another question takes its place.

@@ -50,6 +50,8 @@ class NewRun:
     metadata: dict[str, Any] = field(default_factory=dict)
     priority: int = 0
     delay_seconds: float | None = None
+    started_by: dict[str, str | None] | None = None
+    """Who starts it: ``type``, ``id``, ``subject``. Policies may keep them from deciding on it."""
 
     def __post_init__(self) -> None:
         """Check what a program may have got wrong.
@@ -105,6 +107,7 @@ async def start_run(conn: AsyncConnection[Any], run: NewRun) -> UUID:
             "max_turns": run.max_turns,
             "priority": run.priority,
             "delay_seconds": run.delay_seconds or None,
+            "started_by": None if run.started_by is None else jsonsafe.dumps(run.started_by),
         },
     )
     if run.delay_seconds:

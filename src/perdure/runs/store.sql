@@ -2,10 +2,11 @@
 WITH started AS (
     INSERT INTO perdure.runs (
         id, tenant_id, agent, current_agent, input, context, user_id, metadata, max_turns,
-        priority)
+        priority, started_by)
     VALUES (
         %(id)s, %(tenant_id)s, %(agent)s, %(agent)s, %(input)s::jsonb, %(context)s::jsonb,
-        %(user_id)s, %(metadata)s::jsonb, %(max_turns)s, %(priority)s)
+        %(user_id)s, %(metadata)s::jsonb, %(max_turns)s, %(priority)s,
+        %(started_by)s::jsonb)
     RETURNING id, tenant_id
 ), first AS (
     INSERT INTO perdure.segments (run_id, seq, tenant_id, status, due_at)
@@ -33,7 +34,7 @@ SELECT CASE WHEN r.status <> ALL (%(but)s) THEN (to_jsonb(r) - 'context' || json
                    FROM perdure.model_responses m WHERE m.run_id = r.id) u),
            'interruptions', (
                SELECT coalesce(jsonb_agg(to_jsonb(i) || jsonb_build_object('decisions', (
-                          SELECT coalesce(jsonb_agg(to_jsonb(d) ORDER BY d.id), '[]')
+                          SELECT coalesce(jsonb_agg(to_jsonb(d) ORDER BY d.decided_at, d.id), '[]')
                           FROM perdure.decisions d WHERE d.run_id = i.run_id AND d.interruption_id = i.id),
                       'evidence', (
                           SELECT coalesce(jsonb_agg(to_jsonb(e) ORDER BY e.created_at, e.id), '[]')

@@ -46,6 +46,7 @@ from perdure.ledger.writer import LedgerWriter
 from perdure.runs.driver import Driver, cancelled
 from perdure.runs.execution import CancelRequested, Execution, Stopping
 from perdure.runs.liveness import UNDOUBTED, Liveness
+from perdure.runs.policies import Policies
 from perdure.runs.quarantine import Only, Quarantine, Verdict
 from perdure.runs.registry import Registry
 from perdure.runs.segment import Begun, Rest, SegmentRows, begin
@@ -69,6 +70,8 @@ class SegmentRunner:
     """Judges segments that keep ending their process; None runs them as any other."""
     only: Only | None = None
     """Where this process runs one segment alone: which."""
+    policies: Policies = field(init=False)
+    """Those of each tenant, as this process knows them."""
     _running: dict[UUID, Execution] = field(default_factory=dict)
     _beginning: dict[tuple[UUID, int], bool] = field(default_factory=dict)
     """Segments being begun, and whether a cancellation of their run came meanwhile.
@@ -84,6 +87,7 @@ class SegmentRunner:
 
     def __post_init__(self) -> None:
         self._quiet.set()
+        self.policies = Policies(self.pool, self.registry.policies)
 
     async def run(self, run_id: UUID, seq: int) -> str:
         """Run segment ``seq`` of a run to its rest and return how it ended, as a word for logs.
@@ -148,6 +152,7 @@ class SegmentRunner:
             begun = await self._begin(run_id, seq)
             if begun is None:
                 return "over"
+            self.policies.expect(begun.tenant_id, begun.policies_revision)
             return await self._run_begun(run_id, seq, begun)
         finally:
             self._beginning.pop((run_id, seq), None)
@@ -162,7 +167,7 @@ class SegmentRunner:
         return begun
 
     async def _run_begun(self, run_id: UUID, seq: int, begun: Begun) -> str | None:
-        rows = SegmentRows(self.pool, run_id, seq, begun.epoch, begun.items)
+        rows = SegmentRows(self.pool, run_id, seq, begun.epoch, begun.items, begun.tenant_id)
         previous = self._previous.get((run_id, seq))
         if previous is not None and previous.epoch == begun.epoch - 1:
             never = begun.journal.withdraw(previous.epoch, previous.started)
@@ -177,6 +182,7 @@ class SegmentRunner:
                     return await self._rest(rest, rows)
                 case str() as ended:
                     return ended
+        policies = await self.policies.of(begun.tenant_id)
         execution = Execution(
             run_id=run_id,
             tenant_id=begun.tenant_id,
@@ -188,6 +194,8 @@ class SegmentRunner:
             journal=begun.journal,
             mcp_lists=begun.mcp_lists,
             lease=self.lease,
+            policy_source=self.policies,
+            policies=policies,
         )
         self._running[run_id] = self._previous[run_id, seq] = execution
         if self._stopping:

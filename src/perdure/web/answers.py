@@ -105,6 +105,49 @@ class Evidence(Answer):
     created_at: datetime
 
 
+class Deciders(Answer):
+    """Who may decide: whoever has a role, is in a group, or is a subject."""
+
+    roles: list[str]
+    groups: list[str]
+    subjects: list[str]
+
+
+class InterruptionPolicy(Answer):
+    """What the policy asks for that opened an interruption. ``id`` is null in the program's."""
+
+    id: UUID | None
+    name: str
+    deciders: Deciders | None
+    requester_may_decide: bool
+    on_expire: Literal["reject", "approve", "escalate", "fail"] | None
+    message: str | None
+
+
+class Policy(Answer):
+    """Which calls people are asked about, and who they are. Times are in seconds."""
+
+    id: UUID
+    object: Literal["policy"]
+    position: int
+    name: str
+    tool: list[str]
+    agent: list[str]
+    when: dict[str, dict[str, Any]]
+    then: Literal["allow", "ask", "deny"]
+    deciders: Deciders | None
+    requester_may_decide: bool
+    required: int
+    expires_after: float | None
+    on_expire: Literal["reject", "approve", "escalate", "fail"]
+    escalate_to: list[Deciders]
+    remind_every: float | None
+    message: str | None
+    created_by: dict[str, Any] | None
+    created_at: datetime
+    updated_at: datetime
+
+
 class Interruption(Answer):
     """A question a run stopped on. ``tool`` has ``name``, ``call_id``, ``arguments``, ``schema``.
 
@@ -127,6 +170,7 @@ class Interruption(Answer):
     reason: str | None
     replaces: UUID | None
     required: int
+    policy: InterruptionPolicy | None
     requested_at: datetime
     expires_at: datetime | None
     closed_at: datetime | None

@@ -24,6 +24,7 @@ from perdure.web import (
     later,
     links,
     metrics,
+    policies,
     problems,
     runs,
     webhooks,
@@ -93,7 +94,7 @@ def create_app(
     app.state.scrapes = metrics.Scrapes(app.state.api)
     problems.install(app)
     for module in (
-        *(runs, interruptions, decisions, links, webhooks, deliveries),
+        *(runs, interruptions, decisions, policies, links, webhooks, deliveries),
         *(later, health, metrics),
     ):
         app.include_router(module.router)

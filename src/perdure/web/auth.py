@@ -57,6 +57,7 @@ Anybody = Annotated[Principal, Depends(_recognise)]
 """Whoever is known, whatever their roles."""
 RunReader = Annotated[Principal, Depends(_with(Role.RUNS_READ))]
 RunWriter = Annotated[Principal, Depends(_with(Role.RUNS_WRITE))]
+Admin = Annotated[Principal, Depends(_with(Role.ADMIN))]
 Decider = Annotated[Principal, Depends(_with(Role.DECISIONS_WRITE))]
 Administrator = Annotated[Principal, Depends(_with(Role.ADMIN))]
 InterruptionReader = Annotated[Principal, Depends(_with(Role.RUNS_READ, Role.DECISIONS_WRITE))]

@@ -80,6 +80,7 @@ async def start_run(
                 max_turns=body.max_turns or api.registry.default_max_turns,
                 priority=body.priority,
                 delay_seconds=body.delay_seconds,
+                started_by=principal.as_requester(),
             ),
         )
         run = await store.get_run(conn, tenant_id=principal.tenant_id, run_id=run_id)

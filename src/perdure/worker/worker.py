@@ -19,7 +19,15 @@ from uuid import UUID
 from perdure.config import Settings
 from perdure.db import Pool
 from perdure.ledger.writer import LedgerWriter
-from perdure.notify import CANCEL, DELIVERIES, DELIVERIES_DUE, DUE, SEGMENTS, Listener
+from perdure.notify import (
+    CANCEL,
+    DELIVERIES,
+    DELIVERIES_DUE,
+    DUE,
+    POLICIES,
+    SEGMENTS,
+    Listener,
+)
 from perdure.runs.quarantine import Quarantine
 from perdure.runs.registry import Registry
 from perdure.runs.workflow import SegmentRunner
@@ -30,6 +38,7 @@ from perdure.worker.alone import Alone
 from perdure.worker.cancelling import Cancellations
 from perdure.worker.delivering import Deliverer
 from perdure.worker.due import keep_enqueuing
+from perdure.worker.expiring import keep_expiring
 from perdure.worker.held import HeldClaims
 from perdure.worker.launch import launch
 from perdure.worker.lease import Lease, new_executor_id, session_name
@@ -95,6 +104,7 @@ class Worker:
         self._deliveries: QueueLoop | None = None
         self._workflow_tasks: Callable[[], set[asyncio.Task[Any]]] = set
         self._due = asyncio.Event()
+        self._overdue = asyncio.Event()
         self._segments: set[asyncio.Task[Any]] = set()
         self._delivering: set[asyncio.Task[Any]] = set()
         self._claims = HeldClaims()
@@ -135,11 +145,13 @@ class Worker:
                 CANCEL: cancellations.heard,
                 DELIVERIES: self._on_deliveries,
                 DELIVERIES_DUE: self._deliverer.wake,
+                POLICIES: self._runner.policies.heard,
             }
             await stack.enter_async_context(Listener(self._url, heard))
             for loop in (
                 keep_recovering(self._pool, self._lease, self._silence),
                 keep_enqueuing(self._pool, self._due),
+                keep_expiring(self._pool, self._overdue),
                 keep_purging(self._pool),
                 *self._deliverer.loops(),
             ):
@@ -209,6 +221,7 @@ class Worker:
 
     def _on_due(self, _: str) -> None:
         self._due.set()
+        self._overdue.set()
 
     async def _stop_segments(self) -> None:
         self._stopping = True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from uuid import UUID
 
@@ -66,10 +66,17 @@ async def client_for(app: FastAPI, conn: Connection) -> AsyncIterator[ClientFor]
     async with AsyncExitStack() as stack:
 
         async def make(
-            *roles: str, tenant_id: UUID = DEFAULT_TENANT, subject: str | None = None
+            *roles: str,
+            tenant_id: UUID = DEFAULT_TENANT,
+            subject: str | None = None,
+            groups: Sequence[str] = (),
         ) -> httpx.AsyncClient:
             key = await create_key(
-                conn, subject=subject, tenant_id=tenant_id, roles=roles or DEFAULT_ROLES
+                conn,
+                subject=subject,
+                tenant_id=tenant_id,
+                roles=roles or DEFAULT_ROLES,
+                groups=groups,
             )
             return await stack.enter_async_context(
                 httpx.AsyncClient(

@@ -1,0 +1,205 @@
+"""Where policies meet calls: what a run is interrupted for though its tool asks nobody.
+
+A call that a policy asks about or denies is gated as if its tool needed approval: it is not begun
+with its reply, and the SDK interrupts the run. What becomes of the question, when a policy alone
+can tell, is settled where the run rests (``settling``); so an answer of a policy is a row like
+that of a person.
+
+What the ledger says of a call goes before any policy: one that waited for approval before waits
+again in a replay, whatever the policies are by then, and one that was begun is not asked about.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from agents import FunctionTool
+
+from perdure.errors import StopSegment
+from perdure.interruptions.question_rules import NO_RULES, Rules, rules_for
+from perdure.ledger.journal import STARTED, RecordedCall
+from perdure.runs.execution import (
+    Execution,
+    current_agent,
+    current_execution,
+    current_scope,
+    database_needed,
+    scope_text,
+)
+from perdure.runs.sdk import approval_call_id, gate_function_tools
+
+_WAITED: Final = frozenset({"awaiting_approval", "approved", "rejected"})
+_STRICTNESS: Final = ("allow", "ask", "deny")
+
+CANNOT_ASK: Final = (
+    "The policy {policy!r} asks a person about this call, and calls of this tool cannot wait for "
+    "one. Nothing was done."
+)
+
+
+def policies_known(execution: Execution) -> bool:
+    """Whether ``execution.policies`` are those of now, without asking the database."""
+    source = execution.policy_source
+    if source is not None:
+        known = source.known(execution.tenant_id)
+        if known is None:
+            return False
+        execution.policies = known
+    return True
+
+
+async def _know_policies(execution: Execution) -> None:
+    if policies_known(execution) or execution.policy_source is None:
+        return
+    try:
+        with database_needed(execution.run_id, doing="reading the tenant's policies"):
+            execution.policies = await execution.policy_source.of(execution.tenant_id)
+    except StopSegment as reason:
+        await execution.park(reason)
+
+
+def judge(
+    execution: Execution,
+    scope: str,
+    call_id: str,
+    *,
+    agent: str,
+    tool: str,
+    arguments: Mapping[str, Any] | None,
+) -> Rules:
+    """Return what the policies say of a call, once for each call of an execution.
+
+    Of several judgements on one call (a patch in several files) the strictest counts.
+    """
+    if not execution.policies:
+        return NO_RULES
+    rules = rules_for(execution.policies, agent=agent, tool=tool, arguments=arguments)
+    key = scope, call_id
+    before = execution.judged.get(key)
+    if before is None or _strictness(rules) > _strictness(before):
+        execution.judged[key] = rules
+        return rules
+    return before
+
+
+def judge_recorded(execution: Execution, call: RecordedCall) -> Rules:
+    """Return what was said of a recorded call in this execution, or what the policies say now."""
+    known = execution.judged.get((call.scope, call.call_id))
+    if known is not None:
+        return known
+    return judge(
+        execution,
+        call.scope,
+        call.call_id,
+        agent=call.agent,
+        tool=call.tool,
+        arguments=as_object(call.kind, call.arguments, call.arguments_raw),
+    )
+
+
+def as_object(kind: str, arguments: Any, raw: str | None) -> Mapping[str, Any] | None:
+    """Return a call's arguments as policies see them; the text of a custom tool is ``input``."""
+    if kind == "custom" and arguments is None:
+        return {"input": raw or ""}
+    return arguments if isinstance(arguments, Mapping) else None
+
+
+def gates(rules: Rules) -> bool:
+    """Whether a call with these rules waits, whatever its tool needs."""
+    return rules.policy is not None and rules.then != "allow"
+
+
+async def gated(call_id: str, tool: str, arguments: Mapping[str, Any] | None) -> bool:
+    """Whether a policy, or what is recorded of it, makes the call of this id wait.
+
+    ``tool`` and ``arguments`` are what it asks for, where it is not recorded. False outside a
+    durable run.
+    """
+    execution = current_execution.get()
+    if execution is None:
+        return False
+    scope = scope_text(current_scope.get())
+    recorded = execution.call(scope, call_id)
+    if recorded is not None and recorded.status in _WAITED:
+        return True
+    if recorded is not None and recorded.status in STARTED:
+        return False
+    await _know_policies(execution)
+    if recorded is not None:
+        return gates(judge_recorded(execution, recorded))
+    return gates(
+        judge(execution, scope, call_id, agent=current_agent.get(), tool=tool, arguments=arguments)
+    )
+
+
+@functools.cache
+def gate_all_function_tools() -> None:
+    """Let the gates stand before every function tool of this process: also MCP's and agents'."""
+
+    async def is_gated(tool: FunctionTool, call_id: str) -> bool:
+        return await gated(call_id, tool.name, None)
+
+    gate_function_tools(is_gated)
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """Stands in the ``needs_approval`` of a tool that is a plain callable.
+
+    ``own`` is what stood there; ``plain`` gives what the SDK hands it as the call's arguments.
+    """
+
+    own: Any
+    tool: str
+    plain: Callable[[Any], Mapping[str, Any]]
+
+    async def __call__(self, context: Any, what: Any, call_id: str) -> bool:
+        """Say whether the call has to wait for approval."""
+        if await gated(call_id, self.tool, self.plain(what)):
+            return True
+        if not callable(self.own):
+            return bool(self.own)
+        said = self.own(context, what, call_id)
+        return bool(await said if inspect.isawaitable(said) else said)
+
+
+def own_gate(tool: Any) -> Any:
+    """Return a tool's ``needs_approval`` as its author wrote it."""
+    gate = getattr(tool, "needs_approval", False)
+    return gate.own if isinstance(gate, Gate) else gate
+
+
+def asked_on_approval(on_approval: Any, tool: str) -> Any:
+    """Return a tool's ``on_approval`` so that it does not answer for the people a policy asks."""
+    if on_approval is None:
+        return None
+
+    async def asked(context: Any, item: Any) -> Any:
+        if await gated(approval_call_id(item), tool, None):
+            return None
+        said = on_approval(context, item)
+        return await said if inspect.isawaitable(said) else said
+
+    return asked
+
+
+async def refusal(call_id: str, tool: str, arguments: Mapping[str, Any] | None) -> str | None:
+    """Return why a call may not be made of a tool the SDK cannot interrupt a run for; else None."""
+    execution = current_execution.get()
+    if execution is None or not await gated(call_id, tool, arguments):
+        return None
+    scope = scope_text(current_scope.get())
+    recorded = execution.call(scope, call_id)
+    if recorded is not None:
+        rules = judge_recorded(execution, recorded)
+    else:
+        rules = execution.judged[scope, call_id]
+    return rules.denial() if rules.then == "deny" else CANNOT_ASK.format(policy=rules.policy)
+
+
+def _strictness(rules: Rules) -> int:
+    return -1 if rules.policy is None else _STRICTNESS.index(rules.then)
