@@ -93,6 +93,7 @@ CREATE TABLE perdure.decision_links (
     mac              bytea       NOT NULL CHECK (length(mac) = 32),
     digest           text        NOT NULL CHECK (digest ~ '^sha256:[0-9a-f]{64}$'),
     subject          text        NOT NULL CHECK (subject <> ''),
+    groups           text[]      NOT NULL DEFAULT '{}',
     decisions        text[]      NOT NULL CHECK (cardinality(decisions) > 0
                          AND decisions <@ ARRAY['approve', 'reject']),
     created_by       jsonb,

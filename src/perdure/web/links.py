@@ -64,7 +64,14 @@ class MakeLink(Body):
         json_schema_extra={"examples": [{"subject": "alice@example.com", "expires_in": 3600}]}
     )
 
-    subject: Annotated[Text255, Field(description="Who decides by it; kept with the decision.")]
+    subject: Annotated[
+        Text255 | None,
+        Field(description="Who decides by it; another than one's own subject takes an admin."),
+    ] = None
+    groups: Annotated[
+        list[Text255] | None,
+        Field(description="What they belong to; by default, of a link of one's own, as oneself."),
+    ] = None
     expires_in: Annotated[
         float, Field(ge=60, le=MAX_SECONDS, description="Seconds; the question's own time ends it.")
     ] = DAY_SECONDS
@@ -90,15 +97,20 @@ async def create_link(
     body: MakeLink,
     key: IdempotencyHeader = None,
 ) -> Response:
-    """Make a link by which one person decides this question, once, without a key."""
+    """Make a link by which one person decides this question, once, without a key.
+
+    For oneself; who is somebody else is for an admin to say, as policies go by it.
+    """
     api = api_of(request)
+    subject, groups = _who(principal, body)
 
     async def create(conn: Connection) -> Done:
         new = NewLink(
             interruption_id,
-            body.subject,
+            subject,
             body.expires_in,
             body.decisions,
+            groups,
             {"type": principal.type, "id": principal.id, "subject": principal.subject},
         )
         claims = await links.create_link(
@@ -131,6 +143,21 @@ async def create_link(
     content["url"] = f"{_base(request)}/d/{token}"
     headers = {k: v for k, v in response.headers.items() if k.lower() != "content-length"}
     return json_response(content, 201, headers)
+
+
+def _who(principal: Principal, body: MakeLink) -> tuple[str, list[str]]:
+    """Return who decides by a link, and what they belong to."""
+    subject = principal.subject if body.subject is None else body.subject
+    if subject is None:
+        raise InvalidRequestError.at(
+            "/subject", "is needed: the key in use was made without --subject."
+        )
+    own = subject == principal.subject
+    groups = body.groups if body.groups is not None else sorted(principal.groups) if own else []
+    if not own or not set(groups) <= principal.groups:
+        # Or one could be two people, and the one a policy asks for.
+        principal.require(Role.ADMIN)
+    return subject, groups
 
 
 def _base(request: Request) -> str:
@@ -183,6 +210,7 @@ async def _decide(conn: Connection, link: Link, form: Mapping[str, str]) -> None
         subject=claims.subject,
         tenant_id=claims.tenant_id,
         roles=frozenset({Role.DECISIONS_WRITE}),
+        groups=frozenset(claims.groups),
     )
     async with conn.transaction():
         # Of two at once the second waits here, and finds it used.

@@ -42,15 +42,17 @@ DAY_SECONDS = 24 * 3600.0
 
 @dataclass(frozen=True, slots=True)
 class NewLink:
-    """A link to make. ``subject`` decides by it, within ``seconds``, one of ``decisions``.
+    """A link to make. ``subject``, of ``groups``, decides by it, within ``seconds``.
 
-    ``created_by`` is who asked for it, as is kept. A link of a delivery is made once.
+    ``decisions`` is what it can decide, ``created_by`` who asked for it, as is kept. A link of a
+    delivery is made once.
     """
 
     interruption_id: UUID
     subject: str
     seconds: float = DAY_SECONDS
     decisions: Sequence[str] = DECISIONS
+    groups: Sequence[str] = ()
     created_by: dict[str, Any] | None = None
     delivery_id: UUID | None = None
 
@@ -110,6 +112,7 @@ async def create_link(
         interruption_id=new.interruption_id,
         digest=question["digest"],
         subject=new.subject,
+        groups=list(new.groups),
         decisions=[one for one in DECISIONS if one in new.decisions],
         expires_at=question["expires_at"],
     )
@@ -127,6 +130,7 @@ async def create_link(
             "mac": sign(key, claims, token_hash),
             "digest": claims.digest,
             "subject": claims.subject,
+            "groups": list(claims.groups),
             "decisions": list(claims.decisions),
             "created_by": None if new.created_by is None else jsonsafe.dumps(new.created_by),
             "expires_at": claims.expires_at,

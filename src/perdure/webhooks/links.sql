@@ -8,9 +8,9 @@ SELECT i.run_id, i.type, i.status, i.digest, now() AS now,
 -- name: insert
 INSERT INTO perdure.decision_links (
        id, tenant_id, run_id, interruption_id, delivery_id, nonce, token_hash, key_id, mac, digest,
-       subject, decisions, created_by, expires_at)
+       subject, groups, decisions, created_by, expires_at)
 VALUES (%(id)s, %(tenant_id)s, %(run_id)s, %(interruption_id)s, %(delivery_id)s, %(nonce)s,
-       %(token_hash)s, %(key_id)s, %(mac)s, %(digest)s, %(subject)s, %(decisions)s,
+       %(token_hash)s, %(key_id)s, %(mac)s, %(digest)s, %(subject)s, %(groups)s, %(decisions)s,
        %(created_by)s::jsonb, %(expires_at)s)
 
 -- name: by_token

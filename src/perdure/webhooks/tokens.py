@@ -29,7 +29,10 @@ _LENGTH = 43
 
 @dataclass(frozen=True, slots=True)
 class Claims:
-    """What a link stands for: who (``subject``) may decide what, how and until when (UTC)."""
+    """What a link stands for: who (``subject``, of ``groups``) may decide what, how, until when.
+
+    ``expires_at`` is UTC.
+    """
 
     id: UUID
     tenant_id: UUID
@@ -37,6 +40,7 @@ class Claims:
     interruption_id: UUID
     digest: str
     subject: str
+    groups: Sequence[str]
     decisions: Sequence[str]
     expires_at: datetime
 
@@ -79,6 +83,7 @@ def sign(key: NamedKey, claims: Claims, token_hash: bytes) -> bytes:
             str(claims.interruption_id),
             claims.digest,
             claims.subject,
+            list(claims.groups),
             list(claims.decisions),
             int(claims.expires_at.timestamp() * 1_000_000),
             token_hash.hex(),

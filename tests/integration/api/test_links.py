@@ -70,6 +70,12 @@ class Page(HTMLParser):
             self.text += data
 
 
+@pytest.fixture
+async def client(client_for: ClientFor) -> httpx.AsyncClient:
+    """A client that may say who somebody else is."""
+    return await client_for("admin", subject="ops")
+
+
 @pytest.fixture(autouse=True)
 def _secret(monkeypatch: pytest.MonkeyPatch) -> None:
     key = base64.b64encode(os.urandom(32)).decode()
@@ -210,6 +216,7 @@ async def test_a_link_that_can_decide_no_more_says_so_kindly(
         Page(answer)
     for edit, old in (
         ("subject = 'mallory'", "subject"),
+        ("groups = '{finance}'", "groups"),
         ("decisions = '{reject}'", "decisions"),
         ("expires_at = expires_at + interval '1 year'", "expires_at"),
         (f"digest = 'sha256:{'0' * 64}'", "digest"),
@@ -274,11 +281,26 @@ async def test_who_may_make_links_and_for_what(
 
     reader = await client_for("runs:read")
     refused(await reader.post(path, json=body), 403, "forbidden")
-    other = await client_for("decisions:write", tenant_id=await insert_tenant(conn, "other"))
+    other = await client_for("admin", tenant_id=await insert_tenant(conn, "other"))
     refused(await other.post(path, json=body), 404, "not_found")
     refused(await client.post(f"/v1/interruptions/{uuid7()}/links", json=body), 404, "not_found")
+    # For oneself; who is somebody else is for an admin to say.
+    alice = await client_for("decisions:write", subject="alice", groups=["night"])
+    own = await alice.post(path, json={})
+    assert read(answers.DecisionLink, own, 201)["subject"] == "alice"
+    row = await fetch(
+        conn, "SELECT groups FROM perdure.decision_links WHERE id = %s", own.json()["id"]
+    )
+    assert row == {"groups": ["night"]}
+    assert (await alice.post(path, json={"subject": "alice", "groups": []})).status_code == 201
+    refused(await alice.post(path, json=body), 403, "forbidden")
+    refused(await alice.post(path, json={"groups": ["night", "finance"]}), 403, "forbidden")
+    vouched = await client.post(path, json={**body, "groups": ["finance"]})
+    assert vouched.status_code == 201
+    nobody = await client_for("decisions:write")
+    answer = await nobody.post(path, json={})
+    assert pointers(refused(answer, 422, "validation_error")) == ["/subject"]
     for wrong, pointer in (
-        ({}, "/subject"),
         ({"subject": ""}, "/subject"),
         ({**body, "expires_in": 59}, "/expires_in"),
         ({**body, "expires_in": 31 * 86_400}, "/expires_in"),
@@ -301,3 +323,31 @@ async def test_who_may_make_links_and_for_what(
     object.__setattr__(settings, "secret_keys", ())
     answer = await client.post(f"/v1/interruptions/{open_stop.id}/links", json=body)
     assert "PERDURE_SECRET_KEYS" in refused(answer, 422, "not_supported")["detail"]
+
+
+async def test_where_two_have_to_decide_each_has_a_link(
+    client: httpx.AsyncClient, stranger: httpx.AsyncClient, conn: Connection
+) -> None:
+    stop = await _stop(conn)
+    await conn.execute("UPDATE perdure.interruptions SET required = 2")
+    bob, again = await _link(client, stop), await _link(client, stop)
+    carol = await _link(client, stop, subject="carol@example.com")
+    assert "2 people; 0 so far" in Page(await stranger.get(_path(bob))).text
+    assert (await _decide(stranger, bob, "approve")).status_code == 303
+    thanks = await stranger.get(_path(bob))
+    assert (thanks.status_code, "Thank you" in Page(thanks).text) == (200, True)
+    # One person is one, by whatever links.
+    twice = await _decide(stranger, again, "approve")
+    assert twice.status_code in (403, 409)
+    assert Page(twice).buttons == ["approve", "reject"]
+    assert (await client.get(f"/v1/interruptions/{stop.id}")).json()["status"] == "pending"
+    assert "2 people; 1 so far" in Page(await stranger.get(_path(carol))).text
+    assert (await _decide(stranger, carol, "approve")).status_code == 303
+    closed = (await client.get(f"/v1/interruptions/{stop.id}")).json()
+    assert closed["status"] == "approved"
+    assert [one["by"]["subject"] for one in closed["decisions"]] == [
+        "bob@example.com",
+        "carol@example.com",
+    ]
+    # It was decided with the word of the first one too: the page says by whom it was closed.
+    assert "carol@example.com" in Page(await stranger.get(_path(bob))).text
