@@ -19,6 +19,7 @@ CREATE TABLE perdure.webhooks (
                          'interruption.escalated', 'run.completed', 'run.failed', 'run.cancelled']),
     description      text        NOT NULL DEFAULT '',
     link_subject     text        CHECK (link_subject <> ''),
+    link_groups      text[]      NOT NULL DEFAULT '{}',
     secret           text        NOT NULL,
     old_secret       text,
     old_secret_until timestamptz,
@@ -33,6 +34,7 @@ CREATE INDEX webhooks_enabled ON perdure.webhooks (tenant_id) WHERE disabled_at 
 COMMENT ON TABLE perdure.webhooks IS 'Addresses that are told what happened, signed by the Standard Webhooks scheme.';
 COMMENT ON COLUMN perdure.webhooks.events IS 'What it is told of; * is everything.';
 COMMENT ON COLUMN perdure.webhooks.link_subject IS 'Who decides by the link that comes with a question; null: none comes.';
+COMMENT ON COLUMN perdure.webhooks.link_groups IS 'What they belong to: policies may ask for a group.';
 COMMENT ON COLUMN perdure.webhooks.secret IS 'What signs: sealed with a key of PERDURE_ENCRYPTION_KEYS, or as it is where there was none.';
 COMMENT ON COLUMN perdure.webhooks.old_secret IS 'The one before, which signs as well until old_secret_until.';
 

@@ -532,6 +532,23 @@ async def test_webhooks_are_the_administrators_and_their_secrets_are_shown_once(
         assert await query(bench.engine, "SELECT FROM perdure.webhook_deliveries") == []
 
 
+async def test_a_worker_that_stops_leaves_what_it_could_not_finish_to_another(
+    database_url: str,
+) -> None:
+    async with receiver() as there:
+        there.answers = [HANG]
+        async with working(database_url) as bench:
+            webhook = await bench.webhook(there.url)
+            bench.engine._worker._stop_seconds = 0.2  # type: ignore[union-attr]
+            made = await bench.test(webhook)
+            first = await there.request(1)
+        async with working(database_url) as bench:
+            done = await _ended(bench, made["id"])
+            assert (done["status"], done["attempt"]) == ("delivered", 1)
+        assert (first.id, first.body) == (there.came[1].id, there.came[1].body)
+        assert len(there.came) == 2
+
+
 async def test_the_change_and_what_tells_of_it_are_one_transaction(database_url: str) -> None:
     async with working(database_url) as bench, receiver() as there:
         await bench.webhook(there.url, events=["interruption.reminder"])

@@ -73,12 +73,16 @@ def create(
             metavar="WHO", help="Send with each question a link by which this person decides it."
         ),
     ] = None,
+    link_group: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="A group they belong to, for policies; may be repeated."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Make a webhook and print its secret: once, receivers verify messages with it."""
     body: dict[str, Any] = {"url": url, "events": event or ["*"], "description": description}
     if link_subject is not None:
-        body["link_subject"] = link_subject
+        body |= {"link_subject": link_subject, "link_groups": link_group or []}
     with connected() as client:
         webhook = client.post("/v1/webhooks", body)
     if as_json:

@@ -311,6 +311,7 @@ class Webhook(Answer):
     events: list[str]
     description: str
     link_subject: str | None
+    link_groups: list[str]
     enabled: bool
     disabled_at: datetime | None
     disabled_reason: str | None

@@ -239,8 +239,7 @@ async def _page(
     except NotFoundError:
         return message_page(*_UNKNOWN), 404
     if interruption["status"] != "pending":
-        decision = interruption["decision"]
-        mine = decision is not None and decision["by"]["id"] == str(claims.id)
+        mine = any(one["by"]["id"] == str(claims.id) for one in interruption["decisions"])
         gone = interruption["status"] in ("expired", "cancelled")
         return closed_page(interruption, mine=mine), 410 if gone else 200
     if link.used_at is not None:

@@ -57,6 +57,10 @@ class MakeWebhook(Body):
         Text255 | None,
         Field(description="With each question comes a link by which this person decides it."),
     ] = None
+    link_groups: Annotated[
+        list[Text255],
+        Field(description="What they belong to, as policies go by.", default_factory=list),
+    ]
 
 
 class ChangeWebhook(Body):
@@ -66,6 +70,7 @@ class ChangeWebhook(Body):
     events: Annotated[list[str], Field(max_length=50, default_factory=list)]
     description: Annotated[str, Field(max_length=255)] = ""
     link_subject: Text255 | None = None
+    link_groups: Annotated[list[Text255], Field(default_factory=list)]
     enabled: bool = True
 
 

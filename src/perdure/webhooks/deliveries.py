@@ -56,6 +56,7 @@ class Begun:
     secret: str
     old_secret: str | None
     link_subject: str | None
+    link_groups: list[str]
     now: datetime
 
 

@@ -36,7 +36,7 @@ UPDATE perdure.webhook_deliveries d
  WHERE d.id = %(id)s AND d.attempt = %(attempt)s AND d.status = 'pending' AND d.queued_at IS NOT NULL
    AND w.id = d.webhook_id AND w.disabled_at IS NULL
 RETURNING d.tenant_id, d.webhook_id, d.event, d.run_id, d.interruption_id, d.payload, d.tries,
-          d.created_at, w.url, w.secret, w.link_subject,
+          d.created_at, w.url, w.secret, w.link_subject, w.link_groups,
           CASE WHEN w.old_secret_until > now() THEN w.old_secret END AS old_secret, now() AS now
 
 -- Whoever is first makes what all attempts send.

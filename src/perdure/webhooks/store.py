@@ -46,12 +46,16 @@ OLD_SECRET_SECONDS = 24 * 3600.0
 
 @dataclass(frozen=True, slots=True)
 class WebhookFields:
-    """What its maker says of a webhook. ``link_subject``: who decides by links sent to it."""
+    """What its maker says of a webhook.
+
+    ``link_subject``, of ``link_groups``, decides by links sent to it; without, none are.
+    """
 
     url: str
     events: Sequence[str] = ("*",)
     description: str = ""
     link_subject: str | None = None
+    link_groups: Sequence[str] = ()
     enabled: bool = True
 
     def check(self, allowed: Allowed) -> None:
@@ -97,6 +101,7 @@ async def create_webhook(
         events=_distinct(fields.events),
         description=fields.description,
         link_subject=fields.link_subject,
+        link_groups=list(fields.link_groups),
         secret=seal(new_secret(), webhook_id, keys),
     )
     assert row is not None  # noqa: S101 - INSERT … RETURNING
@@ -143,6 +148,7 @@ async def change_webhook(
         events=_distinct(fields.events),
         description=fields.description,
         link_subject=fields.link_subject,
+        link_groups=list(fields.link_groups),
         enabled=fields.enabled,
     )
     if not fields.enabled:

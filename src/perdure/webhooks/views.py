@@ -19,6 +19,7 @@ def webhook_object(row: Mapping[str, Any]) -> dict[str, Any]:
         "events": list(row["events"]),
         "description": row["description"],
         "link_subject": row["link_subject"],
+        "link_groups": list(row["link_groups"]),
         "enabled": row["disabled_at"] is None,
         "disabled_at": rfc3339(row["disabled_at"]),
         "disabled_reason": row["disabled_reason"],

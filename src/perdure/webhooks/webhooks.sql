@@ -1,6 +1,8 @@
 -- name: insert
-INSERT INTO perdure.webhooks (id, tenant_id, url, events, description, link_subject, secret)
-VALUES (%(id)s, %(tenant_id)s, %(url)s, %(events)s, %(description)s, %(link_subject)s, %(secret)s)
+INSERT INTO perdure.webhooks (id, tenant_id, url, events, description, link_subject, link_groups,
+                              secret)
+VALUES (%(id)s, %(tenant_id)s, %(url)s, %(events)s, %(description)s, %(link_subject)s,
+        %(link_groups)s, %(secret)s)
 RETURNING *
 
 -- name: get
@@ -15,7 +17,7 @@ SELECT * FROM perdure.webhooks
 -- name: change
 UPDATE perdure.webhooks
    SET url = %(url)s, events = %(events)s, description = %(description)s,
-       link_subject = %(link_subject)s,
+       link_subject = %(link_subject)s, link_groups = %(link_groups)s,
        disabled_at = CASE WHEN NOT %(enabled)s THEN COALESCE(disabled_at, now()) END,
        disabled_reason = CASE WHEN NOT %(enabled)s
                               THEN COALESCE(disabled_reason, 'It was disabled by hand.') END

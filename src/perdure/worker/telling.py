@@ -79,6 +79,7 @@ class Teller:
         new = NewLink(
             begun.interruption_id,
             subject,
+            groups=begun.link_groups,
             created_by={"type": "webhook", "id": str(begun.webhook_id)},
             delivery_id=delivery_id,
         )

@@ -52,7 +52,7 @@ def question_page(
 
 
 def closed_page(interruption: Mapping[str, Any], *, mine: bool) -> str:
-    """Return the page of a question that is closed; ``mine``: by this very link."""
+    """Return the page of a question that is closed; ``mine``: this link had a part in it."""
     tool, decision = _tool(interruption), interruption["decision"]
     how = _WORDS.get(interruption["status"], interruption["status"])
     title = f"{tool}: {how}"
