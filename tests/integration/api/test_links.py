@@ -15,6 +15,7 @@ from fastapi import FastAPI
 
 from perdure.db import Connection, uuid7
 from perdure.web import answers
+from perdure.web.app import create_app
 from tests.factories import Stop, enqueued, fetch, insert_run, insert_stop, insert_tenant
 from tests.integration.api.conftest import ClientFor
 from tests.integration.api.reading import pointers, read, refused
@@ -351,3 +352,23 @@ async def test_where_two_have_to_decide_each_has_a_link(
     ]
     # It was decided with the word of the first one too: the page says by whom it was closed.
     assert "carol@example.com" in Page(await stranger.get(_path(bob))).text
+
+
+async def test_without_keys_a_page_without_an_origin_may_send_its_form_and_nothing_else(
+    app: FastAPI,
+) -> None:
+    api = app.state.api
+    local = create_app(
+        pool=api.pool, registry=api.registry, waiters=api.waiters, loopback_only=True
+    )
+    async with httpx.AsyncClient(
+        transport=httpx.ASGITransport(local), base_url="http://127.0.0.1"
+    ) as browser:
+        headers = {"Origin": "null"}
+        form = await browser.post(f"/d/{'x' * 43}", data={"token": "x"}, headers=headers)
+        assert form.status_code == 404
+        Page(form)
+        refused(await browser.post("/v1/runs", json={}, headers=headers), 403, "forbidden")
+        headers = {"Origin": "https://elsewhere.example"}
+        answer = await browser.post(f"/d/{'x' * 43}", data={"token": "x"}, headers=headers)
+        refused(answer, 403, "forbidden")
