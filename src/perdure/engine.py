@@ -285,6 +285,7 @@ class Engine:
         answer: Any = UNSET,
         outcome: str | None = None,
         result: Any = None,
+        remember: dict[str, Any] | None = None,
         by: str | None = None,
         groups: Collection[str] = (),
     ) -> dict[str, Any]:
@@ -293,7 +294,8 @@ class Engine:
         ``decision`` is ``approve`` (with the ``digest`` that was shown, and with ``arguments`` to
         run the call with others than the model's), ``reject`` (``message`` is read by the model),
         ``answer`` (with an ``answer`` that fits the question's schema) or ``resolve``
-        (``outcome`` is ``done`` with ``result``, ``not_done`` or ``abandon``). ``by`` names who
+        (``outcome`` is ``done`` with ``result``, ``not_done`` or ``abandon``). ``remember`` gives
+        a grant with an approval: ``scope``, ``until`` and perhaps ``when``. ``by`` names who
         decided, for the record and for policies; ``groups`` are what they belong to.
 
         Raises:
@@ -312,6 +314,8 @@ class Engine:
             fields["outcome"] = outcome
         if result is not None:
             fields["result"] = result
+        if remember is not None:
+            fields["remember"] = remember
         async with self.pool.prompt(CONNECTION_SECONDS) as conn:
             await resume.decide_and_resume(
                 conn,

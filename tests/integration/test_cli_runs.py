@@ -75,6 +75,44 @@ def test_the_way_of_a_run(run: Run, run_json: Run, waiting: dict[str, Any]) -> N
     assert "It is: approve by alice at " in again.stderr
 
 
+def test_grants(run: Run, run_json: Run, waiting: dict[str, Any]) -> None:
+    [question] = waiting["interruptions"]
+    word = f"rent-{uuid4()}"
+    approve = ("approve", question["id"])
+    for misused in (["--until", "2h"], ["--remember", "agent"], ["--when", "/text eq x"]):
+        assert "--remember" in run(*approve, *misused, code=2).stderr
+    wrong = run(*approve, "--remember", "run", "--until", "2h", "--when", "/text max 5", code=1)
+    assert "is no condition" in wrong.stderr
+    assert "/remember/until" in run(*approve, "--remember", "run", "--until", "2y", code=1).stderr
+
+    options = ("--remember", "agent", "--until", "2h", "--when", f"/text prefix {word}")
+    approved = run(*approve, *options).stdout
+    assert "Approved." in approved
+    [grant_id] = re.findall(r"perdure grants revoke (\S+)", approved)
+    assert run_json("runs", "start", "echo", f"{word} 1", "--wait")["status"] == "completed"
+    table = run("grants", "list", "--tool", "note", "--agent", "echo", "--scope", "agent").stdout
+    head, line = table.splitlines()
+    assert head.split() == ["ID", "TOOL", "AGENT", "FOR", "UNTIL", "BY", "COVERS"]
+    assert line.startswith(f"{grant_id}  note  echo   agent")
+    assert line.endswith(f'alice  /text prefix "{word}"')
+    assert [one["id"] for one in run_json("grants", "list")["data"]] == [grant_id]
+    shown = run("grants", "show", grant_id).stdout
+    assert re.search(r"^status +active$", shown, re.MULTILINE)
+    assert re.search(r"^uses +1, the last ", shown, re.MULTILINE)
+    assert f'{{"text": "{word} 1"}}' in shown
+    document = run_json("grants", "show", grant_id)
+    assert (document["uses"], len(document["last_uses"])) == (1, 1)
+
+    assert re.search(
+        r"^revoked .* by alice$", run("grants", "revoke", grant_id).stdout, re.MULTILINE
+    )
+    assert run_json("grants", "revoke", grant_id)["active"] is False
+    assert run_json("runs", "start", "echo", f"{word} 2", "--wait")["status"] == "interrupted"
+    assert run("grants", "list").stderr == "No such grants.\n"
+    assert grant_id in run("grants", "list", "--over").stdout
+    assert "perdure grants list" in run("grants", "show", "nonsense", code=2).stderr
+
+
 def test_what_people_see(run: Run, run_json: Run, waiting: dict[str, Any]) -> None:
     [question] = waiting["interruptions"]
     inbox = run("inbox", "--run", waiting["id"])

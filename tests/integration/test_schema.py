@@ -14,6 +14,7 @@ GROWING = [
     ("tool_calls", "run_id"),
     ("interruptions", "run_id"),
     ("decisions", "run_id"),
+    ("grant_uses", "run_id"),
 ]
 
 

@@ -13,6 +13,7 @@ from perdure.cli import (
     demo,
     dev,
     doctor,
+    grants,
     interruptions,
     keys,
     later,
@@ -78,8 +79,9 @@ def _main(
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
-for module in (
-    *(demo, dev, serve, migrate, runs, interruptions, policies, webhooks),
+_MODULES = (
+    *(demo, dev, serve, migrate, runs, interruptions, grants, policies, webhooks),
     *(keys, doctor, later),
-):
+)
+for module in _MODULES:
     module.register(app)

@@ -192,6 +192,7 @@ def checked_id(kind: str, text: str) -> str:
             "interruption": "perdure inbox",
             "webhook": "perdure webhooks list",
             "delivery": "perdure webhooks deliveries",
+            "grant": "perdure grants list",
         }.get(kind, "perdure keys list")
         raise typer.BadParameter(
             f"{text!r} is no id of a {kind}: ids have 36 characters, such as "

@@ -12,6 +12,7 @@ import typer
 
 from perdure.cli.answering import fill_in, typed
 from perdure.cli.client import Client, ServerError, checked_id, connected
+from perdure.cli.grants import Scope, remembered
 from perdure.cli.help import examples
 from perdure.cli.output import (
     ago,
@@ -63,6 +64,8 @@ def register(app: typer.Typer) -> None:
             f"perdure approve {_ID} --digest sha256:ff778790…",
             f"""perdure approve {_ID} --arguments '{{"order_id": "42", "cents": 500}}'""",
             f"perdure approve {_ID} --edit",
+            f"perdure approve {_ID} --remember run --until 2h",
+            f"perdure approve {_ID} --remember user --until 7d --when '/cents lte 5000'",
         ),
     )(approve)
     app.command(
@@ -168,6 +171,24 @@ def approve(
     edit: Annotated[
         bool, typer.Option("--edit", help="Change the arguments in your editor first.")
     ] = False,
+    remember: Annotated[
+        Scope | None,
+        typer.Option(help="Approve later calls of the tool too, for this; with --until."),
+    ] = None,
+    until: Annotated[
+        str | None,
+        typer.Option(
+            metavar="2h|TIME", help="When that ends: 90s, 15m, 2h, 7d, or an RFC 3339 time."
+        ),
+    ] = None,
+    when: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="CONDITION",
+            help="Only with such arguments: '/cents lte 5000'; may be given more than once. "
+            "By default with the same ones.",
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Approve a call, after showing what would be executed.
@@ -175,14 +196,19 @@ def approve(
     On a terminal it asks. The decision names the digest of what was shown: if that has changed,
     nothing is decided. With other arguments the tool runs with those, and the model is told.
     """
-    body: dict[str, Any] = {"decision": "approve", "message": message}
+    body: dict[str, Any] = {
+        "decision": "approve",
+        "message": message,
+        "remember": remembered(remember, until, when or []),
+    }
     if edit and arguments is not None:
         raise typer.BadParameter("--edit and --arguments exclude each other.")
     if edit:
         body["arguments"] = _edited(interruption_id)
     elif arguments is not None:
         body["arguments"] = _object(arguments)
-    _decide(interruption_id, body, "Approve", digest=digest, yes=yes, as_json=as_json)
+    what = "Approve" if remember is None else f"Approve, and later calls for the {remember} too"
+    _decide(interruption_id, body, what, digest=digest, yes=yes, as_json=as_json)
 
 
 def reject(
@@ -280,6 +306,8 @@ def _decide(
     if as_json:
         print_json(decided)
         return
+    if given := (decided["decision"] or {}).get("remember"):
+        print_text(f"Remembered. Revoke it: perdure grants revoke {given}")
     print_text(f"{decided_in_words(decided)} See the run: perdure runs show {shown['run_id']}")
 
 

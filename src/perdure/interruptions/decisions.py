@@ -23,6 +23,7 @@ from perdure.errors import (
 from perdure.interruptions.deciders import ByPolicy
 from perdure.interruptions.editing import Edited, edit
 from perdure.interruptions.forms import check_filled_in
+from perdure.interruptions.grants import give
 from perdure.interruptions.rules import UNSET, Decision, check_form, effect_on
 from perdure.interruptions.views import decision_object
 from perdure.interruptions.voting import standing_of
@@ -143,12 +144,13 @@ async def decide(
             edited=None if edited is None else decision.arguments,
             by=by,
         )
+        decision_id = uuid7()
         done = await _one(
             conn,
             _DECIDE,
             {
                 "id": interruption_id,
-                "decision_id": uuid7(),
+                "decision_id": decision_id,
                 "run_id": run["id"],
                 "tenant_id": tenant_id,
                 "decision": decision.decision,
@@ -189,6 +191,15 @@ async def decide(
                 status=f"not {effect.call_from}",
                 action="decided on",
                 hint="Read its run again.",
+            )
+        if decision.remember is not UNSET:
+            await give(
+                conn,
+                run_id=run["id"],
+                interruption_id=interruption_id,
+                decision_id=decision_id,
+                remember=decision.remember,
+                by=by,
             )
         return DecidedInterruption(
             id=interruption_id,

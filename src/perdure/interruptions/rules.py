@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from perdure.errors import InvalidRequestError, NotSupportedError
+from perdure.interruptions.granting import read_remember
 
 
 class _Unset:
@@ -67,7 +68,6 @@ _EFFECTS = {
     ("resolve", "abandon"): Effect("resolved", "uncertain", "uncertain"),
 }
 _OUTCOMES = ("done", "not_done", "abandon")
-_LATER = {"remember": "remembering a decision"}
 
 
 def check_form(decision: Decision) -> None:
@@ -77,9 +77,6 @@ def check_form(decision: Decision) -> None:
         NotSupportedError: it uses what this build does not do yet.
         InvalidRequestError: a field is missing, wrong, or belongs to another decision.
     """
-    for name, what in _LATER.items():
-        if getattr(decision, name) is not UNSET:
-            raise NotSupportedError.at(f"/{name}", f"{what} is not supported yet.")
     if decision.decision not in ("approve", "reject", "answer", "resolve"):
         raise InvalidRequestError.at("/decision", "has to be approve, reject, answer or resolve.")
     if decision.message is not None and len(decision.message) > MAX_MESSAGE:
@@ -92,6 +89,10 @@ def check_form(decision: Decision) -> None:
         raise InvalidRequestError.at("/arguments", "belong to the decision approve.")
     if (decision.answer is not UNSET) != (decision.decision == "answer"):
         raise InvalidRequestError.at("/answer", "is needed to answer, and belongs to nothing else.")
+    if decision.remember is not UNSET:
+        if decision.decision != "approve":
+            raise InvalidRequestError.at("/remember", "belongs to the decision approve.")
+        read_remember(decision.remember)
     if decision.decision == "resolve" and decision.outcome not in _OUTCOMES:
         raise InvalidRequestError.at("/outcome", f"has to be one of {', '.join(_OUTCOMES)}.")
     if decision.decision != "resolve" and decision.outcome is not None:

@@ -24,6 +24,7 @@ def decision_object(row: Mapping[str, Any]) -> dict[str, Any]:
         "answer": row["answer"],
         "outcome": row["outcome"],
         "result": row["result"],
+        "remember": row["grant_id"],
     }
 
 

@@ -33,8 +33,9 @@ from perdure.runs.failures import classify, is_unusable_reply
 from perdure.runs.items import input_rows, item_rows
 from perdure.runs.questions import Questions
 from perdure.runs.registry import Registry
+from perdure.runs.rest import Checkpoint, Question, Rest
 from perdure.runs.sdk import goes_on
-from perdure.runs.segment import Begun, Checkpoint, Question, Rest, SegmentRows
+from perdure.runs.segment import Begun, SegmentRows
 from perdure.runs.state import apply_decisions, dump_state, load_state, worth_writing
 
 _ANY: TypeAdapter[Any] = TypeAdapter(Any)

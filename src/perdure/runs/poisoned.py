@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from perdure.ledger.effects import Effect
 from perdure.ledger.journal import RecordedCall
-from perdure.runs.segment import Begun, Rest
+from perdure.runs.rest import Rest
+from perdure.runs.segment import Begun
 
 _MOST_NAMED = 5
 

@@ -32,7 +32,8 @@ from uuid import UUID
 from perdure.db import load_sql
 from perdure.runs.execution import Stopping
 from perdure.runs.poisoned import quarantined, under_way
-from perdure.runs.segment import Begun, Rest, SegmentRows
+from perdure.runs.rest import Rest
+from perdure.runs.segment import Begun, SegmentRows
 
 _SQL = load_sql("perdure.runs", "quarantine.sql")
 _LOG = logging.getLogger(__name__)

@@ -24,8 +24,8 @@ from perdure.runs.gates import judge, judge_recorded
 from perdure.runs.probing import Probe, probe_for
 from perdure.runs.proposals import kind_of
 from perdure.runs.registry import Registry
+from perdure.runs.rest import Question, Rest
 from perdure.runs.sdk import PendingApproval, pending_approvals
-from perdure.runs.segment import Question, Rest
 from perdure.runs.stand_ins import StandIn
 
 _DIED = "{tool} was begun (attempt {attempt}) and its process died before the outcome was recorded."

@@ -10,18 +10,17 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
 
 from perdure import jsonsafe
 from perdure.db import Connection, Pool, load_sql, uuid7
 from perdure.errors import Fenced
-from perdure.interruptions.question_rules import NO_RULES, Rules
 from perdure.ledger.journal import Journal
+from perdure.runs.rest import Checkpoint, Rest
 from perdure.runs.resume import go_on_if_decided
 from perdure.runs.settling import settle
-from perdure.runs.state import StoredState
 
 _SQL = load_sql("perdure.runs", "segment.sql")
 _NOTHING: dict[str, Any] = {
@@ -68,85 +67,6 @@ class Begun:
     def moved_on(self, turn: int) -> Begun:
         """Return this at a later turn, after a checkpoint in mid-segment."""
         return replace(self, turn=turn)
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """An interruption to open, with the columns of its row."""
-
-    type: str
-    tool_call_id: UUID | None
-    agent: str
-    scope: str
-    ordinal: int
-    tool: dict[str, Any]
-    digest: str
-    base_seq: int
-    question: str | None = None
-    schema: dict[str, Any] | None = None
-    """What an answer has to fit."""
-    replaces: UUID | None = None
-    """The decided interruption whose place it takes, as what that had shown no longer stands."""
-    reason: str | None = None
-    """Why that one is cancelled: ``schema_changed`` or ``tool_removed``."""
-    rules: Rules = NO_RULES
-    id: UUID = field(default_factory=uuid7)
-
-    def as_row(self) -> dict[str, Any]:
-        """Return the columns of its row."""
-        return {
-            "id": str(self.id),
-            "type": self.type,
-            "tool_call_id": str(self.tool_call_id) if self.tool_call_id else None,
-            "agent": self.agent,
-            "scope": self.scope,
-            "ordinal": self.ordinal,
-            "tool": self.tool,
-            "digest": self.digest,
-            "base_seq": self.base_seq,
-            "question": self.question,
-            "rules": self.rules.as_json(),
-            "required": self.rules.required,
-            "expires_after": self.rules.expires_after,
-            "remind_every": self.rules.remind_every,
-            "schema": self.schema,
-            "replaces": str(self.replaces) if self.replaces else None,
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class Checkpoint:
-    """A run state to write, its number, and the items that came with it."""
-
-    kind: str
-    seq: int
-    state: StoredState
-    context: Any
-
-
-@dataclass(frozen=True, slots=True)
-class Rest:
-    """How a segment ends: the run's next status and all that is written with it."""
-
-    outcome: str
-    checkpoint: Checkpoint | None = None
-    items: Sequence[dict[str, Any]] = ()
-    questions: Sequence[Question] = ()
-    awaiting: Sequence[UUID] = ()
-    """Tool calls that wait for approval now."""
-    doubtful: Sequence[UUID] = ()
-    """Tool calls whose effect is unknown."""
-    not_begun: Sequence[UUID] = ()
-    """Tool calls marked as begun that never were."""
-    cut_short: Sequence[UUID] = ()
-    """Tool calls that end with the run, if it does, and may be made again."""
-    superseded: Sequence[UUID] = ()
-    """Replies that will not be matched again."""
-    output: Any = None
-    error_type: str | None = None
-    error_message: str | None = None
-    turn: int = 0
-    """How many turns were taken, where no checkpoint says it."""
 
 
 async def begin(
@@ -230,7 +150,9 @@ class SegmentRows:
         self.items += len(items)
 
     async def rest(self, rest: Rest) -> str:
-        """End the segment; returns the run's status, ``cancelled`` if that was asked meanwhile.
+        """End the segment; returns how, ``cancelled`` if that was asked meanwhile.
+
+        A run that waits for nobody, as its questions are answered already, goes on at once.
 
         Raises:
             Fenced: when another execution owns the segment.
@@ -251,6 +173,7 @@ class SegmentRows:
             ):
                 if calls:
                     await conn.execute(_SQL[name], {**key, "ids": list(calls)})
+            settled = False
             if rest.questions and not cancelled:
                 voided = [
                     {"id": str(one.replaces), "reason": one.reason}
@@ -263,9 +186,10 @@ class SegmentRows:
                     )
                 rows = jsonsafe.dumps([question.as_row() for question in rest.questions])
                 await conn.execute(_SQL["insert_interruptions"], {**key, "interruptions": rows})
-            left = rest.questions
-            if rest.questions and not cancelled:
-                left = await settle(conn, tenant_id=self.tenant_id, questions=rest.questions)
+                left = await settle(
+                    conn, tenant_id=self.tenant_id, run_id=self.run_id, questions=rest.questions
+                )
+                settled = not left
             output = None if rest.output is None else jsonsafe.dumps(rest.output)
             await conn.execute(
                 _SQL["rest_run"],
@@ -278,7 +202,7 @@ class SegmentRows:
                     "turn": rest.turn,
                 },
             )
-            if rest.questions and not left and not cancelled:
+            if settled:
                 await go_on_if_decided(conn, run_id=self.run_id, segment=self.seq)
         self.items += len(rest.items)
         return outcome

@@ -49,7 +49,8 @@ from perdure.runs.liveness import UNDOUBTED, Liveness
 from perdure.runs.policies import Policies
 from perdure.runs.quarantine import Only, Quarantine, Verdict
 from perdure.runs.registry import Registry
-from perdure.runs.segment import Begun, Rest, SegmentRows, begin
+from perdure.runs.rest import Rest
+from perdure.runs.segment import Begun, SegmentRows, begin
 
 _SQL = load_sql("perdure.runs", "workflow.sql")
 _LOG = logging.getLogger(__name__)

@@ -7,7 +7,7 @@ answer back through them.
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Generic, Literal, TypeVar
+from typing import Annotated, Any, Generic, Literal, TypeVar
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -19,6 +19,7 @@ InterruptionStatus = Literal[
     "pending", "approved", "rejected", "answered", "resolved", "expired", "cancelled"
 ]
 InterruptionType = Literal["tool_approval", "uncertain_effect", "budget", "question"]
+GrantScope = Literal["run", "session", "user", "agent"]
 
 
 class Answer(BaseModel):
@@ -88,6 +89,7 @@ class Decision(Answer):
     answer: Any
     outcome: Literal["done", "not_done", "abandon"] | None
     result: Any
+    remember: Annotated[UUID | None, Field(description="The grant given with it.")]
 
 
 class Evidence(Answer):
@@ -177,6 +179,55 @@ class Interruption(Answer):
     evidence: list[Evidence]
     decisions: list[Decision]
     decision: Decision | None
+
+
+class Grant(Answer):
+    """An approval that stands for later calls of the same tool too, until it ends or is revoked.
+
+    It covers calls of ``tool`` by ``agent`` in its scope, as long as the tool's schema is the same:
+    with exactly ``arguments`` (null when their run is deleted; the digest stays), or with such that
+    fulfil ``when``. ``active``: it may be used now.
+    """
+
+    id: UUID
+    object: Literal["grant"]
+    active: bool
+    agent: str
+    tool: str
+    scope: GrantScope
+    scope_id: str
+    arguments: Any
+    arguments_digest: str | None
+    when: dict[str, dict[str, Any]] | None
+    schema_digest: str
+    until: datetime
+    granted_by: By
+    run_id: UUID
+    interruption_id: UUID
+    decision_id: UUID
+    created_at: datetime
+    revoked_at: datetime | None
+    revoked_by: By | None
+
+
+class UsedGrant(Grant):
+    """A grant with how often it was used, and when last."""
+
+    uses: int
+    last_used_at: datetime | None
+
+
+class GrantUse(Answer):
+    """A call a grant approved; ``arguments`` are what it was made with."""
+
+    id: UUID
+    object: Literal["grant_use"]
+    grant_id: UUID
+    run_id: UUID
+    interruption_id: UUID
+    call_id: str
+    arguments: Any
+    at: datetime
 
 
 class Run(Answer):

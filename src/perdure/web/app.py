@@ -19,6 +19,7 @@ from perdure.notify import Waiters
 from perdure.web import (
     decisions,
     deliveries,
+    grants,
     health,
     interruptions,
     later,
@@ -94,7 +95,7 @@ def create_app(
     app.state.scrapes = metrics.Scrapes(app.state.api)
     problems.install(app)
     for module in (
-        *(runs, interruptions, decisions, policies, links, webhooks, deliveries),
+        *(runs, interruptions, decisions, grants, policies, links, webhooks, deliveries),
         *(later, health, metrics),
     ):
         app.include_router(module.router)

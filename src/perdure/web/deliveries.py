@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from perdure.db import Connection
 from perdure.web import answers
-from perdure.web.auth import Administrator, RunReader
+from perdure.web.auth import Admin, RunReader
 from perdure.web.idempotency import Done, IdempotencyHeader, perform
 from perdure.web.parameters import MAX_WAIT_SECONDS, DeliveryId, Query
 from perdure.web.rendering import json_response
@@ -66,7 +66,7 @@ async def get_delivery(
 @router.post("/{id}/resend", status_code=202, response_model=answers.Delivery)
 async def resend(
     request: Request,
-    principal: Administrator,
+    principal: Admin,
     delivery_id: DeliveryId,
     body: Nothing | None = None,
     key: IdempotencyHeader = None,

@@ -32,6 +32,10 @@ async def _delivery_id(id: Annotated[_IdText, Path(description="A delivery's id.
     return _parse("delivery", id)
 
 
+async def _grant_id(id: Annotated[_IdText, Path(description="A grant's id.")]) -> UUID:
+    return _parse("grant", id)
+
+
 async def _policy_id(id: Annotated[_IdText, Path(description="A policy's id.")]) -> UUID:
     return _parse("policy", id)
 
@@ -48,7 +52,7 @@ RunId = Annotated[UUID, Depends(_run_id)]
 InterruptionId = Annotated[UUID, Depends(_interruption_id)]
 WebhookId = Annotated[UUID, Depends(_webhook_id)]
 DeliveryId = Annotated[UUID, Depends(_delivery_id)]
-
+GrantId = Annotated[UUID, Depends(_grant_id)]
 PolicyId = Annotated[UUID, Depends(_policy_id)]
 
 MAX_WAIT_SECONDS = 60

@@ -130,6 +130,35 @@ class StartRun(Body):
 
 MAX_DECISIONS = 100
 
+_REMEMBER = {
+    "description": "With approve: a grant for later calls of the same tool, with the same "
+    "arguments or such that fulfil `when`.",
+    "anyOf": [
+        {
+            "type": "object",
+            "additionalProperties": False,
+            "required": ["scope", "until"],
+            "properties": {
+                "scope": {"enum": ["run", "session", "user", "agent"]},
+                "until": {
+                    "description": "When it ends, or in how many seconds; at most a year.",
+                    "anyOf": [
+                        {"type": "string", "format": "date-time"},
+                        {"type": "number", "exclusiveMinimum": 0},
+                    ],
+                },
+                "when": {
+                    "description": "JSON pointers into the arguments, operators, operands.",
+                    "type": "object",
+                    "additionalProperties": {"type": "object"},
+                    "examples": [{"/cents": {"lte": 5000}, "/currency": {"in": ["EUR"]}}],
+                },
+            },
+        },
+        {"type": "null"},
+    ],
+}
+
 
 class Decide(Body):
     """A decision on an interruption."""
@@ -142,6 +171,11 @@ class Decide(Body):
                     "decision": "approve",
                     "digest": "sha256:" + "0f" * 32,
                     "arguments": {"order_id": "42", "cents": 500},
+                },
+                {
+                    "decision": "approve",
+                    "digest": "sha256:" + "0f" * 32,
+                    "remember": {"scope": "run", "until": 3600},
                 },
                 {"decision": "reject", "message": "Ask the customer first."},
                 {"decision": "answer", "answer": "Ship it to the old address."},
@@ -166,7 +200,11 @@ class Decide(Body):
     answer: Annotated[
         Any, Field(description="With the decision answer: JSON that fits the question's schema.")
     ] = None
-    remember: Annotated[Any, Field(description="Not supported yet.")] = None
+    remember: Annotated[
+        Any,
+        # Checked with the decision: the place within the conditions is named.
+        WithJsonSchema(_REMEMBER),
+    ] = None
 
     @property
     def _answers(self) -> bool:

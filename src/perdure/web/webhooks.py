@@ -14,7 +14,7 @@ from starlette.responses import Response
 from perdure.access.principals import Principal
 from perdure.db import Connection
 from perdure.web import answers
-from perdure.web.auth import Administrator, RunReader
+from perdure.web.auth import Admin, RunReader
 from perdure.web.idempotency import Done, IdempotencyHeader, perform
 from perdure.web.parameters import NewestFirst, WebhookId
 from perdure.web.rendering import json_response
@@ -82,7 +82,7 @@ class DeliveriesQuery(NewestFirst):
 
 @router.post("", status_code=201, response_model=answers.WebhookSecret)
 async def create_webhook(
-    request: Request, principal: Administrator, body: MakeWebhook, key: IdempotencyHeader = None
+    request: Request, principal: Admin, body: MakeWebhook, key: IdempotencyHeader = None
 ) -> Response:
     """Make a webhook. Its secret is shown in this answer and never again."""
     api = api_of(request)
@@ -122,7 +122,7 @@ async def get_webhook(request: Request, principal: RunReader, webhook_id: Webhoo
 
 @router.patch("/{id}", response_model=answers.Webhook)
 async def change_webhook(
-    request: Request, principal: Administrator, webhook_id: WebhookId, body: ChangeWebhook
+    request: Request, principal: Admin, webhook_id: WebhookId, body: ChangeWebhook
 ) -> Response:
     """Change a webhook. Disabled, what still waits for it has failed and can be sent again."""
     api = api_of(request)
@@ -141,9 +141,7 @@ async def change_webhook(
 
 
 @router.delete("/{id}", status_code=204)
-async def delete_webhook(
-    request: Request, principal: Administrator, webhook_id: WebhookId
-) -> Response:
+async def delete_webhook(request: Request, principal: Admin, webhook_id: WebhookId) -> Response:
     """Delete a webhook and its deliveries."""
     async with api_of(request).connection() as conn:
         await store.delete_webhook(conn, tenant_id=principal.tenant_id, webhook_id=webhook_id)
@@ -153,7 +151,7 @@ async def delete_webhook(
 @router.post("/{id}/test", status_code=202, response_model=answers.Delivery)
 async def send_test(
     request: Request,
-    principal: Administrator,
+    principal: Admin,
     webhook_id: WebhookId,
     body: Nothing | None = None,
     key: IdempotencyHeader = None,
@@ -173,7 +171,7 @@ async def send_test(
 @router.post("/{id}/rotate", response_model=answers.WebhookSecret)
 async def rotate_secret(
     request: Request,
-    principal: Administrator,
+    principal: Admin,
     webhook_id: WebhookId,
     body: Nothing | None = None,
     key: IdempotencyHeader = None,

@@ -264,7 +264,14 @@ async def test_a_call_in_another_state_rolls_the_decision_back(
 @pytest.mark.parametrize(
     ("body", "field"),
     [
-        ({"decision": "reject", "remember": {"scope": "tool"}}, "/remember"),
+        (
+            {
+                "decision": "approve",
+                "digest": "d",
+                "remember": {"scope": "session", "until": 1},
+            },
+            "/remember/scope",
+        ),
     ],
 )
 async def test_what_comes_later_says_so(
