@@ -10,6 +10,9 @@
 ``PERDURE_MAX_BODY_BYTES`` the largest request body taken
 ``PERDURE_ENCRYPTION_KEYS``, ``PERDURE_SECRET_KEYS``
                            ``id:base64,…``: the first writes or signs, all of them read or verify
+``PERDURE_WEBHOOK_ALLOW``  hosts and address ranges, by commas, that webhooks may reach although
+                           they are private, and by plain http
+``PERDURE_PUBLIC_URL``     where people reach the server, for links that are sent to them
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from perdure.errors import ConfigurationError
 
@@ -53,6 +57,8 @@ class Settings:
     api_key: str | None = field(default=None, repr=False)
     encryption_keys: tuple[NamedKey, ...] = ()
     secret_keys: tuple[NamedKey, ...] = ()
+    webhook_allow: tuple[str, ...] = ()
+    public_url: str | None = None
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Settings:
@@ -79,6 +85,10 @@ class Settings:
             api_key=env.get("PERDURE_API_KEY"),
             encryption_keys=_keys(env, "PERDURE_ENCRYPTION_KEYS"),
             secret_keys=_keys(env, "PERDURE_SECRET_KEYS"),
+            webhook_allow=tuple(
+                filter(None, map(str.strip, env.get("PERDURE_WEBHOOK_ALLOW", "").split(",")))
+            ),
+            public_url=_web_address(env, "PERDURE_PUBLIC_URL"),
         )
 
     def require_database_url(self) -> str:
@@ -118,6 +128,20 @@ def normalize_url(url: str, *, name: str) -> str:
 def _url(env: Mapping[str, str], name: str) -> str | None:
     value = env.get(name)
     return None if value is None else normalize_url(value, name=name)
+
+
+def _web_address(env: Mapping[str, str], name: str) -> str | None:
+    value = env.get(name)
+    if value is None:
+        return None
+    try:
+        parts = urlsplit(value)
+        fits = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        fits = False
+    if not fits or parts.query or parts.fragment or "@" in parts.netloc:
+        raise ConfigurationError(f"{name} is {value!r}; it has to look like https://host/path.")
+    return value.rstrip("/")
 
 
 def _integer(env: Mapping[str, str], name: str, default: int, *, least: int, most: int) -> int:

@@ -29,7 +29,7 @@ from perdure.interruptions.rules import UNSET, Decision
 from perdure.ledger.effects import EffectName, parse_effect
 from perdure.migrate import migrate
 from perdure.migrate import status as migration_status
-from perdure.notify import RUNS, Listener, Waiters
+from perdure.notify import Listener, Waiters
 from perdure.roles import other_role
 from perdure.runs import resume
 from perdure.runs.dbos_schema import migrate_dbos
@@ -157,7 +157,7 @@ class Engine:
                 await open_pool(url, 2, 16, application_name=f"perdure {tag}")
             )
             stack.callback(self._forget)
-            await stack.enter_async_context(Listener(url, {RUNS: self._waiters.notify}))
+            await stack.enter_async_context(Listener(url, self._waiters.callbacks()))
             if worker:
                 make = partial(
                     self._new_worker, url, tag, concurrency or self._concurrency, stop_seconds
@@ -174,7 +174,7 @@ class Engine:
             version=__version__,
             tag=tag,
             stop_seconds=stop_seconds,
-            secret_keys=Settings.from_env().secret_keys,
+            settings=Settings.from_env(),
         )
         return self._worker
 

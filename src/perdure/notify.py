@@ -34,6 +34,15 @@ CANCEL = "perdure_cancel"
 POLICIES = "perdure_policies"
 """A tenant's policies changed; the payload is its id, a colon and the new revision."""
 
+INTERRUPTIONS = "perdure_interruptions"
+"""A question was asked or closed; the payload is the id of its tenant."""
+DELIVERIES_DUE = "perdure_deliveries_due"
+"""A webhook is to be told of something; the payload is empty. Wakes who enqueues what is due."""
+DELIVERIES = "perdure_deliveries"
+"""An attempt at a delivery was enqueued; the payload is empty. Wakes workers."""
+DELIVERIES_DONE = "perdure_deliveries_done"
+"""An attempt at a delivery is over; the payload is the delivery's id."""
+
 FALLBACK_SECONDS = 5.0
 """How long a wait trusts notifications alone before it looks for itself."""
 
@@ -116,13 +125,18 @@ class Listener:
 
 
 class Waiters:
-    """Tasks of this process that wait for a payload of one channel.
+    """Tasks of this process that wait for a payload: the id of what changed, on any channel.
 
-    ``waiters.notify`` is the callback to give to a ``Listener``. An empty payload wakes all.
+    ``waiters.notify`` is the callback to give to a ``Listener``; ``waiters.callbacks()`` are those
+    of all channels with such payloads. An empty payload wakes all.
     """
 
     def __init__(self) -> None:
         self._events: dict[str, set[asyncio.Event]] = {}
+
+    def callbacks(self) -> dict[str, Callback]:
+        """Return what to give to a ``Listener``, to wake whoever waits for anything."""
+        return dict.fromkeys((RUNS, INTERRUPTIONS, DELIVERIES_DONE), self.notify)
 
     def notify(self, payload: str) -> None:
         """Wake who waits for ``payload``; everybody, where it is empty."""

@@ -32,7 +32,7 @@ PROMPT_SECONDS = 9.0
 LOOPS = (
     "perdure.ledger.writer: Ledger write failed",
     "perdure.notify: lost the connection",
-    "perdure.worker.wake: Claiming segments failed",
+    "perdure.worker.wake: Claiming from the queue failed",
     "perdure.worker.lease: Executor",
     "perdure.pool: The database does not answer",
 )

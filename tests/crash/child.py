@@ -94,6 +94,8 @@ def main(url: str, log_path: str, name: str, n: int, when: str, scene: str) -> N
     """Be a worker of a scenario on the database of ``url`` until killed."""
     os.environ[LOG] = log_path
     os.environ[FATAL] = name
+    # Receivers of webhooks listen on this machine.
+    os.environ["PERDURE_WEBHOOK_ALLOW"] = "127.0.0.1"
     Killer(name, n, when).install()
     asyncio.run(_work(url, scene))
 

@@ -121,6 +121,19 @@ async def _make_trouble(conn: Connection) -> dict[str, Any]:
         " (gen_random_uuid(), 'taken_over', %(run)s, 1, 'here-1', now() - interval '25 h')",
         {"run": made["held"]},
     )
+    await conn.execute(
+        "INSERT INTO perdure.webhooks (id, tenant_id, url, events, secret, disabled_at,"
+        " disabled_reason) SELECT perdure.uuid7(), id, 'https://example.com/', '{*}', secret, at,"
+        " why FROM perdure.tenants, (VALUES ('plain.whsec_x', NULL::timestamptz, NULL),"
+        " ('aes256gcm.k.x', now(), 'It answered 410 Gone.')) AS hooks (secret, at, why)"
+    )
+    await conn.execute(
+        "INSERT INTO perdure.webhook_deliveries (id, tenant_id, webhook_id, event, status,"
+        " due_at, finished_at) SELECT perdure.uuid7(), tenant_id, id, 'webhook.test', status,"
+        " now() - interval '10 min', at FROM perdure.webhooks,"
+        " (VALUES ('pending', NULL::timestamptz), ('failed', now())) AS d (status, at)"
+        " WHERE disabled_at IS NULL"
+    )
     return made
 
 
@@ -157,6 +170,9 @@ async def test_trouble_is_found_and_named(database_url: str) -> None:
         ("dying_segments", "warning", f"{made['dying']}:1 begun 3 times, died 2 in a row"),
         ("quarantined", "warning", str(made["quarantined"])),
         ("uncertain_effects", "warning", "1 effect waits"),
+        ("webhook_secrets", "warning", "1 webhook keeps its secret in plain text"),
+        ("deliveries", "warning", "1 failed in the last 24 hours; 1 webhook disabled by its"),
+        ("deliveries", "warning", "the oldest that is due has waited for 10 min"),
         ("keys", "ok", "needs none"),
         ("clock", "ok", "give or take"),
     ):

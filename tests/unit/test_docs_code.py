@@ -7,10 +7,12 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import redirect_stdout
+from datetime import UTC, datetime
 from io import StringIO
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from agents import Model, ModelProvider
@@ -23,9 +25,13 @@ from perdure.interruptions.rules import check_form
 from perdure.runs.durable_model import DurableModelProvider
 from perdure.web.app import create_app
 from perdure.web.later import router as later
+from perdure.web.links import MakeLink
 from perdure.web.policies import MakePolicy
 from perdure.web.problems import STATUS_OF_CODE
 from perdure.web.schemas import Decide, StartRun
+from perdure.web.webhooks import MakeWebhook
+from perdure.webhooks.payloads import payload
+from perdure.webhooks.signing import headers
 from tests.docs_support import DOCS, ROOT, Block, blocks, table_under
 from tests.engine_support import call, turns
 
@@ -87,6 +93,28 @@ def _tools_of(module: ModuleType) -> dict[str, str]:
     return {tool.name: effect_of(tool, Effect.AT_MOST_ONCE).value for tool in tools}
 
 
+def test_the_example_of_a_receiver_takes_what_is_sent_and_nothing_else() -> None:
+    names: dict[str, Any] = {}
+    for block in blocks("python", pages=[DOCS / "webhooks.md"]):
+        run(block, names)
+    data = {
+        "interruption": {"agent": "support", "tool": {"name": "refund"}},
+        "link": {"url": "https://ask.example/d/x"},
+    }
+    body = payload("interruption.created", datetime.now(UTC), data)
+    sent = headers(uuid4(), datetime.now(UTC), body, [names["SECRET"]])
+    with redirect_stdout(StringIO()) as out:
+        statuses = [
+            names["receive"](sent, body.encode()),
+            names["receive"](sent, body.encode()),
+            names["receive"](sent, body.encode() + b" "),
+        ]
+    assert statuses == [204, 204, 401]
+    assert len(out.getvalue().splitlines()) == 1
+    shown = names["question"](json.loads(body))
+    assert shown["blocks"][1]["elements"][0]["url"] == "https://ask.example/d/x"
+
+
 def test_the_examples_of_effects_are_tools_of_their_class() -> None:
     module = ModuleType("effects_examples")
     for block in blocks("python", pages=[DOCS / "effects.md"]):
@@ -124,7 +152,11 @@ def _json_bodies() -> list[tuple[Block, str]]:
 @pytest.mark.parametrize(("block", "text"), _json_bodies(), ids=str)
 def test_bodies_of_requests_are_taken(block: Block, text: str) -> None:
     body: dict[str, Any] = json.loads(text)
-    if "decision" in body:
+    if "url" in body:
+        MakeWebhook.model_validate(body)
+    elif "subject" in body:
+        MakeLink.model_validate(body)
+    elif "decision" in body:
         check_form(Decide.model_validate(body).to_decision())
     elif "name" in body:
         Policy.from_json(MakePolicy.model_validate(body).definition())

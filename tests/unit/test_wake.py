@@ -34,7 +34,7 @@ def test_a_claim_that_fails_is_told_and_the_next_wake_claims_again(
         loop.wake()
         assert claims.get(timeout=SECONDS) == 2
         loop.stop(SECONDS)
-    assert "Claiming segments failed: the database is gone" in caplog.text
+    assert "Claiming from the queue failed: the database is gone" in caplog.text
     # Stopped, it claims nothing more.
     loop.wake()
     assert claims.empty()

@@ -22,6 +22,7 @@ from perdure.cli import (
     policies,
     runs,
     serve,
+    webhooks,
 )
 from perdure.cli.help import examples
 from perdure.cli.output import print_error, print_text
@@ -80,7 +81,7 @@ def _main(
 
 
 _MODULES = (
-    *(demo, dev, serve, migrate, runs, interruptions, grants, policies),
+    *(demo, dev, serve, migrate, runs, interruptions, grants, policies, webhooks),
     *(keys, audit, doctor, later),
 )
 for module in _MODULES:

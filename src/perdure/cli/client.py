@@ -66,6 +66,25 @@ class Client:
             params["wait"] = wait
         return self._send("GET", path, params=params, timeout=_READ_SECONDS + wait)
 
+    def changed(
+        self, path: str, query: Mapping[str, Any], *, etag: str | None, wait: float
+    ) -> tuple[Any, str] | None:
+        """GET a page once it is another than that of ``etag``; returns it with its own.
+
+        None: it is the same after ``wait`` seconds. Without an ETag it is given at once.
+        """
+        params = {name: value for name, value in query.items() if value is not None}
+        response = self._answer(
+            "GET",
+            path,
+            params={**params, "wait": wait},
+            headers={} if etag is None else {"If-None-Match": etag},
+            timeout=_READ_SECONDS + wait,
+        )
+        if response.status_code == httpx.codes.NOT_MODIFIED:
+            return None
+        return self._content(response), response.headers.get("etag", "")
+
     def post(
         self, path: str, body: Mapping[str, Any] | None = None, *, key: str | None = None
     ) -> Any:
@@ -78,10 +97,12 @@ class Client:
         self._send("DELETE", path)
 
     def _send(self, method: str, path: str, **options: Any) -> Any:
+        return self._content(self._answer(method, path, **options))
+
+    def _answer(self, method: str, path: str, **options: Any) -> httpx.Response:
         for last in (*[False] * (_TRIES - 1), True):
             try:
-                response = self._http.request(method, path, **options)
-                break
+                return self._http.request(method, path, **options)
             except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError) as error:
                 # The connection broke under way: the server may be starting again.
                 if last:
@@ -90,6 +111,9 @@ class Client:
                 raise ConfigurationError(f"PERDURE_URL is no URL: {error}.") from error
             except httpx.TransportError as error:
                 raise self._unreachable(error) from error
+        raise AssertionError  # the last try returns or raises
+
+    def _content(self, response: httpx.Response) -> Any:
         if response.is_success:
             return self._json(response)
         raise self._refusal(response)
@@ -120,7 +144,9 @@ class Client:
     def _stranger(self, response: httpx.Response) -> ServerError:
         return ServerError(
             f"What answers at {self.url} is no Perdure server (status {response.status_code}). "
-            "Set PERDURE_URL to where yours is."
+            "Set PERDURE_URL to where yours is.",
+            # A proxy before it says so while it starts again.
+            "unavailable" if response.status_code in (502, 503, 504) else "",
         )
 
     def _unreachable(self, error: httpx.TransportError) -> ServerError:
@@ -153,7 +179,7 @@ def connected() -> Iterator[Client]:
 
 
 def checked_id(kind: str, text: str) -> str:
-    """Return an id as the API wants it; ``kind``: ``run``, ``interruption``, ``grant``, ``key``, ….
+    """Return an id as the API wants it; ``kind`` is what it should be of: ``run``, ``key``, ….
 
     Raises:
         BadParameter: it is no id; the message says where to find one.
@@ -165,6 +191,8 @@ def checked_id(kind: str, text: str) -> str:
             "run": "perdure runs list",
             "interruption": "perdure inbox",
             "row": "perdure audit list",
+            "webhook": "perdure webhooks list",
+            "delivery": "perdure webhooks deliveries",
             "grant": "perdure grants list",
         }.get(kind, "perdure keys list")
         raise typer.BadParameter(

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 _HOST = "127.0.0.1"
 _BIND_SECONDS = 3.0
 _BIND_AGAIN_SECONDS = 0.1
+_THIS_MACHINE = "localhost,127.0.0.0/8,::1"
 
 
 def register(app: typer.Typer) -> None:
@@ -69,6 +70,9 @@ def dev(
     settings = Settings.from_env()
     home = (data_dir or settings.home).expanduser().resolve()
     environment = dict(os.environ)
+    # What is tried out here listens here.
+    allowed = filter(None, (environment.get("PERDURE_WEBHOOK_ALLOW"), _THIS_MACHINE))
+    environment["PERDURE_WEBHOOK_ALLOW"] = ",".join(allowed)
     if target is None:
         target = str(shipped_example("refunds"))
         refunds = environment.setdefault("REFUNDS_DB", str(_in_home(home, "refunds.sqlite")))

@@ -26,6 +26,7 @@ from perdure.cli.output import (
 )
 from perdure.cli.policy_shown import asked_of_people, decided_in_words
 from perdure.cli.runs_shown import arguments_text, as_text, evidence_text, hint
+from perdure.cli.watching import watch
 from perdure.errors import InvalidRequestError
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
@@ -50,7 +51,11 @@ class Outcome(StrEnum):
 def register(app: typer.Typer) -> None:
     """Add the commands to those of ``perdure``."""
     app.command(
-        epilog=examples("perdure inbox", "perdure inbox --agent refunds --json"),
+        epilog=examples(
+            "perdure inbox",
+            "perdure inbox --agent refunds --json",
+            "perdure inbox --watch --bell",
+        ),
     )(inbox)
     app.command(
         epilog=examples(
@@ -96,10 +101,26 @@ def inbox(
     after: Annotated[
         str | None, typer.Option(metavar="ID", help="Go on after this one, the last of a page.")
     ] = None,
+    watching: Annotated[
+        bool,
+        typer.Option("--watch", help="Go on: a line for each question asked or closed, at once."),
+    ] = False,
+    bell: Annotated[
+        bool, typer.Option("--bell", help="With --watch: ring when there is a new one.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """List what waits for a person, the oldest first."""
+    """List what waits for a person, the oldest first.
+
+    With --watch it goes on until Ctrl-C, and outlives restarts of the server; --json then prints
+    one document a line.
+    """
     run_id = None if run is None else checked_id("run", run)
+    if watching:
+        if after is not None:
+            raise typer.BadParameter("--after belongs to a page; --watch shows what is new.")
+        watch({"agent": agent, "run_id": run_id}, as_json=as_json, bell=bell)
+        return
     query = {"agent": agent, "run_id": run_id, "limit": limit, "after": after, "order": "asc"}
     with connected() as client:
         page = client.get("/v1/interruptions", query)

@@ -1,39 +1,20 @@
 """What people see: tables on a terminal, plain lines in a pipe, one JSON document with ``--json``.
 
 Models and their users write much of what is shown. On a terminal such text could move the cursor,
-retitle the window or show other arguments than would be executed; ``visible`` makes all of it
+retitle the window or show other arguments than would be executed; ``visible.py`` makes all of it
 plain before it is written. Whatever is printed here has gone through it.
 """
 
 from __future__ import annotations
 
-import json
-import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-# C0 but tab and newline, DEL and C1; lone surrogates; line separators; whatever changes the
-# direction of text or takes no room: all could show something else than what is there.
-_UNSAFE = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u00ad\u061c\u115f\u1160\u17b4\u17b5\u180e"
-    "\u200b-\u200f\u2028-\u202e\u2060-\u206f\u3164\ufeff\uffa0\ufff9-\ufffb\U000e0000-\U000e0fff]"
-)
-_BREAKS = re.compile("[\t\n]")
-
-
-def visible(text: str) -> str:
-    """Return ``text`` with every character that could deceive a terminal written as its code.
-
-    Newlines and tabs stay.
-    """
-    return _UNSAFE.sub(_code, text)
-
-
-def one_line(text: str) -> str:
-    """Return ``visible(text)`` with newlines and tabs written as their codes too."""
-    return _BREAKS.sub(_code, visible(text))
+from perdure.visible import one_line as one_line
+from perdure.visible import to_json as to_json
+from perdure.visible import visible as visible
 
 
 def shortened(text: str, width: int) -> str:
@@ -42,29 +23,14 @@ def shortened(text: str, width: int) -> str:
     return text if len(text) <= width else text[: width - 1] + "…"
 
 
-def _code(match: re.Match[str]) -> str:
-    character = match.group()
-    short = {"\n": r"\n", "\t": r"\t", "\r": r"\r"}.get(character)
-    if short is not None:
-        return short
-    number = ord(character)
-    if number > 0xFFFF:
-        return f"\\U{number:08x}"
-    return f"\\x{number:02x}" if number < 0x100 else f"\\u{number:04x}"
-
-
-def _json_code(match: re.Match[str]) -> str:
-    return json.dumps(match.group())[1:-1]
-
-
-def to_json(value: Any, *, indent: int | None = None) -> str:
-    """Return ``value`` as JSON of which every character can be shown."""
-    return _UNSAFE.sub(_json_code, json.dumps(value, ensure_ascii=False, indent=indent))
-
-
 def print_json(value: Any) -> None:
     """Print ``value`` as the one JSON document of a command."""
     _write(sys.stdout, to_json(value, indent=2))
+
+
+def print_json_line(value: Any) -> None:
+    """Print ``value`` as one line of JSON, of a command that prints many."""
+    _write(sys.stdout, to_json(value))
 
 
 def print_text(text: str) -> None:
@@ -86,6 +52,13 @@ def _write(stream: Any, text: str) -> None:
     encoding = getattr(stream, "encoding", None) or "utf-8"
     stream.write(text.encode(encoding, "backslashreplace").decode(encoding) + "\n")
     stream.flush()
+
+
+def ring() -> None:
+    """Ring the bell of the terminal, where somebody sits at one."""
+    if sys.stderr.isatty():
+        sys.stderr.write("\a")
+        sys.stderr.flush()
 
 
 def is_terminal() -> bool:

@@ -8,6 +8,7 @@ from uuid import UUID
 from psycopg import AsyncConnection
 
 from perdure.db import load_sql
+from perdure.runs.dbos_inside.kinds import SEGMENT
 from perdure.runs.dbos_inside.statements import ENQUEUE_QUEUED
 
 __all__ = ["APPLICATION_VERSION", "ENQUEUE_QUEUED", "QUEUE", "WORKFLOW", "enqueue"]
@@ -15,8 +16,8 @@ __all__ = ["APPLICATION_VERSION", "ENQUEUE_QUEUED", "QUEUE", "WORKFLOW", "enqueu
 _SQL = load_sql("perdure.runs", "enqueue.sql")
 _ENQUEUE_ONE = f"{_SQL['one_segment']}\n{ENQUEUE_QUEUED}"
 
-QUEUE = "perdure"
-WORKFLOW = "perdure_segment"
+QUEUE = SEGMENT.queue
+WORKFLOW = SEGMENT.workflow
 APPLICATION_VERSION = "perdure"
 """One version for all builds: a deploy must not orphan what an earlier build enqueued."""
 

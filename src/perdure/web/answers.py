@@ -393,6 +393,76 @@ class AuditEntry(Answer):
     seal: int | None
 
 
+class Webhook(Answer):
+    """An address that is told what happens. ``link_subject`` decides by links that are sent."""
+
+    id: UUID
+    object: Literal["webhook"]
+    url: str
+    events: list[str]
+    description: str
+    link_subject: str | None
+    link_groups: list[str]
+    enabled: bool
+    disabled_at: datetime | None
+    disabled_reason: str | None
+    old_secret_until: datetime | None
+    created_at: datetime
+
+
+class WebhookSecret(Webhook):
+    """A webhook and, this once, what its messages are signed with."""
+
+    secret: str
+
+
+class Attempt(Answer):
+    """One attempt at a delivery, and what became of it."""
+
+    attempt: int
+    at: datetime
+    status_code: int | None
+    error: str | None
+    latency_ms: int | None
+
+
+class Delivery(Answer):
+    """One event for one webhook; ``id`` is the ``webhook-id`` of each attempt at it.
+
+    ``payload`` is the text that is sent, null before the first attempt.
+    """
+
+    id: UUID
+    object: Literal["delivery"]
+    webhook_id: UUID
+    event: str
+    run_id: UUID | None
+    interruption_id: UUID | None
+    status: Literal["pending", "delivered", "failed"]
+    attempt: int
+    status_code: int | None
+    error: str | None
+    response: str | None
+    latency_ms: int | None
+    attempts: list[Attempt]
+    payload: str | None
+    next_attempt_at: datetime | None
+    created_at: datetime
+    finished_at: datetime | None
+
+
+class DecisionLink(Answer):
+    """A link by which ``subject`` decides a question, once; ``url`` has its token."""
+
+    id: UUID
+    object: Literal["decision_link"]
+    interruption_id: UUID
+    subject: str
+    decisions: list[Literal["approve", "reject"]]
+    expires_at: datetime
+    url: str
+
+
 class FieldProblem(Answer):
     """What is wrong with one field; ``pointer`` is its JSON pointer."""
 

@@ -13,19 +13,23 @@ from psycopg_pool import AsyncConnectionPool
 from starlette.responses import HTMLResponse, Response
 
 from perdure import __version__
+from perdure.config import Settings
 from perdure.db import Pool
 from perdure.notify import Waiters
 from perdure.web import (
     audit,
     decisions,
+    deliveries,
     grants,
     health,
     interruptions,
     later,
+    links,
     metrics,
     policies,
     problems,
     runs,
+    webhooks,
 )
 from perdure.web.answers import Problem
 from perdure.web.auth import Anybody, Authenticate, as_local_user, by_service_key
@@ -34,6 +38,7 @@ from perdure.web.loopback import LoopbackOnly
 from perdure.web.rendering import json_response
 from perdure.web.request_ids import RequestIds
 from perdure.web.state import Api, StartRules, address
+from perdure.webhooks.addresses import Allowed
 
 DEFAULT_MAX_BODY_BYTES = 1024 * 1024
 
@@ -55,14 +60,20 @@ def create_app(
     loopback_only: bool = False,
     lifespan: Lifespan | None = None,
     max_body_bytes: int = DEFAULT_MAX_BODY_BYTES,
+    settings: Settings | None = None,
 ) -> FastAPI:
     """Return the API.
 
-    ``pool`` is an open pool, or gives one when it is needed. ``waiters`` has to be told of the
-    ``perdure_runs`` channel, or waits fall back to looking every few seconds. ``authenticate``
-    recognises who asks; by default by service key, with ``loopback_only`` everybody is the local
-    user and only requests of this machine's own pages and programs are let in.
+    ``pool`` is an open pool, or gives one when it is needed. ``waiters`` has to be told of its
+    channels, or waits fall back to looking every few seconds. ``authenticate`` recognises who
+    asks; by default by service key, with ``loopback_only`` everybody is the local user and only
+    requests of this machine's own pages and programs are let in. ``settings`` are those of the
+    environment by default.
+
+    Raises:
+        ConfigurationError: a setting cannot be meant.
     """
+    settings = settings or Settings.from_env()
     app = FastAPI(
         title="Perdure",
         version=__version__,
@@ -79,10 +90,15 @@ def create_app(
         registry=registry,
         waiters=waiters,
         authenticate=authenticate or (as_local_user if loopback_only else by_service_key),
+        settings=settings,
+        allowed=Allowed.parse(settings.webhook_allow),
     )
     app.state.scrapes = metrics.Scrapes(app.state.api)
     problems.install(app)
-    for module in (runs, interruptions, decisions, grants, policies, audit, later, health, metrics):
+    for module in (
+        *(runs, interruptions, decisions, grants, policies, links, webhooks, deliveries),
+        *(audit, later, health, metrics),
+    ):
         app.include_router(module.router)
     app.include_router(_descriptions())
     # The last added is the outermost.

@@ -46,16 +46,16 @@ async def _recognise(
     principal = await api_of(request).authenticate(request)
     if principal.source is not None:
         return principal
-    return replace(principal, source=source_of(request, principal.type))
+    way = "local" if principal.type == "local" else "api"
+    return replace(principal, source=source_of(request, way))
 
 
-def source_of(request: Request, type_: str) -> str:
-    """Return where a request came from: ``local`` or ``api``, and the address of the connection.
+def source_of(request: Request, way: str) -> str:
+    """Return where a request came from: the ``way`` in, and the address of the connection.
 
     What a proxy says of its client counts where the server trusts the proxy: uvicorn puts it in
     the place of the connection's own (``--forwarded-allow-ips``, ``FORWARDED_ALLOW_IPS``).
     """
-    way = "local" if type_ == "local" else "api"
     return way if request.client is None else f"{way} {request.client.host}"
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from email.message import Message as Headerlines
 from typing import Any
@@ -20,6 +20,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from perdure.errors import FieldError
+from perdure.web.paths import is_link
 from perdure.web.problems import problem
 
 MAX_DEPTH = 64
@@ -95,8 +96,9 @@ class Door:
             return
         refusal = _check_query(scope["query_string"])
         if refusal is None and scope["method"] not in _BODILESS:
-            body, refusal = await self._read(Headers(scope=scope), receive)
-            if refusal is None and body:
+            check = _check_form if is_link(scope) else _check_json
+            body, refusal = await self._read(receive, Headers(scope=scope), check)
+            if refusal is None and body and check is _check_json:
                 refusal = parse(body)[1]
             receive = _once(body, receive)
         if refusal is None:
@@ -104,7 +106,9 @@ class Door:
         else:
             await refusal(scope, receive, send)
 
-    async def _read(self, headers: Headers, receive: Receive) -> tuple[bytes, Response | None]:
+    async def _read(
+        self, receive: Receive, headers: Headers, check: Callable[[Headers], Response | None]
+    ) -> tuple[bytes, Response | None]:
         too_large = problem(
             "payload_too_large",
             f"The body may have {self._max} bytes.",
@@ -128,10 +132,17 @@ class Door:
             chunks.append(chunk)
             more = message.get("more_body", False)
         body = b"".join(chunks)
-        return body, _check_media_type(headers) if body else None
+        return body, check(headers) if body else None
 
 
-def _check_media_type(headers: Headers) -> Response | None:
+def _check_form(headers: Headers) -> Response | None:
+    media_type = headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type == "application/x-www-form-urlencoded":
+        return None
+    return problem("unsupported_media_type", "Send the form of the link's page.")
+
+
+def _check_json(headers: Headers) -> Response | None:
     line = Headerlines()
     line["content-type"] = headers.get("content-type", "")
     media_type = line.get_content_type()

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from perdure.web.paths import is_link
 from perdure.web.problems import problem
 
 
@@ -30,7 +31,10 @@ class LoopbackOnly:
         hosts, origins = headers.getlist("host"), headers.getlist("origin")
         if len(hosts) != 1 or not is_loopback(hosts[0]):
             reason = "This server answers to localhost only; use `perdure serve` for others."
-        elif any(not _same_origin(origin, hosts[0]) for origin in origins):
+        elif any(not _same_origin(origin, hosts[0]) for origin in origins) and not (
+            # A page that tells nobody where it is has no origin either; its form has a token.
+            origins == ["null"] and is_link(scope)
+        ):
             reason = "Pages of other origins may not ask this server."
         else:
             await self._app(scope, receive, send)

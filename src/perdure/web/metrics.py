@@ -38,6 +38,7 @@ _SCRAPE = load_sql("perdure.web", "metrics.sql")["scrape"]
 
 RUN_STATUSES = ("queued", "running", "interrupted")
 SEGMENT_STATUSES = ("scheduled", "queued", "running")
+DELIVERY_STATUSES = ("pending", "failed")
 EXECUTOR_STATES = ("living", "expired", "lost", "stopped")
 REPAIRS = (
     "taken_over",
@@ -197,6 +198,14 @@ def families(row: Row) -> Iterator[Metric]:
         "perdure_uncertain_effects",
         "Effects that wait for a person to say what became of them.",
         row["uncertain_effects"],
+    )
+    yield _by(
+        GaugeMetricFamily,
+        "perdure_deliveries",
+        "Deliveries to webhooks that are to be made, and that failed and are kept.",
+        "status",
+        DELIVERY_STATUSES,
+        row["deliveries"],
     )
 
 

@@ -32,5 +32,9 @@ SELECT (SELECT coalesce(jsonb_object_agg(status, runs), '{}')
                  GROUP BY kind) r) AS repairs,
        (SELECT count(*) FROM perdure.interruptions
          WHERE status = 'pending' AND type = 'uncertain_effect') AS uncertain_effects,
-       (SELECT count(*) FROM perdure.runs WHERE error_type = 'quarantined') AS quarantined
+       (SELECT count(*) FROM perdure.runs WHERE error_type = 'quarantined') AS quarantined,
+       jsonb_build_object(
+           'pending', (SELECT count(*) FROM perdure.webhook_deliveries WHERE status = 'pending'),
+           'failed', (SELECT count(*) FROM perdure.webhook_deliveries WHERE status = 'failed'))
+           AS deliveries
   FROM open

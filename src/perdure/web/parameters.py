@@ -24,6 +24,14 @@ async def _interruption_id(
     return _parse("interruption", id)
 
 
+async def _webhook_id(id: Annotated[_IdText, Path(description="A webhook's id.")]) -> UUID:
+    return _parse("webhook", id)
+
+
+async def _delivery_id(id: Annotated[_IdText, Path(description="A delivery's id.")]) -> UUID:
+    return _parse("delivery", id)
+
+
 async def _grant_id(id: Annotated[_IdText, Path(description="A grant's id.")]) -> UUID:
     return _parse("grant", id)
 
@@ -42,8 +50,12 @@ def _parse(kind: str, text: str) -> UUID:
 
 RunId = Annotated[UUID, Depends(_run_id)]
 InterruptionId = Annotated[UUID, Depends(_interruption_id)]
+WebhookId = Annotated[UUID, Depends(_webhook_id)]
+DeliveryId = Annotated[UUID, Depends(_delivery_id)]
 GrantId = Annotated[UUID, Depends(_grant_id)]
 PolicyId = Annotated[UUID, Depends(_policy_id)]
+
+MAX_WAIT_SECONDS = 60
 
 
 class Query(BaseModel):

@@ -9,6 +9,7 @@ from uuid import uuid4
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from perdure.web.paths import shown_path
 from perdure.web.problems import problem
 
 logger = logging.getLogger(__name__)
@@ -49,7 +50,7 @@ class RequestIds:
             await self._app(scope, receive, send_with_id)
         except Exception:
             logger.exception(
-                "%s %s failed (request %s)", scope["method"], scope["path"], request_id
+                "%s %s failed (request %s)", scope["method"], shown_path(scope), request_id
             )
             if started:
                 raise

@@ -16,14 +16,12 @@ from perdure.runs import records, resume, store
 from perdure.web import answers
 from perdure.web.auth import RunReader, RunWriter
 from perdure.web.idempotency import Done, IdempotencyHeader, perform
-from perdure.web.parameters import NewestFirst, OldestFirst, Query, RunId
+from perdure.web.parameters import MAX_WAIT_SECONDS, NewestFirst, OldestFirst, Query, RunId
 from perdure.web.rendering import json_response
 from perdure.web.schemas import Nothing, StartRun
 from perdure.web.state import DELETION_SECONDS, address, api_of
 
 router = APIRouter(prefix="/v1/runs", tags=["runs"])
-
-MAX_WAIT_SECONDS = 60
 
 
 class RunsQuery(NewestFirst):

@@ -10,8 +10,11 @@ from typing import Any, Protocol
 from fastapi import Request
 
 from perdure.access.principals import Principal
+from perdure.config import Settings
 from perdure.db import Connection, Pool
 from perdure.notify import Waiters
+from perdure.web.paths import path_within
+from perdure.webhooks.addresses import Allowed
 
 CONNECTION_SECONDS = 5.0
 """How long a request waits for a free connection before it is told to come back."""
@@ -42,6 +45,9 @@ class Api:
     registry: StartRules
     waiters: Waiters
     authenticate: Callable[[Request], Awaitable[Principal]]
+    settings: Settings
+    allowed: Allowed
+    """Where webhooks may lead beyond public addresses."""
 
     def connection(
         self, seconds: float = ANSWER_SECONDS
@@ -62,8 +68,7 @@ def api_of(request: Request) -> Api:
 
 def own_path(request: Request) -> str:
     """Return the path within this app, wherever a host application has mounted it."""
-    path: str = request.scope["path"]
-    return path.removeprefix(request.scope.get("root_path", ""))
+    return path_within(request.scope)
 
 
 def address(request: Request, path: str) -> str:

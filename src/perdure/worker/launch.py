@@ -15,6 +15,7 @@ from typing import Any
 from uuid import UUID
 
 from perdure.db import Pool
+from perdure.runs.dbos_inside.kinds import DELIVERY, SEGMENT
 from perdure.runs.dbos_inside.tested import require_tested
 from perdure.runs.dbos_schema import dbos_version, known_dbos_version
 from perdure.worker.wake import QueueLoop
@@ -22,7 +23,10 @@ from perdure.worker.wake import QueueLoop
 _LOG = logging.getLogger(__name__)
 
 Body = Callable[[UUID, int], Awaitable[str]]
-"""Runs one segment: run id and segment number in, how it ended as a word out."""
+"""Runs one workflow: the parts of its id in, how it ended as a word out."""
+DELIVERIES_AT_ONCE = 32
+_DELIVERIES_POLL_SECONDS = 15.0
+"""In case a notification was lost: a delivery is not in such a hurry as a run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,16 +34,24 @@ class Launched:
     """What a worker needs of the DBOS that was launched for it."""
 
     queue: QueueLoop
+    deliveries: QueueLoop
     workflow_tasks: Callable[[], set[asyncio.Task[Any]]]
     """DBOS's tasks of this loop, those that have not come to our part of them too."""
 
 
 async def launch(
-    stack: AsyncExitStack, pool: Pool, url: str, executor_id: str, concurrency: int, body: Body
+    stack: AsyncExitStack,
+    pool: Pool,
+    url: str,
+    executor_id: str,
+    concurrency: int,
+    run_segment: Body,
+    deliver: Body,
 ) -> Launched:
-    """Launch DBOS in this event loop, to be ended by ``stack``, and begin to claim segments.
+    """Launch DBOS in this event loop, to be ended by ``stack``, and begin to claim workflows.
 
-    ``concurrency`` is how many segments run here at once; ``body`` runs each.
+    ``concurrency`` is how many segments run here at once; ``run_segment`` runs each, ``deliver``
+    each attempt at a delivery.
 
     Raises:
         ConfigurationError: the process runs DBOS already, or one that was not tested.
@@ -58,8 +70,17 @@ async def launch(
             there,
             known,
         )
-    dbos = stack.enter_context(running(url, executor_id, body))
+    dbos = stack.enter_context(running(url, executor_id, {SEGMENT: run_segment, DELIVERY: deliver}))
     claims = Claims(dbos, executor_id, concurrency)
     queue = QueueLoop(claims.claim, lambda: claims.full, lambda: claims.growing)
+    of_deliveries = Claims(dbos, executor_id, DELIVERIES_AT_ONCE, DELIVERY)
+    deliveries = QueueLoop(
+        of_deliveries.claim,
+        lambda: of_deliveries.full,
+        lambda: of_deliveries.growing,
+        name="perdure-deliveries",
+        poll_seconds=_DELIVERIES_POLL_SECONDS,
+    )
     queue.start()
-    return Launched(queue, lambda: workflow_tasks(dbos))
+    deliveries.start()
+    return Launched(queue, deliveries, lambda: workflow_tasks(dbos))

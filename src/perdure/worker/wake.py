@@ -29,15 +29,19 @@ class QueueLoop:
         claim: Callable[[], object],
         full: Callable[[], bool] = lambda: False,
         growing: Callable[[], bool] = lambda: False,
+        *,
+        name: str = "perdure-queue",
+        poll_seconds: float = POLL_SECONDS,
     ) -> None:
         self._claim = claim
         self._full = full
         self._growing = growing
+        self._poll_seconds = poll_seconds
         self._woken = threading.Event()
         self._stopped = False
         self._rounds = 0
         self._resting = False
-        self._thread = threading.Thread(target=self._run, name="perdure-queue", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def start(self) -> None:
         """Begin to claim; what is queued already is claimed at once."""
@@ -65,7 +69,7 @@ class QueueLoop:
         self._thread.join(timeout)
 
     def _run(self) -> None:
-        seconds = POLL_SECONDS
+        seconds = self._poll_seconds
         while True:
             self._resting = True
             self._woken.wait(seconds)
@@ -73,7 +77,7 @@ class QueueLoop:
             self._woken.clear()
             if self._stopped:
                 return
-            seconds = POLL_SECONDS
+            seconds = self._poll_seconds
             try:
                 self._claim()
                 if self._full() and self._growing():
@@ -81,5 +85,5 @@ class QueueLoop:
             except Exception as error:  # noqa: BLE001 - whatever it is, the next look may do better
                 seconds = _RETRY_SECONDS
                 if not self._stopped:
-                    _LOG.warning("Claiming segments failed: %s", in_words(error))
+                    _LOG.warning("Claiming from the queue failed: %s", in_words(error))
             self._rounds += 1

@@ -11,21 +11,32 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import Any, Self
 from uuid import UUID
 
-from perdure.config import NamedKey
+from perdure.config import Settings
 from perdure.db import Pool
 from perdure.ledger.writer import LedgerWriter
-from perdure.notify import CANCEL, DUE, POLICIES, SEGMENTS, Listener
+from perdure.notify import (
+    CANCEL,
+    DELIVERIES,
+    DELIVERIES_DUE,
+    DUE,
+    POLICIES,
+    SEGMENTS,
+    Listener,
+)
 from perdure.runs.quarantine import Quarantine
 from perdure.runs.registry import Registry
 from perdure.runs.workflow import SegmentRunner
 from perdure.tasks import end
+from perdure.webhooks.addresses import Allowed
+from perdure.webhooks.sending import Sender
 from perdure.worker.alone import Alone
 from perdure.worker.cancelling import Cancellations
+from perdure.worker.delivering import Deliverer
 from perdure.worker.due import keep_enqueuing
 from perdure.worker.expiring import keep_expiring
 from perdure.worker.held import HeldClaims
@@ -60,18 +71,24 @@ class Worker:
         version: str = "",
         tag: str | None = None,
         stop_seconds: float = STOP_SECONDS,
-        secret_keys: Sequence[NamedKey] = (),
+        settings: Settings | None = None,
     ) -> None:
         """Take what it runs and where; ``target`` says where another process finds it.
 
-        The first of ``secret_keys`` signs what the audit is sealed with.
+        ``settings`` are those of the environment by default.
+
+        Raises:
+            ConfigurationError: a setting cannot be meant.
         """
+        settings = settings or Settings.from_env()
+        self._sender = Sender(Allowed.parse(settings.webhook_allow))
+        self._deliverer = Deliverer(pool, settings, self._sender)
+        self._secret_keys = settings.secret_keys
         self._registry = registry
         self._pool = pool
         self._url = url
         self._concurrency = concurrency
         self._stop_seconds = stop_seconds
-        self._secret_keys = secret_keys
         self._lease = Lease(
             url,
             version,
@@ -86,10 +103,12 @@ class Worker:
         self._stack = AsyncExitStack()
         self._runner: SegmentRunner | None = None
         self._queue: QueueLoop | None = None
+        self._deliveries: QueueLoop | None = None
         self._workflow_tasks: Callable[[], set[asyncio.Task[Any]]] = set
         self._due = asyncio.Event()
         self._overdue = asyncio.Event()
         self._segments: set[asyncio.Task[Any]] = set()
+        self._delivering: set[asyncio.Task[Any]] = set()
         self._claims = HeldClaims()
         self._stopping = False
 
@@ -109,6 +128,7 @@ class Worker:
                 quarantine=self._quarantine,
             )
             cancellations = Cancellations(self._runner)
+            await stack.enter_async_context(self._sender)
             stack.push_async_callback(self._hand_over)
             launched = await launch(
                 stack,
@@ -117,12 +137,16 @@ class Worker:
                 self.executor_id,
                 self._concurrency,
                 self._run_segment,
+                self._deliver,
             )
             self._queue, self._workflow_tasks = launched.queue, launched.workflow_tasks
+            self._deliveries = launched.deliveries
             heard = {
                 SEGMENTS: self._on_segments,
                 DUE: self._on_due,
                 CANCEL: cancellations.heard,
+                DELIVERIES: self._on_deliveries,
+                DELIVERIES_DUE: self._deliverer.wake,
                 POLICIES: self._runner.policies.heard,
             }
             await stack.enter_async_context(Listener(self._url, heard))
@@ -132,6 +156,7 @@ class Worker:
                 keep_expiring(self._pool, self._overdue),
                 keep_purging(self._pool),
                 keep_sealing(self._pool, self._secret_keys),
+                *self._deliverer.loops(),
             ):
                 stack.push_async_callback(end, asyncio.create_task(loop))
             sweeper = Sweeper(self._pool, self.executor_id, self._claims, self._queue)
@@ -161,14 +186,31 @@ class Worker:
             self._segments.discard(task)
             self._claims.end()
 
+    async def _deliver(self, delivery_id: UUID, attempt: int) -> str:
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101
+        self._delivering.add(task)
+        task.add_done_callback(self._make_room)
+        try:
+            if self._stopping:
+                raise asyncio.CancelledError
+            return await self._deliverer.run(delivery_id, attempt)
+        finally:
+            self._delivering.discard(task)
+
     def _make_room(self, _: asyncio.Task[Any]) -> None:
         # It was held until now: DBOS has recorded the outcome.
-        if self._queue is not None:
-            self._queue.room()
+        for queue in (self._queue, self._deliveries):
+            if queue is not None:
+                queue.room()
 
     def _on_segments(self, _: str) -> None:
         if self._queue is not None:
             self._queue.wake()
+
+    def _on_deliveries(self, _: str) -> None:
+        if self._deliveries is not None:
+            self._deliveries.wake()
 
     def _on_silence(self) -> None:
         self._silence.set()
@@ -186,16 +228,19 @@ class Worker:
 
     async def _stop_segments(self) -> None:
         self._stopping = True
-        if self._queue is not None:
-            await asyncio.to_thread(self._queue.stop, _CLAIM_SECONDS)
+        queues = [queue for queue in (self._queue, self._deliveries) if queue is not None]
+        await asyncio.gather(*(asyncio.to_thread(queue.stop, _CLAIM_SECONDS) for queue in queues))
         if self._runner is not None:
             self._runner.stop()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._stop_seconds):
                     await self._runner.quiet()
+                    # Cut off, they are made again elsewhere: the receiver hears of it twice.
+                    if self._delivering:
+                        await asyncio.wait(set(self._delivering))
         # DBOS's own part of a workflow before and after ours is let run to its end.
         workflows = self._workflow_tasks()
-        for task in self._segments:
+        for task in (*self._segments, *self._delivering):
             task.cancel()
         if workflows:
             await asyncio.wait(workflows, timeout=_CLAIM_SECONDS)

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from perdure.access.keys import create_key
 from perdure.access.principals import DEFAULT_ROLES, DEFAULT_TENANT
 from perdure.db import Connection, Pool, open_pool
-from perdure.notify import RUNS, Listener, Waiters
+from perdure.notify import Listener, Waiters
 from perdure.runs.registry import Registry
 from perdure.web.app import create_app
 
@@ -39,7 +39,7 @@ async def conn(pool: Pool) -> AsyncIterator[Connection]:
 @pytest.fixture
 async def waiters(database_url: str) -> AsyncIterator[Waiters]:
     waiters = Waiters()
-    async with Listener(database_url, {RUNS: waiters.notify}):
+    async with Listener(database_url, waiters.callbacks()):
         yield waiters
 
 

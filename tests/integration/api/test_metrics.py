@@ -63,6 +63,17 @@ async def _fill(conn: Connection) -> None:
             (kind, dying),
         )
     await conn.execute("INSERT INTO perdure.repairs_purged VALUES ('taken_over', 40)")
+    await conn.execute(
+        "INSERT INTO perdure.webhooks (id, tenant_id, url, events, secret)"
+        " SELECT perdure.uuid7(), id, 'https://example.com/', '{run.failed}', ''"
+        " FROM perdure.tenants"
+    )
+    await conn.execute(
+        "INSERT INTO perdure.webhook_deliveries (id, tenant_id, webhook_id, event, status,"
+        " finished_at) SELECT perdure.uuid7(), w.tenant_id, w.id, 'run.failed', status, at"
+        " FROM (SELECT * FROM perdure.webhooks LIMIT 1) w, (VALUES ('pending', NULL::timestamptz),"
+        " ('pending', NULL), ('failed', now()), ('delivered', now())) AS d (status, at)"
+    )
 
 
 async def test_a_scrape(app: FastAPI, conn: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,6 +111,8 @@ async def test_a_scrape(app: FastAPI, conn: Connection, monkeypatch: pytest.Monk
         ("perdure_repairs_total", "taken_over"): 42,
         ("perdure_repairs_total", "unheld_claim"): 1,
         ("perdure_uncertain_effects", ""): 1,
+        ("perdure_deliveries", "pending"): 2,
+        ("perdure_deliveries", "failed"): 1,
     }
     assert {
         name: value for name, value in read.items() if name[0] != "perdure_build_info"

@@ -13,7 +13,7 @@ from typing import Any
 import psycopg
 
 from perdure.audit.sealing import waiting
-from perdure.cli.doctor import audit, installation, runs, schema, server, workers
+from perdure.cli.doctor import audit, installation, runs, schema, server, webhooks, workers
 from perdure.cli.doctor.findings import Finding, error
 from perdure.cli.doctor.where import database_url, on_loopback, without_password
 from perdure.config import Settings
@@ -73,6 +73,7 @@ async def _check(conn: Connection, url: str) -> list[Finding]:
         ("workers", _workers),
         ("stuck_runs", _stuck),
         ("runs", _runs),
+        ("webhooks", _webhooks),
         ("keys", lambda conn: _keys(conn, loopback=on_loopback(url))),
         ("audit", lambda conn: _audit(conn, loopback=on_loopback(url))),
     )
@@ -156,6 +157,10 @@ async def _runs(conn: Connection) -> list[Finding]:
         runs.judge_quarantined(await _one(conn, "quarantined")),
         runs.judge_uncertain(await _one(conn, "uncertain")),
     ]
+
+
+async def _webhooks(conn: Connection) -> list[Finding]:
+    return webhooks.judge_webhooks(await _one(conn, "webhooks"))
 
 
 async def _keys(conn: Connection, *, loopback: bool) -> list[Finding]:

@@ -102,3 +102,20 @@ SELECT current_user::text AS role,
         CROSS JOIN LATERAL (SELECT s.mac FROM perdure.audit_seals s
                             WHERE s.tenant_id = t.id ORDER BY s.seq DESC LIMIT 1) h
         WHERE h.mac IS NULL)::int AS unsigned
+
+
+-- name: webhooks
+SELECT (SELECT count(*)::int FROM perdure.webhooks WHERE disabled_at IS NULL) AS enabled,
+       (SELECT count(*)::int FROM perdure.webhooks
+         WHERE disabled_reason <> 'It was disabled by hand.') AS gone,
+       (SELECT count(*)::int FROM perdure.webhooks
+         WHERE secret LIKE 'plain.%%' OR old_secret LIKE 'plain.%%' AND old_secret_until > now()) AS plain,
+       (SELECT count(*)::int FROM perdure.webhook_deliveries
+         WHERE status = 'failed' AND finished_at > now() - interval '24 hours') AS failed,
+       (SELECT greatest(0, extract(epoch FROM now() - min(d.due_at)))::float8
+          FROM perdure.webhooks w
+         CROSS JOIN LATERAL (
+               SELECT o.due_at FROM perdure.webhook_deliveries o
+                WHERE o.webhook_id = w.id AND o.status = 'pending' AND o.queued_at IS NULL
+                ORDER BY o.due_at LIMIT 1) d
+         WHERE w.disabled_at IS NULL) AS late_seconds

@@ -2,11 +2,13 @@
 
 * ``tested``: which DBOS all of this was tried with; another minor version is refused.
 * ``statements``: what is done by SQL to DBOS's tables; ``looks``: what is read of them.
-* ``instance``: DBOS in this process, reduced to what segments need.
-* ``claims``: segments are claimed and started.
+* ``kinds``: which workflows there are, and their queues.
+* ``instance``: DBOS in this process, reduced to what segments and deliveries need.
+* ``claims``: they are claimed and started.
 * ``context``: which claim brought the workflow that runs.
 * ``pickles``: nothing is unpickled meanwhile.
 
-All but ``tested``, ``statements`` and ``looks`` import private names of DBOS: import them once the
-version was looked at. ``tests/integration/test_dbos_inside.py`` says what each is taken to do.
+All but ``tested``, ``statements``, ``looks`` and ``kinds`` import private names of DBOS: import
+them once the version was looked at. ``tests/integration/test_dbos_inside.py`` says what each is
+taken to do.
 """

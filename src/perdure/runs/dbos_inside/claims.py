@@ -1,8 +1,8 @@
-"""Segments are claimed from their queue and started, by DBOS's own statement and dispatch.
+"""Workflows are claimed from their queue and started, by DBOS's own statement and dispatch.
 
 Its queue thread is not used: it takes rows without a version too if this version is the latest,
 asks before each claim whether it is, and reads each row back to unpickle what a row says is a
-pickle. A segment is known by its workflow's id, so nothing of a row is read at all.
+pickle. A segment, or a delivery, is known by its workflow's id, so nothing of a row is read at all.
 """
 
 from __future__ import annotations
@@ -20,12 +20,13 @@ from dbos._serialization import DBOSPortableJSON, serialize_exception
 from dbos._sys_db import WorkflowStatusInternal
 
 from perdure.errors import ConfigurationError
-from perdure.runs.enqueue import APPLICATION_VERSION, QUEUE, WORKFLOW
+from perdure.runs.dbos_inside.kinds import SEGMENT, Kind
+from perdure.runs.enqueue import APPLICATION_VERSION
 
 __all__ = ["Claims"]
 
 _LOG = logging.getLogger(__name__)
-_SEGMENT = re.compile(r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}):([0-9]{1,9})")
+_ID = re.compile(r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}):([0-9]{1,9})")
 
 
 FIRST_AT_ONCE = 8
@@ -33,18 +34,23 @@ DOUBLED_AFTER_SECONDS = 1.0
 
 
 class Claims:
-    """Claims segments for one executor, ``concurrency`` of them at once at most.
+    """Claims workflows of one kind for one executor, ``concurrency`` of them at once at most.
 
     A few at first, twice as many each second: where processes die one after the other, a new one
     that took all there is would bring none of it further before it dies as well, and every death
     would cost every run.
     """
 
-    def __init__(self, dbos: DBOS, executor_id: str, concurrency: int) -> None:
+    def __init__(
+        self, dbos: DBOS, executor_id: str, concurrency: int, kind: Kind = SEGMENT
+    ) -> None:
         self._dbos = dbos
         self._executor_id = executor_id
+        self._kind = kind
         # Not entered in the table of queues: nobody else is to know it.
-        self._queue = dbos._registry._register_internal_queue(QUEUE, worker_concurrency=concurrency)
+        self._queue = dbos._registry._register_internal_queue(
+            kind.queue, worker_concurrency=concurrency
+        )
         self._concurrency = concurrency
         self._born = time.monotonic()
         self.full = False
@@ -52,7 +58,7 @@ class Claims:
 
     @property
     def limit(self) -> int:
-        """How many segments may run here at once now."""
+        """How many may run here at once now."""
         doublings = int((time.monotonic() - self._born) / DOUBLED_AFTER_SECONDS)
         return min(self._concurrency, FIRST_AT_ONCE << min(doublings, 32))
 
@@ -64,13 +70,13 @@ class Claims:
     def claim(self) -> int:
         """Claim and start what there is and there is room for; returns how many. Blocks.
 
-        Not to be called from the event loop segments run in, nor from two threads at once.
+        Not to be called from the event loop they run in, nor from two threads at once.
         """
         owner = str(uuid4())
         # Before the room is counted: a place given up from now on is worth another look.
         self.full = True
         limit = self._queue._worker_concurrency = self.limit
-        running = self._dbos._active_workflows_set.count_for_queue(QUEUE)
+        running = self._dbos._active_workflows_set.count_for_queue(self._kind.queue)
         claimed, _ = self._dbos._sys_db.start_queued_workflows(
             self._queue,
             self._executor_id,
@@ -89,17 +95,18 @@ class Claims:
         return len(claimed)
 
     def _start(self, workflow_id: str, owner: str) -> None:
-        segment = _SEGMENT.fullmatch(workflow_id)
-        if segment is None:
+        known = _ID.fullmatch(workflow_id)
+        if known is None:
             self._refuse(workflow_id, owner)
             return
-        status = _status(workflow_id, segment[1], int(segment[2]), self._executor_id)
+        arguments = [known[1], int(known[2])]
+        status = _status(workflow_id, arguments, self._executor_id, self._kind)
         execute_dequeued_workflow(self._dbos, status, owner)
 
     def _refuse(self, workflow_id: str, owner: str) -> None:
         reason = ConfigurationError(
-            f"Workflow {workflow_id} is no segment of a run, and the queue {QUEUE!r} takes nothing "
-            "else. Enqueue it on a queue of its own application."
+            f"Workflow {workflow_id} is no {self._kind.noun}, and the queue {self._kind.queue!r} "
+            "takes nothing else. Enqueue it on a queue of its own application."
         )
         _LOG.error("%s", reason)
         serialized, _ = serialize_exception(reason, DBOSPortableJSON.name(), DBOSPortableJSON)
@@ -108,12 +115,14 @@ class Claims:
         )
 
 
-def _status(workflow_id: str, run_id: str, seq: int, executor_id: str) -> WorkflowStatusInternal:
-    """Return what a claimed segment's row says, or would if nobody had meddled with it."""
+def _status(
+    workflow_id: str, arguments: list[str | int], executor_id: str, kind: Kind
+) -> WorkflowStatusInternal:
+    """Return what a claimed workflow's row says, or would if nobody had meddled with it."""
     return {
         "workflow_uuid": workflow_id,
         "status": "PENDING",
-        "name": WORKFLOW,
+        "name": kind.workflow,
         "class_name": None,
         "config_name": None,
         "authenticated_user": None,
@@ -121,7 +130,7 @@ def _status(workflow_id: str, run_id: str, seq: int, executor_id: str) -> Workfl
         "authenticated_roles": None,
         "created_at": None,
         "updated_at": None,
-        "queue_name": QUEUE,
+        "queue_name": kind.queue,
         "executor_id": executor_id,
         "app_version": APPLICATION_VERSION,
         "app_id": None,
@@ -130,7 +139,7 @@ def _status(workflow_id: str, run_id: str, seq: int, executor_id: str) -> Workfl
         "workflow_deadline_epoch_ms": None,
         "deduplication_id": None,
         "priority": 0,
-        "inputs": json.dumps({"positionalArgs": [run_id, seq], "namedArgs": {}}),
+        "inputs": json.dumps({"positionalArgs": arguments, "namedArgs": {}}),
         "queue_partition_key": None,
         "forked_from": None,
         "parent_workflow_id": None,

@@ -15,7 +15,7 @@ would run under our name and be recovered by nobody.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
@@ -29,7 +29,8 @@ from dbos._utils import GlobalParams
 from perdure.db import connection_options
 from perdure.errors import ConfigurationError, MigrationError
 from perdure.runs.dbos_inside import outages, pickles
-from perdure.runs.enqueue import APPLICATION_VERSION, WORKFLOW
+from perdure.runs.dbos_inside.kinds import Kind
+from perdure.runs.enqueue import APPLICATION_VERSION
 
 __all__ = ["Body", "running", "workflow_tasks"]
 
@@ -38,7 +39,10 @@ _THREADS = 8
 _ELSEWHERE = "Run the agents in a worker process of their own: `perdure worker TARGET`."
 
 Body = Callable[[UUID, int], Awaitable[str]]
-"""Runs one segment: run id and segment number in, how it ended as a word out."""
+"""Runs one workflow: the two parts of its id in, how it ended as a word out.
+
+Of a segment the run's id and its number, of a delivery its id and the attempt.
+"""
 
 
 class _SegmentDBOS(DBOS):
@@ -91,8 +95,8 @@ def _taken() -> ConfigurationError:
 
 
 @contextmanager
-def running(url: str, executor_id: str, body: Body) -> Iterator[DBOS]:
-    """Run DBOS inside the block, in the running event loop, with the one workflow there is.
+def running(url: str, executor_id: str, bodies: Mapping[Kind, Body]) -> Iterator[DBOS]:
+    """Run DBOS inside the block, in the running event loop, with these workflows.
 
     Nothing is claimed yet. Blocks while it connects and while it ends.
 
@@ -103,7 +107,7 @@ def running(url: str, executor_id: str, body: Body) -> Iterator[DBOS]:
     _refuse_another()
     parameters = GlobalParams.app_name, GlobalParams.app_version, GlobalParams.executor_id
     with pickles.refused():
-        ours = _made(url, executor_id, body)
+        ours = _made(url, executor_id, bodies)
         try:
             _launch()
             _dbos._dbos_global_instance = object.__new__(_Taken)
@@ -128,13 +132,14 @@ def _refuse_another() -> None:
         )
 
 
-def _made(url: str, executor_id: str, body: Body) -> DBOS:
+def _made(url: str, executor_id: str, bodies: Mapping[Kind, Body]) -> DBOS:
     """Make our instance, with a registry of its own."""
     registry = _dbos._dbos_global_registry
     _dbos._dbos_global_registry = None
     try:
         ours = _SegmentDBOS(config=_config(url, executor_id))
-        _register(body)
+        for kind, body in bodies.items():
+            _register(kind, body)
         return ours
     finally:
         _dbos._dbos_global_registry = registry
@@ -149,15 +154,15 @@ def _launch() -> None:
         ) from failure
 
 
-def _register(body: Body) -> None:
+def _register(kind: Kind, body: Body) -> None:
     @DBOS.workflow(
-        name=WORKFLOW,
+        name=kind.workflow,
         # Its limit took healthy neighbours of a poisoned run down.
         max_recovery_attempts=None,
         serialization_type=WorkflowSerializationFormat.PORTABLE,
     )
-    async def segment(run_id: str, seq: int) -> str:
-        return await body(UUID(run_id), seq)
+    async def workflow(id: str, number: int) -> str:
+        return await body(UUID(id), number)
 
 
 def _config(url: str, executor_id: str) -> DBOSConfig:

@@ -5,9 +5,10 @@ DBOS itself is not imported here: an API without a worker enqueues too.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 import psycopg
 from psycopg import AsyncConnection
@@ -15,10 +16,13 @@ from psycopg import AsyncConnection
 from perdure.db import Connection, load_sql
 
 __all__ = [
+    "ENQUEUE_DELIVERIES",
     "ENQUEUE_QUEUED",
     "Seen",
     "clear_away",
+    "forget_deliveries",
     "hand_over",
+    "lost_deliveries",
     "recover",
     "requeue",
     "schema_version",
@@ -27,6 +31,8 @@ __all__ = [
 _SQL = load_sql("perdure.runs.dbos_inside", "statements.sql")
 ENQUEUE_QUEUED = _SQL["enqueue_queued"]
 """Ends a statement: each row of its CTE ``queued`` (run_id, seq, priority) enters the queue."""
+ENQUEUE_DELIVERIES = _SQL["enqueue_deliveries"]
+"""Ends a statement: each row of its CTE ``queued`` (id, attempt) enters the queue of deliveries."""
 _SEEN, _WOKEN = _SQL["requeue_seen"], _SQL["woken"]
 _REQUEUE = "\n".join((_SQL["these"], _SEEN, _WOKEN))
 _RECOVER = "\n".join((_SQL["of_the_dead"], _SEEN, _SQL["taken_over"], _WOKEN))
@@ -67,7 +73,7 @@ async def requeue(conn: AsyncConnection[Any], seen: Iterable[Seen]) -> list[str]
 async def recover(conn: AsyncConnection[Any], executor_id: str) -> list[str]:
     """Enqueue anew what executors hold that are not alive; returns the ids of those workflows.
 
-    Each is noted among the repairs, by ``executor_id``, whose own are left alone.
+    Each segment is noted among the repairs, by ``executor_id``, whose own are left alone.
     """
     return await _requeued(conn, _RECOVER, {"executor_id": executor_id})
 
@@ -93,6 +99,20 @@ async def clear_away(conn: AsyncConnection[Any], workflow_id: str) -> bool:
     await conn.execute(_SQL["clear_inputs"], key)
     await conn.execute(_SQL["clear_outputs"], key)
     return True
+
+
+async def lost_deliveries(conn: Connection, *, seconds: float) -> list[tuple[UUID, int]]:
+    """Return the attempts at deliveries nobody has told of for ``seconds``, nor will.
+
+    One that waits in its queue is not among them, however long.
+    """
+    cursor = await conn.execute(_SQL["lost_deliveries"], {"seconds": seconds})
+    return [(row["id"], row["attempt"]) for row in await cursor.fetchall()]
+
+
+async def forget_deliveries(conn: Connection, workflow_ids: Sequence[str]) -> None:
+    """Delete the workflows of deliveries that are not kept any more, with what they left."""
+    await conn.execute(_SQL["forget_deliveries"], {"ids": list(workflow_ids)})
 
 
 async def schema_version(conn: Connection) -> int:
