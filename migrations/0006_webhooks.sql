@@ -143,8 +143,15 @@ CREATE TRIGGER tell_of_run AFTER UPDATE OF status ON perdure.runs FOR EACH ROW
     WHEN (NEW.status IN ('completed', 'failed', 'cancelled') AND OLD.status IS DISTINCT FROM NEW.status)
     EXECUTE FUNCTION perdure.tell_of_run();
 
+-- What a policy or a grant closes in the transaction that opens it is nobody's business: at the end
+-- of that transaction it is told of what still waits, and a closing only of what was told of.
 CREATE FUNCTION perdure.tell_of_interruption() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
+    IF NEW.status = 'pending' AND NOT EXISTS (
+        SELECT FROM perdure.interruptions i
+         WHERE i.run_id = NEW.run_id AND i.id = NEW.id AND i.status = 'pending') THEN
+        RETURN NULL;
+    END IF;
     PERFORM pg_notify('perdure_interruptions', NEW.tenant_id::text);
     PERFORM perdure.emit_webhooks(NEW.tenant_id,
         CASE WHEN NEW.status = 'pending' THEN 'interruption.created' ELSE 'interruption.decided' END,
@@ -152,11 +159,12 @@ BEGIN
     RETURN NULL;
 END
 $$;
-CREATE TRIGGER tell_of_interruption AFTER INSERT ON perdure.interruptions FOR EACH ROW
+CREATE CONSTRAINT TRIGGER tell_of_interruption AFTER INSERT ON perdure.interruptions
+    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW
     WHEN (NEW.status = 'pending')
     EXECUTE FUNCTION perdure.tell_of_interruption();
 CREATE TRIGGER tell_of_decision AFTER UPDATE OF status ON perdure.interruptions FOR EACH ROW
-    WHEN (OLD.status = 'pending' AND NEW.status <> 'pending')
+    WHEN (OLD.status = 'pending' AND NEW.status <> 'pending' AND NEW.requested_at <> NEW.closed_at)
     EXECUTE FUNCTION perdure.tell_of_interruption();
 
 INSERT INTO perdure.schema_migrations (version, name) VALUES (6, 'webhooks');

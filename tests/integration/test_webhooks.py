@@ -17,6 +17,7 @@ import pytest
 from agents import Agent, function_tool
 from standardwebhooks.webhooks import WebhookVerificationError
 
+from perdure import Policy
 from perdure.access.keys import create_key
 from perdure.access.principals import DEFAULT_TENANT
 from perdure.engine import Engine
@@ -83,8 +84,8 @@ class Bench:
 
 
 @asynccontextmanager
-async def working(url: str) -> AsyncIterator[Bench]:
-    async with running(url, _agent()) as engine:
+async def working(url: str, **options: Any) -> AsyncIterator[Bench]:
+    async with running(url, _agent(), **options) as engine:
         assert engine._worker is not None
         bench = Bench(engine, httpx.AsyncClient(), engine._worker._deliverer)
         bench.deliverer.delays = (0.0, 0.0)
@@ -156,6 +157,17 @@ async def test_what_happens_to_a_run_is_told_to_who_wants_to_hear_of_it(database
         )
         assert {one["workflow_uuid"] for one in workflows} >= {f"{row['id']}:1" for row in rows}
         assert {one["queue_name"] for one in workflows} == {"perdure_deliveries"}
+
+
+async def test_what_a_policy_settles_at_once_is_told_to_nobody(database_url: str) -> None:
+    no_refunds = Policy("no refunds", tool="refund", then="deny")
+    async with working(database_url, policies=[no_refunds]) as bench, receiver() as all_of_it:
+        webhook = await bench.webhook(all_of_it.url)
+        run = await rested(bench.engine, "support")
+        assert (run.status, run.error) == ("completed", None)
+        decided = await query(bench.engine, "SELECT status FROM perdure.interruptions")
+        assert decided == [{"status": "rejected"}]
+        assert [one["event"] for one in await bench.deliveries(webhook)] == ["run.completed"]
 
 
 async def test_what_is_not_taken_is_tried_again_and_can_be_sent_again(database_url: str) -> None:
