@@ -20,7 +20,8 @@ from perdure.audit.erasing import erase
 from perdure.audit.log import Entry, record
 from perdure.audit.queries import AuditFilter, list_entries
 from perdure.audit.sealing import seal_due, waiting
-from perdure.audit.verify import Head, Verification, verify
+from perdure.audit.verification import Head, Verification
+from perdure.audit.verify import verify
 from perdure.config import NamedKey
 from perdure.db import Connection, Pool, open_pool
 from perdure.interruptions.rules import Decision

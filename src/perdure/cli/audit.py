@@ -9,7 +9,8 @@ import typer
 
 from perdure.audit import queries
 from perdure.audit.erasing import erase
-from perdure.audit.verify import Broken, Head, Verification, tenants, verify
+from perdure.audit.verification import Broken, Head, Verification
+from perdure.audit.verify import tenants, verify
 from perdure.cli.client import checked_id
 from perdure.cli.database import tenant_named, whoever_this_is, with_database
 from perdure.cli.help import examples
