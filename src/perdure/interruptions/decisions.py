@@ -22,13 +22,13 @@ from perdure.errors import (
     NotFoundError,
 )
 from perdure.interruptions.audited import decided
-from perdure.interruptions.deciders import ByPolicy
 from perdure.interruptions.editing import Edited, edit
 from perdure.interruptions.forms import check_filled_in
-from perdure.interruptions.grants import give
+from perdure.interruptions.grants.store import give
+from perdure.interruptions.policies.deciders import ByPolicy
+from perdure.interruptions.policies.voting import standing_of
 from perdure.interruptions.rules import UNSET, Decision, check_form, effect_on
 from perdure.interruptions.views import decision_object
-from perdure.interruptions.voting import standing_of
 
 _SQL = load_sql("perdure.interruptions", "interruptions.sql")
 _LOCK_RUN = _SQL["lock_run"]
