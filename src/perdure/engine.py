@@ -29,7 +29,7 @@ from perdure.interruptions.rules import UNSET, Decision
 from perdure.ledger.effects import EffectName, parse_effect
 from perdure.migrate import migrate
 from perdure.migrate import status as migration_status
-from perdure.notify import Listener, Waiters
+from perdure.notify import Feed, Listener, Waiters
 from perdure.roles import other_role
 from perdure.runs import resume
 from perdure.runs.dbos_schema import migrate_dbos
@@ -99,6 +99,7 @@ class Engine:
         self._concurrency = concurrency
         self._pool: Pool | None = None
         self._waiters = Waiters()
+        self._feed = Feed()
         self._worker: Worker | None = None
         self._stack: AsyncExitStack | None = None
 
@@ -158,6 +159,7 @@ class Engine:
             )
             stack.callback(self._forget)
             await stack.enter_async_context(Listener(url, self._waiters.callbacks()))
+            await stack.enter_async_context(self._feed.serving(url))
             if worker:
                 make = partial(
                     self._new_worker, url, tag, concurrency or self._concurrency, stop_seconds
@@ -213,6 +215,10 @@ class Engine:
         """Who waits for a run of this process to change."""
         return self._waiters
 
+    def end_streams(self) -> None:
+        """Let everybody who follows a run of this process end: it stops."""
+        self._feed.close()
+
     async def start(
         self,
         agent: str,
@@ -264,7 +270,7 @@ class Engine:
         return self._handle(run_id)
 
     def _handle(self, run_id: UUID) -> Run:
-        return Run(lambda: self.pool, self._waiters, run_id)
+        return Run(lambda: self.pool, self._waiters, run_id, self._feed)
 
     async def get(self, run_id: UUID | str) -> Run:
         """Return a run as it stands.
@@ -357,6 +363,7 @@ class Engine:
             pool=lambda: self.pool,
             registry=self.registry,
             waiters=self._waiters,
+            feed=self._feed,
             authenticate=authenticate,
             **options,
         )

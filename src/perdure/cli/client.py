@@ -85,6 +85,26 @@ class Client:
             return None
         return self._content(response), response.headers.get("etag", "")
 
+    def events(self, path: str, *, after: int) -> Iterator[dict[str, Any]]:
+        """GET ``path`` as a stream and give its events after a number until it ends.
+
+        Ends, too, when the server stops; one that says nothing for long is taken for gone.
+        """
+        headers = {"Accept": "text/event-stream", "Last-Event-ID": str(after)}
+        try:
+            with self._http.stream("GET", path, headers=headers) as response:
+                if not response.is_success:
+                    response.read()
+                    raise self._refusal(response)
+                # What is an event's is one line of ASCII (web/stream.py).
+                for line in response.iter_lines():
+                    if line.startswith("data: "):
+                        yield json.loads(line.removeprefix("data: "))
+        except httpx.InvalidURL as error:
+            raise ConfigurationError(f"PERDURE_URL is no URL: {error}.") from error
+        except httpx.TransportError as error:
+            raise self._unreachable(error) from error
+
     def post(
         self, path: str, body: Mapping[str, Any] | None = None, *, key: str | None = None
     ) -> Any:

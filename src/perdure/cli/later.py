@@ -11,7 +11,6 @@ _LATER = {
     "preflight": "checking parked runs against a new build",
 }
 _LATER_FOR_RUNS = {
-    "tail": "following a run's events; `perdure runs show ID` shows it as it stands",
     "fork": "starting a run from another one's checkpoint",
 }
 

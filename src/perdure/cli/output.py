@@ -38,6 +38,18 @@ def print_text(text: str) -> None:
     _write(sys.stdout, visible(text))
 
 
+def print_styled(text: str, style: str = "") -> None:
+    """Print lines to stdout, on a terminal in a ``style`` of rich's, without it by NO_COLOR."""
+    if not style or not is_terminal():
+        print_text(text)
+        return
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(highlight=False, emoji=False, markup=False)
+    console.print(Text(visible(text), style=style), soft_wrap=True)
+
+
 def print_note(text: str) -> None:
     """Print lines to stderr: what is for people and no result."""
     _write(sys.stderr, visible(text))

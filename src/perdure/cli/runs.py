@@ -15,6 +15,7 @@ from perdure.cli.client import Client, checked_id, connected
 from perdure.cli.help import examples
 from perdure.cli.output import ago, print_json, print_note, print_table, print_text, shortened
 from perdure.cli.runs_shown import show_run
+from perdure.cli.tail import follow
 
 app = typer.Typer(
     help="Start runs and see what became of them.",
@@ -163,9 +164,15 @@ def start(
     wait: Annotated[
         bool, typer.Option("--wait", help="Wait until the run rests: interrupted or finished.")
     ] = False,
+    follow_it: Annotated[
+        bool, typer.Option("--follow", help="Show what happens until the run has ended.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Start a run of AGENT on INPUT. With --wait a run that fails makes the exit code 1."""
+    """Start a run of AGENT on INPUT.
+
+    With --wait a run that fails makes the exit code 1; with --follow one that does not complete.
+    """
     body: dict[str, Any] = {
         "agent": agent,
         "input": _read_input(input_, as_items=items),
@@ -179,6 +186,9 @@ def start(
     body = {name: value for name, value in body.items() if value is not None}
     with connected() as client:
         run = client.post("/v1/runs", body, key=idempotency_key or str(uuid4()))
+        if follow_it:
+            _follow(client, run["id"], as_json=as_json)
+            return
         if wait:
             run = _wait(client, run, quietly=as_json)
         if as_json:
@@ -189,6 +199,30 @@ def start(
             print_text(run["id"])
             print_note(f"Started. See it: perdure runs show {run['id']}")
     if wait and run["status"] in _ENDS_BADLY:
+        raise typer.Exit(1)
+
+
+@app.command(
+    epilog=examples(
+        "perdure runs tail 01a20131-4a27-77ae-b605-6e01616eb463",
+        "perdure runs tail 01a20131-4a27-77ae-b605-6e01616eb463 --json | jq -r .event",
+    ),
+)
+def tail(
+    run_id: RunId,
+    after: Annotated[
+        int, typer.Option(metavar="N", min=0, help="Begin after the event of this number.")
+    ] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one event a line.")] = False,
+) -> None:
+    """Follow a run from its first event to its end. Exits 0 if it completed, otherwise 1."""
+    with connected() as client:
+        _follow(client, checked_id("run", run_id), as_json=as_json, after=after)
+
+
+def _follow(client: Client, run_id: str, *, as_json: bool, after: int = 0) -> None:
+    print_note(f"Run {run_id}. Ctrl-C stops following, not the run.")
+    if follow(client, run_id, as_json=as_json, after=after) != "completed":
         raise typer.Exit(1)
 
 

@@ -94,6 +94,7 @@ async def serve(
         ):
             serving = asyncio.create_task(server.serve(sockets=[listening]))
             lost = await first_of(serving, told.wait(), engine.lost()) == 2
+            engine.end_streams()
             server.should_exit = True
             await serving
     if lost:

@@ -69,7 +69,7 @@ WITH recorded AS (
         rules = coalesce(%(rules)s::jsonb, rules),
         required = coalesce(%(required)s::int, required)
     WHERE id = %(id)s AND status = 'pending'
-    RETURNING id
+    RETURNING id, interruptions AS one
 ), called AS (
     UPDATE perdure.tool_calls
     SET status = %(call_to)s,
@@ -78,9 +78,22 @@ WITH recorded AS (
         approved_arguments = %(approved_arguments)s::jsonb,
         finished_at = CASE WHEN %(call_to)s IN ('succeeded', 'rejected') THEN now() END
     WHERE %(closes)s AND id = %(tool_call_id)s AND status = %(call_from)s
-    RETURNING id
+    RETURNING id, tool_calls AS call
+), told AS MATERIALIZED (
+    SELECT perdure.add_events(%(run_id)s, array_agg(kind ORDER BY step),
+                              array_agg(data ORDER BY step)) AS events
+    FROM (SELECT 0 AS step, 'interruption.decided' AS kind,
+                 perdure.closed_event(one) || jsonb_build_object(
+                     'decision', %(decision)s::text, 'decision_id', %(decision_id)s::uuid,
+                     'by', jsonb_build_object('type', %(by_type)s::text, 'id', %(by_id)s::text,
+                                              'subject', %(by_subject)s::text)) AS data
+          FROM decided
+          UNION ALL
+          SELECT 1, 'tool.completed', perdure.call_event(call)
+          FROM called WHERE (call).status = 'succeeded') AS event
 )
-SELECT (SELECT count(*) FROM decided) AS decided,
+SELECT (SELECT events FROM told) AS events,
+       (SELECT count(*) FROM decided) AS decided,
        (SELECT count(*) FROM called) AS called,
        (SELECT count(*) FROM perdure.interruptions
         WHERE run_id = %(run_id)s AND status = 'pending' AND (id <> %(id)s OR NOT %(closes)s))

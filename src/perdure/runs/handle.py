@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from dataclasses import asdict
 from typing import Any
 from uuid import UUID
@@ -12,8 +13,9 @@ from psycopg import AsyncConnection
 from perdure.access.principals import DEFAULT_TENANT
 from perdure.db import Pool
 from perdure.errors import UnavailableError
+from perdure.events import Event, EventPage, follow, read_events
 from perdure.idempotency import IdempotencyKey, RecordedAnswer, claim, hash_request, record
-from perdure.notify import Waiters
+from perdure.notify import Feed, Waiters
 from perdure.runs import store
 from perdure.runs.store import NewRun
 
@@ -25,9 +27,12 @@ CONNECTION_SECONDS = 5.0
 class Run:
     """A run as it was when last looked at; ``wait`` and ``refresh`` look again."""
 
-    def __init__(self, pool: Callable[[], Pool], waiters: Waiters, run_id: UUID) -> None:
+    def __init__(
+        self, pool: Callable[[], Pool], waiters: Waiters, run_id: UUID, feed: Feed
+    ) -> None:
         self._pool = pool
         self._waiters = waiters
+        self._feed = feed
         self._id = run_id
         self._seen: dict[str, Any] = {}
 
@@ -107,6 +112,29 @@ class Run:
                 ) from error
             raise TimeoutError(f"Run {self.id} is still {self.status} after {timeout:g} s.")
         return run
+
+    async def events(self, *, after: int = 0) -> AsyncGenerator[Event, None]:
+        """Give what happens in the run, in order, each event once, from the number ``after`` on.
+
+        Ends when the run has, or the engine stops. It goes on through questions (the run waits
+        for people, and the loop with it), through crashes of whoever runs it, and through times in
+        which the database is away. Who breaks off goes on with ``after=event.id``.
+
+        Raises:
+            NotFoundError: there is no such run.
+            UnavailableError: the database cannot be reached at first.
+        """
+
+        async def look(number: int) -> EventPage:
+            async with self._pool().prompt(CONNECTION_SECONDS) as conn:
+                return await read_events(
+                    conn, tenant_id=DEFAULT_TENANT, run_id=self._id, after=number
+                )
+
+        async with aclosing(follow(look, self._feed, self._id, after=after)) as pages:
+            async for page in pages:
+                for event in page:
+                    yield event
 
 
 class Interruption(dict[str, Any]):

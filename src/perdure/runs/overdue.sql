@@ -34,16 +34,27 @@ WITH closed AS (
        SET status = CASE WHEN id = %(id)s THEN 'expired' ELSE 'cancelled' END, closed_at = now(),
            reason = CASE WHEN id = %(id)s THEN 'expired' ELSE 'run_failed' END
      WHERE run_id = %(run_id)s AND status = 'pending'
-    RETURNING id, tenant_id, run_id, digest, reason
+    RETURNING id, tenant_id, run_id, digest, reason, interruptions AS one
 ), failed AS (
     UPDATE perdure.runs
        SET status = 'failed', error_type = 'abandoned', error_message = %(message)s,
            finished_at = now(), updated_at = now()
      WHERE id = %(run_id)s AND status = 'interrupted'
-    RETURNING id
+    RETURNING id, segment, error_type, error_message
+), told AS MATERIALIZED (
+    SELECT perdure.add_events(%(run_id)s,
+                              array_agg(kind ORDER BY step, id),
+                              array_agg(data ORDER BY step, id)) AS events
+      FROM (SELECT 0 AS step, id, 'interruption.decided' AS kind,
+                   perdure.closed_event(one) AS data
+              FROM closed
+             UNION ALL
+            SELECT 1, id, 'run.failed',
+                   perdure.rest_event(segment, error_type, error_message)
+              FROM failed) AS event
 )
-SELECT pg_notify('perdure_runs', id::text),
-       (SELECT coalesce(jsonb_agg(to_jsonb(c) ORDER BY c.id), '[]') FROM closed c) AS closed
+SELECT pg_notify('perdure_runs', id::text), (SELECT events FROM told) AS events,
+       (SELECT coalesce(jsonb_agg(to_jsonb(c) - 'one' ORDER BY c.id), '[]') FROM closed c) AS closed
   FROM failed
 
 -- name: remind

@@ -36,14 +36,17 @@ WITH moved AS (
         error_type = NULL, error_message = NULL, finished_at = NULL, cancel_requested_at = NULL
     WHERE id = %(id)s AND status = %(from_status)s
     RETURNING id, tenant_id, segment, priority
+), next AS (
+    INSERT INTO perdure.segments (run_id, seq, tenant_id, epoch)
+    SELECT id, segment, tenant_id,
+           -- Goes on from where the last one ended: calls that were begun there carry its epoch,
+           -- and whoever begins them again has to be told from who did then.
+           (SELECT coalesce(max(s.epoch), 0) FROM perdure.segments s WHERE s.run_id = moved.id)
+    FROM moved
+    RETURNING run_id, seq
 )
-INSERT INTO perdure.segments (run_id, seq, tenant_id, epoch)
-SELECT id, segment, tenant_id,
-       -- Goes on from where the last one ended: calls that were begun there carry its epoch, and
-       -- whoever begins them again has to be told from who did then.
-       (SELECT coalesce(max(s.epoch), 0) FROM perdure.segments s WHERE s.run_id = moved.id)
-FROM moved
-RETURNING seq
+SELECT seq, perdure.add_event(run_id, 'run.queued', jsonb_build_object('segment', seq)) AS events
+FROM next
 
 -- name: find_abandonment
 SELECT coalesce(d.by_subject, d.by_id, d.by_type) AS who,
@@ -61,9 +64,12 @@ WITH failed AS (
     SET status = 'failed', error_type = 'abandoned', error_message = %(message)s,
         finished_at = now(), updated_at = now()
     WHERE id = %(id)s AND status = 'interrupted'
-    RETURNING id
+    RETURNING id, segment, error_type, error_message
 )
-SELECT pg_notify('perdure_runs', id::text) FROM failed
+SELECT pg_notify('perdure_runs', id::text),
+       perdure.add_event(
+           id, 'run.failed', perdure.rest_event(segment, error_type, error_message)) AS events
+FROM failed
 
 -- name: repeat_failed_calls
 UPDATE perdure.tool_calls
@@ -80,18 +86,19 @@ WITH cancelled AS (
     SET status = 'cancelled', finished_at = now(), updated_at = now(),
         cancel_requested_at = coalesce(cancel_requested_at, now())
     WHERE id = %(id)s AND status IN ('queued', 'interrupted')
-    RETURNING id
+    RETURNING id, segment
 ), rested AS (
     UPDATE perdure.segments s
     SET status = 'rested', outcome = 'cancelled', rested_at = now()
     FROM cancelled c
     WHERE s.run_id = c.id AND s.status <> 'rested'
+    RETURNING s.run_id
 ), withdrawn AS (
     UPDATE perdure.interruptions i
     SET status = 'cancelled', closed_at = now(), reason = 'run_cancelled'
     FROM cancelled c
     WHERE i.run_id = c.id AND i.status = 'pending'
-    RETURNING i.id, i.digest
+    RETURNING i.id, i.digest, i AS one
 ), ended AS (
     UPDATE perdure.tool_calls t
     SET status = CASE WHEN t.status = 'executing' THEN 'failed' ELSE 'rejected' END,
@@ -101,9 +108,25 @@ WITH cancelled AS (
             ELSE '{"type": "cancelled", "message": "The run was cancelled before anybody decided."}' END::jsonb
     FROM cancelled c
     WHERE t.run_id = c.id AND t.status IN ('executing', 'awaiting_approval')
+    RETURNING t AS call
+), told AS MATERIALIZED (
+    SELECT perdure.add_events(%(id)s,
+                              array_agg(kind ORDER BY step, id),
+                              array_agg(data ORDER BY step, id)) AS events
+    FROM (SELECT 0 AS step, (call).id, 'tool.failed' AS kind,
+                 perdure.call_event(call) AS data
+          FROM ended WHERE (call).status = 'failed'
+          UNION ALL
+          SELECT 1, id, 'interruption.decided', perdure.closed_event(one)
+          FROM withdrawn
+          UNION ALL
+          SELECT 2, id, 'run.cancelled', perdure.rest_event(segment)
+          -- The segment first, as everywhere: who has a head waits for no segment.
+          FROM cancelled LEFT JOIN (SELECT count(*) FROM rested) AS _ ON true) AS event
 )
-SELECT pg_notify('perdure_runs', id::text),
-       (SELECT coalesce(jsonb_agg(to_jsonb(w) ORDER BY w.id), '[]') FROM withdrawn w) AS withdrawn
+SELECT pg_notify('perdure_runs', id::text), (SELECT events FROM told) AS events,
+       (SELECT coalesce(jsonb_agg(jsonb_build_object('id', w.id, 'digest', w.digest)
+                                  ORDER BY w.id), '[]') FROM withdrawn w) AS withdrawn
 FROM cancelled
 
 -- name: ask_to_cancel

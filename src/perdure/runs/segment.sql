@@ -5,9 +5,11 @@
 -- the segment alone has somebody who counts its deaths; here it only counts whether it got anywhere.
 -- name: begin
 WITH run AS (
-    SELECT id FROM perdure.runs
-     WHERE id = %(run_id)s AND segment = %(seq)s AND status IN ('queued', 'running')
-       FOR UPDATE
+    SELECT r.id, (SELECT s.executor_id FROM perdure.segments s
+                   WHERE s.run_id = r.id AND s.seq = %(seq)s) AS held_by
+      FROM perdure.runs r
+     WHERE r.id = %(run_id)s AND r.segment = %(seq)s AND r.status IN ('queued', 'running')
+       FOR NO KEY UPDATE OF r
 ), began AS (
     UPDATE perdure.segments s
        SET status = 'running', epoch = s.epoch + 1, executions = s.executions + 1,
@@ -32,18 +34,34 @@ WITH run AS (
       FROM run
      WHERE s.run_id = run.id AND s.seq = %(seq)s AND s.status IN ('queued', 'running')
        AND (%(after)s::int IS NULL OR s.epoch = %(after)s)
-    RETURNING s.run_id, s.epoch, s.executions, s.stalled, s.alone_deaths, s.mcp_tools
+    RETURNING s.run_id, s.seq, s.epoch, s.executions, s.stalled, s.alone_deaths, s.mcp_tools,
+              s.executor_id, run.held_by
+), moved AS (
+    UPDATE perdure.runs r
+       SET status = 'running', started_at = COALESCE(r.started_at, now()), updated_at = now()
+      FROM began
+     WHERE r.id = began.run_id
+    RETURNING r.tenant_id, r.agent, r.current_agent, r.input::text AS input,
+              r.context::text AS context, r.max_turns,
+              r.cancel_requested_at IS NOT NULL AS cancel_requested, began.*
 )
-UPDATE perdure.runs r
-   SET status = 'running', started_at = COALESCE(r.started_at, now()), updated_at = now()
-  FROM began
- WHERE r.id = began.run_id
-RETURNING r.tenant_id, r.agent, r.input::text AS input, r.context::text AS context, r.max_turns,
-          r.cancel_requested_at IS NOT NULL AS cancel_requested, began.epoch,
-          began.executions, began.stalled, began.alone_deaths,
-          (SELECT t.policies_revision FROM perdure.tenants t
-            WHERE t.id = r.tenant_id) AS policies_revision,
-          began.mcp_tools::text AS mcp_tools
+SELECT tenant_id, agent, input, context, max_turns, cancel_requested, epoch, executions, stalled,
+       alone_deaths, mcp_tools::text AS mcp_tools,
+       (SELECT t.policies_revision FROM perdure.tenants t
+         WHERE t.id = tenant_id) AS policies_revision,
+       CASE
+       WHEN executions > 1 THEN perdure.add_event(run_id, 'run.recovered', jsonb_build_object(
+                'segment', seq, 'execution', executions, 'executor', executor_id,
+                'after', CASE WHEN held_by IS NULL THEN 'handover'
+                              WHEN held_by = executor_id THEN 'trouble' ELSE 'death' END))
+       WHEN seq > 1 THEN perdure.add_event(run_id, 'run.resumed', jsonb_build_object(
+                'segment', seq, 'execution', 1, 'executor', executor_id))
+       ELSE perdure.add_events(
+                run_id, ARRAY['run.started', 'agent.started'],
+                ARRAY[jsonb_build_object('segment', seq, 'execution', 1, 'executor', executor_id),
+                      jsonb_build_object('agent', current_agent)])
+       END AS events
+  FROM moved
 
 -- name: load
 WITH base AS (
@@ -101,18 +119,35 @@ SELECT r.cancel_requested_at IS NOT NULL AS cancel_requested
   FROM perdure.runs r
   JOIN perdure.segments s ON s.run_id = r.id AND s.seq = %(seq)s
  WHERE r.id = %(run_id)s AND s.epoch = %(epoch)s AND s.status = 'running'
-   FOR UPDATE
+   FOR NO KEY UPDATE
 
 -- name: retire_state
 UPDATE perdure.run_states SET is_active = false WHERE run_id = %(run_id)s AND is_active
 
+-- The run still names the agent it was with before.
 -- name: insert_state
-INSERT INTO perdure.run_states (
-       id, run_id, seq, tenant_id, kind, schema_version, sdk_version, current_agent, turn, state,
-       size_bytes)
-SELECT %(id)s, %(run_id)s, %(state_seq)s, r.tenant_id, %(kind)s, %(schema_version)s,
-       %(sdk_version)s, %(current_agent)s, %(turn)s, %(state)s::jsonb, %(size_bytes)s
-  FROM perdure.runs r WHERE r.id = %(run_id)s
+WITH saved AS (
+    INSERT INTO perdure.run_states (
+           id, run_id, seq, tenant_id, kind, schema_version, sdk_version, current_agent, turn, state,
+           size_bytes)
+    SELECT %(id)s, %(run_id)s, %(state_seq)s, r.tenant_id, %(kind)s, %(schema_version)s,
+           %(sdk_version)s, %(current_agent)s, %(turn)s, %(state)s::jsonb, %(size_bytes)s
+      FROM perdure.runs r WHERE r.id = %(run_id)s
+    RETURNING run_id, id, seq, kind, turn, current_agent, size_bytes
+), about AS (
+    SELECT s.run_id, s.kind = 'handoff' OR s.current_agent <> r.current_agent AS handed_off,
+           jsonb_build_object('from', r.current_agent, 'to', s.current_agent) AS handoff,
+           jsonb_build_object('agent', s.current_agent) AS agent,
+           jsonb_build_object(
+               'checkpoint_id', s.id, 'checkpoint', s.seq, 'kind', s.kind, 'turn', s.turn,
+               'agent', s.current_agent, 'size_bytes', s.size_bytes) AS saved
+      FROM saved s JOIN perdure.runs r ON r.id = s.run_id
+)
+SELECT CASE WHEN handed_off THEN perdure.add_events(
+           run_id, ARRAY['handoff', 'agent.started', 'checkpoint.saved'],
+           ARRAY[handoff, agent, saved])
+       ELSE perdure.add_event(run_id, 'checkpoint.saved', saved) END AS events
+  FROM about
 
 -- name: mark_resumed
 UPDATE perdure.run_states SET resumed_at = COALESCE(resumed_at, now())
@@ -145,21 +180,35 @@ UPDATE perdure.tool_calls
    AND epoch = %(epoch)s
 
 -- name: doubt
-UPDATE perdure.tool_calls SET status = 'uncertain', started_at = COALESCE(started_at, now())
- WHERE run_id = %(run_id)s AND id = ANY(%(ids)s) AND status IN ('executing', 'proposed')
+WITH changed AS (
+    UPDATE perdure.tool_calls t
+       SET status = 'uncertain', started_at = COALESCE(started_at, now())
+     WHERE run_id = %(run_id)s AND id = ANY(%(ids)s) AND status IN ('executing', 'proposed')
+    RETURNING t AS call
+)
+SELECT perdure.add_events(%(run_id)s, array_agg('tool.uncertain'::text),
+                          array_agg(perdure.call_event(call) ORDER BY (call).id)) AS events
+  FROM changed
 
 -- Failed in a way that a resumed run makes them again.
 -- name: cut_short
-UPDATE perdure.tool_calls
-   SET status = 'failed', finished_at = now(),
-       error = '{"type": "CancelledError", "message": "It was cancelled before it finished.", "raised": true}'
- WHERE run_id = %(run_id)s AND id = ANY(%(ids)s) AND status = 'executing'
+WITH changed AS (
+    UPDATE perdure.tool_calls t
+       SET status = 'failed', finished_at = now(),
+           error = '{"type": "CancelledError", "message": "It was cancelled before it finished.", "raised": true}'
+     WHERE run_id = %(run_id)s AND id = ANY(%(ids)s) AND status = 'executing'
+    RETURNING t AS call
+)
+SELECT perdure.add_events(%(run_id)s, array_agg('tool.failed'::text),
+                          array_agg(perdure.call_event(call) ORDER BY (call).id)) AS events
+  FROM changed
 
 -- name: supersede
 UPDATE perdure.model_responses SET superseded = true
  WHERE run_id = %(run_id)s AND id = ANY(%(ids)s)
 
 -- name: insert_interruptions
+WITH asked AS (
 INSERT INTO perdure.interruptions (
        id, run_id, tenant_id, segment, base_seq, ordinal, tool_call_id, type, agent, scope, tool,
        question, schema, digest, replaces, rules, required, expires_at, remind_at)
@@ -173,12 +222,28 @@ SELECT i.id, %(run_id)s, r.tenant_id, %(seq)s, i.base_seq, i.ordinal, i.tool_cal
            scope text, tool jsonb, question text, schema jsonb, digest text, replaces uuid,
            rules jsonb, required int, expires_after float8, remind_every float8)
  WHERE r.id = %(run_id)s
+RETURNING *
+)
+SELECT perdure.add_events(
+           %(run_id)s, array_agg('interruption.created'::text),
+           array_agg(jsonb_build_object(
+               'interruption_id', id, 'type', type, 'agent', agent, 'scope', scope,
+               'tool', tool ->> 'name', 'call_id', tool ->> 'call_id',
+               'question', left(question, 500), 'required', required,
+               'expires_at', expires_at) ORDER BY ordinal, id)) AS events
+  FROM asked
 
 -- What was decided no longer stands: another question takes its place.
 -- name: void_interruptions
-UPDATE perdure.interruptions i SET status = 'cancelled', reason = v.reason
-  FROM jsonb_to_recordset(%(voided)s::jsonb) AS v(id uuid, reason text)
- WHERE i.run_id = %(run_id)s AND i.id = v.id
+WITH voided AS (
+    UPDATE perdure.interruptions i SET status = 'cancelled', reason = v.reason
+      FROM jsonb_to_recordset(%(voided)s::jsonb) AS v(id uuid, reason text)
+     WHERE i.run_id = %(run_id)s AND i.id = v.id
+    RETURNING i AS one
+)
+SELECT perdure.add_events(%(run_id)s, array_agg('interruption.decided'::text),
+                          array_agg(perdure.closed_event(one) ORDER BY (one).id)) AS events
+  FROM voided
 
 -- name: checkpoint_run
 UPDATE perdure.runs
@@ -190,10 +255,17 @@ UPDATE perdure.runs
 WITH rested AS (
     UPDATE perdure.segments SET status = 'rested', outcome = %(outcome)s, rested_at = now()
      WHERE run_id = %(run_id)s AND seq = %(seq)s
+), moved AS (
+    UPDATE perdure.runs
+       SET status = %(outcome)s, updated_at = now(), turn = GREATEST(turn, %(turn)s),
+           finished_at = CASE WHEN %(outcome)s IN ('completed', 'failed', 'cancelled') THEN now() END,
+           output = %(output)s::jsonb, error_type = %(error_type)s,
+           error_message = %(error_message)s
+     WHERE id = %(run_id)s
+    RETURNING id, status, segment, turn, error_type, error_message
 )
-UPDATE perdure.runs
-   SET status = %(outcome)s, updated_at = now(), turn = GREATEST(turn, %(turn)s),
-       finished_at = CASE WHEN %(outcome)s IN ('completed', 'failed', 'cancelled') THEN now() END,
-       output = %(output)s::jsonb, error_type = %(error_type)s, error_message = %(error_message)s
- WHERE id = %(run_id)s
-RETURNING pg_notify('perdure_runs', id::text)
+SELECT pg_notify('perdure_runs', id::text),
+       perdure.add_event(id, 'run.' || status,
+           perdure.rest_event(segment, error_type, error_message)
+           || jsonb_build_object('turn', turn)) AS events
+  FROM moved

@@ -14,7 +14,15 @@ WITH started AS (
            CASE WHEN %(delay_seconds)s::float8 IS NULL THEN 'queued' ELSE 'scheduled' END,
            now() + make_interval(secs => %(delay_seconds)s)
     FROM started
-    RETURNING run_id, seq, status
+    RETURNING run_id, seq, tenant_id, status, due_at
+), head AS (
+    -- Nobody can see this run yet, let alone wait for an event of it: the first one needs no lock.
+    INSERT INTO perdure.run_event_heads (run_id, seq) SELECT run_id, 1 FROM first
+), event AS (
+    INSERT INTO perdure.run_events (run_id, seq, tenant_id, kind, data)
+    SELECT run_id, 1, tenant_id, 'run.queued', jsonb_build_object(
+               'segment', seq, 'agent', %(agent)s::text, 'due_at', due_at)
+    FROM first
 ), queued AS (
     SELECT run_id, seq, %(priority)s::int AS priority FROM first WHERE status = 'queued'
 )

@@ -354,6 +354,28 @@ class Usage(Tokens):
     created_at: datetime
 
 
+class Event(Answer):
+    """One change of a run. Beside these fields stands what it is about, by kind: see the docs."""
+
+    model_config = ConfigDict(extra="allow")
+
+    id: int
+    object: Literal["event"]
+    event: str
+    run_id: UUID
+    created_at: datetime
+
+
+class EventList(Answer):
+    """A page of a run's events, oldest first; go on with ``after=<last_id>``."""
+
+    object: Literal["list"]
+    data: list[Event]
+    first_id: int | None
+    last_id: int | None
+    has_more: bool
+
+
 class AuditSubject(Answer):
     """What something was done to."""
 

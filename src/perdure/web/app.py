@@ -15,7 +15,7 @@ from starlette.responses import HTMLResponse, Response
 from perdure import __version__
 from perdure.config import Settings
 from perdure.db import Pool
-from perdure.notify import Waiters
+from perdure.notify import Feed, Waiters
 from perdure.web import (
     audit,
     decisions,
@@ -29,6 +29,7 @@ from perdure.web import (
     policies,
     problems,
     runs,
+    stream,
     webhooks,
 )
 from perdure.web.answers import Problem
@@ -56,6 +57,7 @@ def create_app(
     pool: Pool | Callable[[], Pool],
     registry: StartRules,
     waiters: Waiters,
+    feed: Feed | None = None,
     authenticate: Authenticate | None = None,
     loopback_only: bool = False,
     lifespan: Lifespan | None = None,
@@ -65,7 +67,8 @@ def create_app(
     """Return the API.
 
     ``pool`` is an open pool, or gives one when it is needed. ``waiters`` has to be told of its
-    channels, or waits fall back to looking every few seconds. ``authenticate`` recognises who
+    channels, or waits fall back to looking every few seconds, and so do those who follow a run
+    where ``feed`` is not serving. ``authenticate`` recognises who
     asks; by default by service key, with ``loopback_only`` everybody is the local user and only
     requests of this machine's own pages and programs are let in. ``settings`` are those of the
     environment by default.
@@ -89,6 +92,7 @@ def create_app(
         pool=(lambda: pool) if isinstance(pool, AsyncConnectionPool) else pool,
         registry=registry,
         waiters=waiters,
+        feed=feed or Feed(),
         authenticate=authenticate or (as_local_user if loopback_only else by_service_key),
         settings=settings,
         allowed=Allowed.parse(settings.webhook_allow),
@@ -96,7 +100,7 @@ def create_app(
     app.state.scrapes = metrics.Scrapes(app.state.api)
     problems.install(app)
     for module in (
-        *(runs, interruptions, decisions, grants, policies, links, webhooks, deliveries),
+        *(runs, stream, interruptions, decisions, grants, policies, links, webhooks, deliveries),
         *(audit, later, health, metrics),
     ):
         app.include_router(module.router)

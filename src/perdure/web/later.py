@@ -14,7 +14,6 @@ _ANY = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 
 
 @router.api_route("/v1/runs/{id}/fork", methods=["POST"])
-@router.api_route("/v1/runs/{id}/events", methods=["GET"])
 @router.api_route("/v1/sessions", methods=_ANY)
 @router.api_route("/v1/sessions/{rest:path}", methods=_ANY)
 @router.api_route("/v1/search", methods=["GET"])

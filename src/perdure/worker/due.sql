@@ -6,10 +6,15 @@ WITH due AS (
      ORDER BY s.due_at
      LIMIT 100
        FOR UPDATE OF s SKIP LOCKED
-), queued AS (
+), moved AS (
     UPDATE perdure.segments s SET status = 'queued' FROM due
      WHERE s.run_id = due.run_id AND s.seq = due.seq
     RETURNING s.run_id, s.seq, due.priority
+), queued AS MATERIALIZED (
+    -- In the order of their ids: two that write for the same runs wait, and do not lock up.
+    SELECT run_id, seq, priority,
+           perdure.add_event(run_id, 'run.queued', jsonb_build_object('segment', seq)) AS events
+      FROM moved ORDER BY run_id
 )
 
 -- name: next_due
