@@ -13,6 +13,7 @@ from tests.crash.child import COUNTED
 from tests.crash.nursery import Nursery
 from tests.crash.scenario import INSTEAD, OUTPUT, REQUESTS
 from tests.crash.story import Story, story
+from tests.events_support import check_log, log_of
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 MakeDatabase = Callable[[], str]
@@ -71,6 +72,15 @@ async def _check(told: Story, *, died: bool) -> None:
         " WHERE run_id = %(run_id)s AND item ? 'call_id'"
     )
     assert max(Counter((item["call_id"], item["type"]) for item in items).values()) == 1
+    # Its log has no gap, ends once, and tells of every reply and the death.
+    log = await log_of(told.pool, told.run_id)
+    check_log(log, "completed")
+    kinds = Counter(one.event for one in log)
+    assert kinds["model.completed"] == REQUESTS
+    assert kinds["run.started"] == kinds["handoff"] == 1
+    assert kinds["run.recovered"] <= (1 if died else 0)
+    finished = [one.data["tool_call_id"] for one in log if one.event == "tool.completed"]
+    assert len(finished) == len(set(finished)) == len(calls)
     assert run["usage"]["requests"] == REQUESTS
     assert run["usage"]["total_tokens"] == REQUESTS * 15
 

@@ -9,7 +9,7 @@ import signal
 import socket
 import subprocess
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,11 +21,16 @@ APP = str(Path(__file__).parents[1] / "cli_app.py")
 
 
 class Watching:
-    """``perdure inbox --watch``: what it says on both streams, as it comes."""
+    """``perdure inbox --watch``, or another: what it says on both streams, as it comes."""
 
-    def __init__(self, env: Mapping[str, str], *options: str) -> None:
+    def __init__(
+        self,
+        env: Mapping[str, str],
+        *options: str,
+        command: Sequence[str] = ("inbox", "--watch"),
+    ) -> None:
         self.process = subprocess.Popen(
-            [*PERDURE, "inbox", "--watch", *options],
+            [*PERDURE, *command, *options],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -60,8 +65,9 @@ class Watching:
 
 
 @contextmanager
-def watching(env: Mapping[str, str], *options: str) -> Iterator[Watching]:
-    there = Watching(env, *options)
+def watching(env: Mapping[str, str], *options: str, **command: Any) -> Iterator[Watching]:
+    """A command that goes on, killed at the end of the block."""
+    there = Watching(env, *options, **command)
     try:
         yield there
     finally:
@@ -69,7 +75,7 @@ def watching(env: Mapping[str, str], *options: str) -> Iterator[Watching]:
         there.process.wait(SECONDS)
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -79,7 +85,7 @@ def _free_port() -> int:
 def test_the_inbox_is_followed_through_a_restart_of_the_server(database_url: str) -> None:
     base = {"DATABASE_URL": database_url}
     key = perdure_json("keys", "create", "--subject", "alice", env=base)["key"]
-    port = _free_port()
+    port = free_port()
     serve = ("serve", APP, "--worker", "--port", str(port))
     env = {**base, "PERDURE_URL": f"http://127.0.0.1:{port}", "PERDURE_API_KEY": key}
 

@@ -15,6 +15,7 @@ GROWING = [
     ("interruptions", "run_id"),
     ("decisions", "run_id"),
     ("grant_uses", "run_id"),
+    ("run_events", "run_id"),
 ]
 
 

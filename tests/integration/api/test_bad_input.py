@@ -209,7 +209,6 @@ async def test_a_query_that_comes_later_says_so(client: httpx.AsyncClient) -> No
     ("method", "path"),
     [
         ("POST", "/v1/runs/{id}/fork"),
-        ("GET", "/v1/runs/{id}/events"),
         ("GET", "/v1/sessions"),
         ("POST", "/v1/sessions"),
         ("PATCH", "/v1/sessions/{id}"),
