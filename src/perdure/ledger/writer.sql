@@ -112,14 +112,13 @@ WITH entry AS MATERIALIZED (
     INSERT INTO perdure.run_event_heads AS h (run_id, seq)
     SELECT run_id, count(*) FROM event GROUP BY run_id ORDER BY run_id
         ON CONFLICT (run_id) DO UPDATE SET seq = h.seq + excluded.seq
-    RETURNING h.run_id, h.seq
+    RETURNING h.run_id, h.seq, clock_timestamp() AS at
 ), told AS (
-    INSERT INTO perdure.run_events (run_id, seq, tenant_id, kind, data)
+    INSERT INTO perdure.run_events (run_id, seq, tenant_id, kind, data, created_at)
     SELECT e.run_id, h.seq + 1 - row_number() OVER (
                PARTITION BY e.run_id ORDER BY e.n DESC, e.step DESC, e.id DESC),
-           e.tenant_id, e.kind, e.data
+           e.tenant_id, e.kind, e.data, h.at
       FROM event e JOIN head h USING (run_id)
-     ORDER BY e.run_id, e.n, e.step, e.id
 )
 SELECT f.n,
        e.kind <> 'outcome' OR f.n IN (SELECT n FROM finished) AS settled,
