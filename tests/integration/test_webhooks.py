@@ -218,6 +218,10 @@ async def test_what_is_not_taken_is_tried_again_and_can_be_sent_again(database_u
         assert (gone["status"], gone["attempt"]) == ("failed", 1)
         shown = read(answers.Webhook, await bench.client.get(f"/v1/webhooks/{webhook['id']}"))
         assert (shown["enabled"], shown["disabled_reason"]) == (False, "It answered 410 Gone.")
+        audit = await bench.client.get("/v1/audit", params={"kind": "webhook.disabled"})
+        [told] = read_list(answers.AuditEntry, audit)
+        assert (told["subject"]["id"], told["actor"]) == (webhook["id"], None)
+        assert told["details"] == {"reason": "It answered 410 Gone."}
         await rested(bench.engine, "support")
         refused(
             await bench.client.post(f"/v1/deliveries/{gone['id']}/resend"), 409, "invalid_state"
@@ -274,6 +278,10 @@ async def test_a_question_comes_with_a_link_that_decides_it(
         )
         assert len(kept) == 2
         assert token not in str(kept)
+        audit = await bench.client.get("/v1/audit", params={"kind": "link.created"})
+        [told] = read_list(answers.AuditEntry, audit)
+        assert (told["actor"]["type"], told["actor"]["id"]) == ("webhook", webhook["id"])
+        assert told["details"]["subject"] == "refunds@example.com"
         answer = await bench.client.post(
             f"/d/{token}", data={"token": token, "decision": "approve"}, headers={"Origin": "null"}
         )
@@ -467,7 +475,7 @@ async def test_webhooks_are_the_administrators_and_their_secrets_are_shown_once(
         reader = await bench.key("runs:read")
         async with bench.engine.pool.connection() as conn:
             elsewhere = await bench.key("admin", tenant_id=await insert_tenant(conn, "other"))
-        body = {"url": there.url, "description": "ops"}
+        body = {"url": f"{there.url}/T0pS3cret", "description": "ops"}
         key = {"Idempotency-Key": "one"}
         first = await bench.client.post("/v1/webhooks", json=body, headers=key)
         made = read(answers.WebhookSecret, first, 201)
@@ -542,6 +550,24 @@ async def test_webhooks_are_the_administrators_and_their_secrets_are_shown_once(
         assert (await bench.client.delete(path)).status_code == 204
         refused(await bench.client.get(path), 404, "not_found")
         assert await query(bench.engine, "SELECT FROM perdure.webhook_deliveries") == []
+        # Each change is in the audit, once, and nothing of what lets one in.
+        listed = await bench.client.get("/v1/audit", params={"order": "asc"}, headers=reader)
+        refused(listed, 403, "forbidden")
+        listed = await bench.client.get("/v1/audit", params={"order": "asc"})
+        told = [
+            one
+            for one in read_list(answers.AuditEntry, listed)
+            if one["subject"] == {"type": "webhook", "id": made["id"]}
+        ]
+        assert [one["kind"] for one in told] == [
+            *("webhook.created", "webhook.rotated", "webhook.changed", "webhook.deleted")
+        ]
+        assert {one["actor"]["type"] for one in told} == {"service_key"}
+        assert told[0]["details"]["url"] == f"http://127.0.0.1:{there.port}"
+        assert told[2]["details"]["changed"] == ["events"]
+        assert told[2]["details"]["events"] == ["run.failed"]
+        for secret in (made["secret"], new["secret"], "T0pS3cret"):
+            assert secret not in json.dumps(told)
 
 
 async def test_a_worker_that_stops_leaves_what_it_could_not_finish_to_another(
