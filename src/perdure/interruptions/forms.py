@@ -101,7 +101,9 @@ def _of_what_was_meant(error: jsonschema.ValidationError) -> jsonschema.Validati
     context = error.context or []
     others = [one for one in context if (one.validator, one.validator_value) != ("type", "null")]
     one_was_null = error.validator == "anyOf" and len(others) == len(context) - 1
-    return others[0] if one_was_null and len(others) == 1 else error
+    # By which of the alternatives each of them comes.
+    of_one = len({one.relative_schema_path[0] for one in others}) == 1
+    return others[0] if one_was_null and of_one else error
 
 
 def _words(error: jsonschema.ValidationError) -> str:
