@@ -13,18 +13,18 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from perdure.engine import Engine
-    from perdure.interruptions.deciders import Deciders
-    from perdure.interruptions.policy import Policy
+    from perdure.interruptions.policies.deciders import Deciders
+    from perdure.interruptions.policies.policy import Policy
     from perdure.ledger.effects import Done, effect, tool_call
     from perdure.runs.ask_human import ask_human
     from perdure.runs.handle import Interruption, Run
 
 _HOMES = {
-    "Deciders": "perdure.interruptions.deciders",
+    "Deciders": "perdure.interruptions.policies.deciders",
     "Done": "perdure.ledger.effects",
     "Engine": "perdure.engine",
     "Interruption": "perdure.runs.handle",
-    "Policy": "perdure.interruptions.policy",
+    "Policy": "perdure.interruptions.policies.policy",
     "Run": "perdure.runs.handle",
     "ask_human": "perdure.runs.ask_human",
     "effect": "perdure.ledger.effects",

@@ -23,7 +23,7 @@ from perdure.config import Settings
 from perdure.db import Pool, open_pool
 from perdure.embedded import running as embedded_server
 from perdure.errors import ConfigurationError
-from perdure.interruptions.policy import Policy
+from perdure.interruptions.policies.policy import Policy
 from perdure.interruptions.queries import get_interruption
 from perdure.interruptions.rules import UNSET, Decision
 from perdure.ledger.effects import EffectName, parse_effect

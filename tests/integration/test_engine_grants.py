@@ -12,8 +12,8 @@ from agents.testing import assistant_message
 from perdure.db import Connection
 from perdure.engine import Engine, Run
 from perdure.errors import ForbiddenError, InvalidRequestError
-from perdure.interruptions.deciders import Deciders
-from perdure.interruptions.policy import Policy
+from perdure.interruptions.policies.deciders import Deciders
+from perdure.interruptions.policies.policy import Policy
 from perdure.runs.resume import go_on_if_decided
 from tests.engine_support import (
     SECONDS,

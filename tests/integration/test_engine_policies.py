@@ -38,8 +38,8 @@ from perdure.errors import (
     ForbiddenError,
     InvalidRequestError,
 )
-from perdure.interruptions import policies
-from perdure.interruptions.policy import Then
+from perdure.interruptions.policies import store as policies
+from perdure.interruptions.policies.policy import Then
 from perdure.runs import resume
 from tests.engine_support import (
     SECONDS,

@@ -19,8 +19,8 @@ from agents import Model, ModelProvider
 
 from perdure.cli.target import load_engine
 from perdure.engine import Engine
-from perdure.interruptions.policy import Policy
-from perdure.interruptions.question_rules import rules_for
+from perdure.interruptions.policies.policy import Policy
+from perdure.interruptions.policies.question_rules import rules_for
 from perdure.interruptions.rules import check_form
 from perdure.runs.durable_model import DurableModelProvider
 from perdure.web.app import create_app

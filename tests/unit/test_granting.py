@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from perdure.errors import InvalidRequestError, NotSupportedError
 from perdure.interruptions.conditions import same
-from perdure.interruptions.granting import (
+from perdure.interruptions.grants.rules import (
     LONGEST_SECONDS,
     arguments_digest,
     covers,

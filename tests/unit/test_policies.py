@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from perdure import Deciders, Policy
 from perdure.access.principals import Role
 from perdure.errors import ForbiddenError, InvalidRequestError
-from perdure.interruptions.deciders import ROLES, check_may_decide, identity_of
-from perdure.interruptions.policy import Then
-from perdure.interruptions.question_rules import NO_RULES, Rules, rules_for
-from perdure.interruptions.verdicts import about, verdict
+from perdure.interruptions.policies.deciders import ROLES, check_may_decide, identity_of
+from perdure.interruptions.policies.policy import Then
+from perdure.interruptions.policies.question_rules import NO_RULES, Rules, rules_for
+from perdure.interruptions.policies.verdicts import about, verdict
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from perdure.audit.log import Actor, Entry
-from perdure.interruptions.deciders import ByPolicy
+from perdure.interruptions.policies.deciders import ByPolicy
 from perdure.interruptions.rules import UNSET, Decision
 
 

@@ -22,13 +22,13 @@ from perdure.errors import (
     NotFoundError,
 )
 from perdure.interruptions.audited import decided
-from perdure.interruptions.deciders import ByPolicy
 from perdure.interruptions.editing import Edited, edit
 from perdure.interruptions.forms import check_filled_in
-from perdure.interruptions.grants import give
-from perdure.interruptions.rules import UNSET, Decision, check_form, effect_on
+from perdure.interruptions.grants.store import give
+from perdure.interruptions.policies.deciders import ByPolicy
+from perdure.interruptions.policies.voting import Standing, standing_of
+from perdure.interruptions.rules import UNSET, Decision, Effect, check_form, effect_on
 from perdure.interruptions.views import decision_object
-from perdure.interruptions.voting import standing_of
 
 _SQL = load_sql("perdure.interruptions", "interruptions.sql")
 _LOCK_RUN = _SQL["lock_run"]
@@ -119,116 +119,142 @@ async def decide(
     """
     check_form(decision)
     async with conn.transaction():
-        run = await _one(conn, _LOCK_RUN, {"id": interruption_id, "tenant_id": tenant_id})
-        if run is None:
-            raise NotFoundError("interruption", interruption_id)
-        row = await _one(conn, _READ, {"id": interruption_id})
-        if row is None:
-            raise NotFoundError("interruption", interruption_id)
-        overdue = isinstance(by, ByPolicy) and by.overdue
-        _check_open(interruption_id, row, overdue=overdue)
-        effect = effect_on(row["type"], decision)
-        if overdue and effect.closes_as == "rejected":
-            effect = replace(effect, closes_as="expired")
-        if decision.digest is not None and decision.digest != row["digest"]:
-            raise DigestMismatchError(interruption_id, given=decision.digest, current=row["digest"])
-        shown = _shown(row)
-        edited = None
-        if decision.arguments is not UNSET:
-            edited = edit(shown, decision.arguments, tenant_id=tenant_id, run_id=run["id"])
-        if decision.answer is not UNSET:
-            check_filled_in(shown["schema"], decision.answer, pointer="/answer", patterns=False)
-        tool = shown["tool"] if edited is None else edited.tool
-        executes = _executes(decision, row["digest"], edited)
-        standing = await standing_of(
-            conn,
-            interruption_id=interruption_id,
-            run=run,
-            row=row,
-            decision=decision.decision,
-            executes=executes,
-            edited=None if edited is None else decision.arguments,
-            by=by,
-        )
+        judged = await _judge(conn, tenant_id, interruption_id, decision, by)
         decision_id = uuid7()
-        done = await _one(
-            conn,
-            _DECIDE,
-            {
-                "id": interruption_id,
-                "decision_id": decision_id,
-                "run_id": run["id"],
-                "tenant_id": tenant_id,
-                "decision": decision.decision,
-                "by_type": by.type,
-                "by_id": by.id,
-                "by_subject": by.subject,
-                "source": by.source,
-                "digest": decision.digest,
-                "executes": executes,
-                "message": None
-                if decision.message is None
-                else jsonsafe.protect_text(decision.message),
-                "arguments": _json(UNSET if edited is None else decision.arguments),
-                "answer": _json(decision.answer),
-                "outcome": decision.outcome,
-                "result": _json(decision.result),
-                "closes": standing.closes,
-                "rules": None
-                if standing.rules is None
-                else jsonsafe.dumps(standing.rules.as_json()),
-                "required": None if standing.rules is None else standing.rules.required,
-                "closes_as": effect.closes_as,
-                "tool": None if edited is None else jsonsafe.dumps(edited.tool),
-                "tool_call_id": row["tool_call_id"],
-                "call_from": effect.call_from,
-                "call_to": effect.call_to,
-                "approved_arguments": _json(
-                    tool["arguments"] if tool and "original_arguments" in tool else UNSET
-                ),
-                "output": _output(decision),
-                "error": _error(decision),
-            },
-        )
-        assert done is not None  # noqa: S101 - an aggregate gives a row
-        if standing.closes and row["tool_call_id"] is not None and not done["called"]:
-            raise InvalidStateError(
-                "Tool call",
-                row["tool_call_id"],
-                status=f"not {effect.call_from}",
-                action="decided on",
-                hint="Read its run again.",
-            )
+        pending_left = await _write(conn, decision_id, judged, decision, by)
         grant_id = None
         if decision.remember is not UNSET:
             grant_id = await give(
                 conn,
-                run_id=run["id"],
+                run_id=judged.run["id"],
                 interruption_id=interruption_id,
                 decision_id=decision_id,
                 remember=decision.remember,
                 by=by,
             )
         entries = decided(
-            shown,
+            judged.shown,
             decision,
             tenant_id=tenant_id,
             by=by,
-            executes=executes,
-            status=effect.closes_as if standing.closes else "pending",
+            executes=judged.executes,
+            status=judged.effect.closes_as if judged.standing.closes else "pending",
             grant_id=grant_id,
         )
         await record(conn, *entries)
         return DecidedInterruption(
             id=interruption_id,
             decision=decision,
-            pending_left=done["pending_left"],
-            run_id=run["id"],
-            run_status=run["status"],
-            run_segment=run["segment"],
-            run_priority=run["priority"],
-            closed=standing.closes,
+            pending_left=pending_left,
+            run_id=judged.run["id"],
+            run_status=judged.run["status"],
+            run_segment=judged.run["segment"],
+            run_priority=judged.run["priority"],
+            closed=judged.standing.closes,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """A decision that counts, on rows that are locked: the run's, and the interruption as shown."""
+
+    run: dict[str, Any]
+    shown: dict[str, Any]
+    effect: Effect
+    edited: Edited | None
+    executes: str | None
+    standing: Standing
+
+
+async def _judge(
+    conn: Connection, tenant_id: UUID, interruption_id: UUID, decision: Decision, by: DecidedBy
+) -> _Judged:
+    """Lock the run, and pass when the decision fits what is asked and comes from who may decide."""
+    run = await _one(conn, _LOCK_RUN, {"id": interruption_id, "tenant_id": tenant_id})
+    row = None if run is None else await _one(conn, _READ, {"id": interruption_id})
+    if run is None or row is None:
+        raise NotFoundError("interruption", interruption_id)
+    overdue = isinstance(by, ByPolicy) and by.overdue
+    _check_open(interruption_id, row, overdue=overdue)
+    effect = effect_on(row["type"], decision)
+    if overdue and effect.closes_as == "rejected":
+        effect = replace(effect, closes_as="expired")
+    if decision.digest is not None and decision.digest != row["digest"]:
+        raise DigestMismatchError(interruption_id, given=decision.digest, current=row["digest"])
+    shown = _shown(row)
+    edited = None
+    if decision.arguments is not UNSET:
+        edited = edit(shown, decision.arguments, tenant_id=tenant_id, run_id=run["id"])
+    if decision.answer is not UNSET:
+        check_filled_in(shown["schema"], decision.answer, pointer="/answer", patterns=False)
+    executes = _executes(decision, row["digest"], edited)
+    standing = await standing_of(
+        conn,
+        interruption_id=interruption_id,
+        run=run,
+        row=row,
+        decision=decision.decision,
+        executes=executes,
+        edited=None if edited is None else decision.arguments,
+        by=by,
+    )
+    return _Judged(run, shown, effect, edited, executes, standing)
+
+
+async def _write(
+    conn: Connection, decision_id: UUID, judged: _Judged, decision: Decision, by: DecidedBy
+) -> int:
+    """Record the decision and what it changes; returns how many of the run's questions are open."""
+    shown, effect, standing = judged.shown, judged.effect, judged.standing
+    tool = shown["tool"] if judged.edited is None else judged.edited.tool
+    rules = standing.rules
+    done = await _one(
+        conn,
+        _DECIDE,
+        {
+            "id": shown["id"],
+            "decision_id": decision_id,
+            "run_id": shown["run_id"],
+            "tenant_id": judged.run["tenant_id"],
+            "decision": decision.decision,
+            "by_type": by.type,
+            "by_id": by.id,
+            "by_subject": by.subject,
+            "source": by.source,
+            "digest": decision.digest,
+            "executes": judged.executes,
+            "message": None
+            if decision.message is None
+            else jsonsafe.protect_text(decision.message),
+            "arguments": _json(UNSET if judged.edited is None else decision.arguments),
+            "answer": _json(decision.answer),
+            "outcome": decision.outcome,
+            "result": _json(decision.result),
+            "closes": standing.closes,
+            "rules": None if rules is None else jsonsafe.dumps(rules.as_json()),
+            "required": None if rules is None else rules.required,
+            "closes_as": effect.closes_as,
+            "tool": None if judged.edited is None else jsonsafe.dumps(tool),
+            "tool_call_id": shown["tool_call_id"],
+            "call_from": effect.call_from,
+            "call_to": effect.call_to,
+            "approved_arguments": _json(
+                tool["arguments"] if tool and "original_arguments" in tool else UNSET
+            ),
+            "output": _output(decision),
+            "error": _error(decision),
+        },
+    )
+    assert done is not None  # noqa: S101 - an aggregate gives a row
+    if standing.closes and shown["tool_call_id"] is not None and not done["called"]:
+        raise InvalidStateError(
+            "Tool call",
+            shown["tool_call_id"],
+            status=f"not {effect.call_from}",
+            action="decided on",
+            hint="Read its run again.",
+        )
+    return int(done["pending_left"])
 
 
 def _check_open(interruption_id: UUID, row: dict[str, Any], *, overdue: bool) -> None:

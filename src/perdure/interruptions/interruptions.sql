@@ -29,7 +29,7 @@ LIMIT %(fetch)s
 -- name: lock_run
 -- The run is what every decision on any of its interruptions waits for: without it two last
 -- decisions at once would each still see the other's interruption pending.
-SELECT r.id, r.status, r.segment, r.priority, r.started_by::text AS started_by, r.user_id
+SELECT r.id, r.tenant_id, r.status, r.segment, r.priority, r.started_by::text AS started_by, r.user_id
 FROM perdure.runs r
 WHERE r.id = (SELECT i.run_id FROM perdure.interruptions i
               WHERE i.id = %(id)s AND i.tenant_id = %(tenant_id)s)

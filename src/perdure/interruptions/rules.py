@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from perdure.errors import InvalidRequestError, NotSupportedError
-from perdure.interruptions.granting import read_remember
+from perdure.interruptions.grants.rules import read_remember
 
 
 class _Unset:

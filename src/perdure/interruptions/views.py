@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from perdure.interruptions.question_rules import shown
+from perdure.interruptions.policies.question_rules import shown
 from perdure.times import rfc3339
 
 

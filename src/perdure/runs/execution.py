@@ -23,8 +23,8 @@ from agents.tool import Tool
 
 from perdure.db import Pool, is_infrastructure
 from perdure.errors import LedgerUnavailable, StopSegment, Uncertain
-from perdure.interruptions.policy import Policy
-from perdure.interruptions.question_rules import Rules
+from perdure.interruptions.policies.policy import Policy
+from perdure.interruptions.policies.question_rules import Rules
 from perdure.ledger.effects import Effect
 from perdure.ledger.hashing import InputHasher
 from perdure.ledger.journal import Journal, RecordedCall, RecordedReply

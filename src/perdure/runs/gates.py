@@ -20,7 +20,7 @@ from typing import Any, Final
 from agents import FunctionTool
 
 from perdure.errors import StopSegment
-from perdure.interruptions.question_rules import NO_RULES, Rules, rules_for
+from perdure.interruptions.policies.question_rules import NO_RULES, Rules, rules_for
 from perdure.ledger.journal import STARTED, RecordedCall
 from perdure.runs.execution import (
     Execution,

@@ -16,7 +16,7 @@ from perdure.audit.log import record
 from perdure.db import Connection, Pool, load_sql
 from perdure.errors import PerdureError
 from perdure.interruptions.audited import escalated, withdrawn
-from perdure.interruptions.question_rules import Rules
+from perdure.interruptions.policies.question_rules import Rules
 from perdure.interruptions.rules import Decision
 from perdure.runs.resume import decide_and_resume
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from uuid import UUID
 
 from perdure.db import Pool
-from perdure.interruptions import policies
-from perdure.interruptions.policy import Policy
+from perdure.interruptions.policies import store as policies
+from perdure.interruptions.policies.policy import Policy
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from agents import RunState
 from agents.items import ToolApprovalItem
 
 from perdure.interruptions.digest import digest_v1, parse_object, same_json
-from perdure.interruptions.question_rules import Rules
+from perdure.interruptions.policies.question_rules import Rules
 from perdure.ledger.journal import STARTED, RecordedCall, RecordedReply
 from perdure.runs import hosted
 from perdure.runs.approvals import Approval, Tampered

@@ -13,7 +13,7 @@ from agents.run_config import DEFAULT_MAX_TURNS
 from pydantic import BaseModel, ValidationError
 
 from perdure.errors import ConfigurationError, FieldError, InvalidRequestError
-from perdure.interruptions.policy import Policy
+from perdure.interruptions.policies.policy import Policy
 from perdure.ledger.effects import Effect
 from perdure.runs.graph import wrap_graph, wrap_run_config
 

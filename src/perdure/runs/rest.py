@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from perdure.db import uuid7
-from perdure.interruptions.question_rules import NO_RULES, Rules
+from perdure.interruptions.policies.question_rules import NO_RULES, Rules
 from perdure.runs.state import StoredState
 
 __all__ = ["Checkpoint", "Question", "Rest"]

@@ -13,8 +13,8 @@ from uuid import UUID
 
 from perdure.db import Connection
 from perdure.interruptions.decisions import decide
-from perdure.interruptions.grants import Asked, use_grants
-from perdure.interruptions.question_rules import Rules
+from perdure.interruptions.grants.store import Asked, use_grants
+from perdure.interruptions.policies.question_rules import Rules
 from perdure.interruptions.rules import Decision
 from perdure.runs.rest import Question
 

@@ -11,7 +11,7 @@ from pydantic import Field
 from starlette.responses import Response
 
 from perdure.db import Connection
-from perdure.interruptions import grant_queries, grants
+from perdure.interruptions.grants import queries, store
 from perdure.web import answers
 from perdure.web.auth import Decider, InterruptionReader
 from perdure.web.idempotency import Done, IdempotencyHeader, perform
@@ -34,9 +34,9 @@ class GrantsQuery(NewestFirst):
     run_id: Annotated[UUID | None, Field(description="Those given in this run.")] = None
     scope: answers.GrantScope | None = None
 
-    def only(self) -> grant_queries.GrantFilter:
+    def only(self) -> queries.GrantFilter:
         """Return the filter as the queries take it."""
-        return grant_queries.GrantFilter(
+        return queries.GrantFilter(
             active=self.active,
             agent=self.agent,
             tool=self.tool,
@@ -53,7 +53,7 @@ async def list_grants(
 ) -> Response:
     """List grants, the active ones unless asked otherwise."""
     async with api_of(request).connection() as conn:
-        page = await grant_queries.list_grants(
+        page = await queries.list_grants(
             conn, tenant_id=principal.tenant_id, only=query.only(), page=query.page()
         )
     return json_response(page.as_dict())
@@ -63,9 +63,7 @@ async def list_grants(
 async def get_grant(request: Request, principal: InterruptionReader, grant_id: GrantId) -> Response:
     """Read a grant with how often it was used."""
     async with api_of(request).connection() as conn:
-        grant = await grant_queries.get_grant(
-            conn, tenant_id=principal.tenant_id, grant_id=grant_id
-        )
+        grant = await queries.get_grant(conn, tenant_id=principal.tenant_id, grant_id=grant_id)
     return json_response(grant)
 
 
@@ -78,7 +76,7 @@ async def list_uses(
 ) -> Response:
     """List the calls a grant approved."""
     async with api_of(request).connection() as conn:
-        page = await grant_queries.list_uses(
+        page = await queries.list_uses(
             conn, tenant_id=principal.tenant_id, grant_id=grant_id, page=query.page()
         )
     return json_response(page.as_dict())
@@ -95,10 +93,10 @@ async def revoke(
     """Revoke a grant: from now on nothing is decided by it. One that is revoked stays as it is."""
 
     async def record(conn: Connection) -> Done:
-        await grants.revoke(conn, tenant_id=principal.tenant_id, grant_id=grant_id, by=principal)
+        await store.revoke(conn, tenant_id=principal.tenant_id, grant_id=grant_id, by=principal)
         return Done(
             200,
-            await grant_queries.get_grant(conn, tenant_id=principal.tenant_id, grant_id=grant_id),
+            await queries.get_grant(conn, tenant_id=principal.tenant_id, grant_id=grant_id),
         )
 
     return await perform(request, principal, key, record)

@@ -10,8 +10,8 @@ from pydantic import ConfigDict, Field
 from starlette.responses import Response
 
 from perdure.db import Connection
-from perdure.interruptions import policies
-from perdure.interruptions.policy import OnExpire, Policy, Then
+from perdure.interruptions.policies import store as policies
+from perdure.interruptions.policies.policy import OnExpire, Policy, Then
 from perdure.web import answers
 from perdure.web.auth import Admin
 from perdure.web.idempotency import Done, IdempotencyHeader, perform

@@ -13,7 +13,7 @@ import pytest
 
 from perdure.access.principals import DEFAULT_TENANT, local_principal
 from perdure.db import Connection, Pool
-from perdure.interruptions.grants import Asked, Use, revoke, use_grants
+from perdure.interruptions.grants.store import Asked, Use, revoke, use_grants
 from perdure.times import rfc3339
 from perdure.web import answers
 from tests.engine_support import SECONDS, eventually

@@ -15,8 +15,8 @@ import pytest
 from perdure.access.keys import find_or_make_tenant
 from perdure.access.principals import DEFAULT_TENANT
 from perdure.db import Connection
-from perdure.interruptions.policies import standing
-from perdure.interruptions.question_rules import Rules
+from perdure.interruptions.policies.question_rules import Rules
+from perdure.interruptions.policies.store import standing
 from perdure.web import answers
 from tests.factories import insert_run, insert_stop
 from tests.integration.api.conftest import ClientFor

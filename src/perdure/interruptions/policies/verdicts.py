@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from perdure.interruptions.conditions import matches
 from perdure.interruptions.pointers import value_at
-from perdure.interruptions.policy import Policy
+from perdure.interruptions.policies.policy import Policy
 
 _TRUE: Final = frozenset({"1", "true", "t", "yes", "y", "on"})
 _FALSE: Final = frozenset({"0", "false", "f", "no", "n", "off"})

@@ -13,7 +13,7 @@ from perdure.errors import NotFoundError
 from perdure.paging import Page, PageRequest, in_order, page_of
 from perdure.times import rfc3339
 
-_SQL = load_sql("perdure.interruptions", "grants.sql")
+_SQL = load_sql("perdure.interruptions.grants", "store.sql")
 _GET = f"{_SQL['select_grants']}\n{_SQL['one_grant']}"
 _LIST = f"{_SQL['select_grants']}\n{_SQL['page_of_grants']}"
 _COUNT_USES = _SQL["count_uses"]

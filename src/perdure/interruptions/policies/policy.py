@@ -15,7 +15,7 @@ from uuid import UUID
 
 from perdure.errors import InvalidRequestError
 from perdure.interruptions import conditions
-from perdure.interruptions.deciders import Deciders, check_text, names
+from perdure.interruptions.policies.deciders import Deciders, check_text, names
 
 Then = Literal["allow", "ask", "deny"]
 """What becomes of a call: it goes on, a person is asked, the model is told no."""

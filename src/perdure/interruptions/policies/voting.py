@@ -15,17 +15,17 @@ from uuid import UUID
 from perdure import jsonsafe
 from perdure.db import Connection, load_sql
 from perdure.errors import AlreadyDecidedError
-from perdure.interruptions.deciders import (
+from perdure.interruptions.policies.deciders import (
     ByPolicy,
     Person,
     check_may_decide,
     identity,
     identity_of,
 )
-from perdure.interruptions.question_rules import Rules
+from perdure.interruptions.policies.question_rules import Rules
 from perdure.interruptions.views import decision_object
 
-_APPROVALS = load_sql("perdure.interruptions", "voting.sql")["approvals"]
+_APPROVALS = load_sql("perdure.interruptions.policies", "voting.sql")["approvals"]
 
 
 @dataclass(frozen=True, slots=True)

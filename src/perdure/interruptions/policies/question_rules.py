@@ -12,9 +12,9 @@ from typing import Any, Final, Self
 from uuid import UUID
 
 from perdure.errors import InvalidRequestError
-from perdure.interruptions.deciders import ByPolicy, Deciders
-from perdure.interruptions.policy import OnExpire, Policy, Then
-from perdure.interruptions.verdicts import about, verdict
+from perdure.interruptions.policies.deciders import ByPolicy, Deciders
+from perdure.interruptions.policies.policy import OnExpire, Policy, Then
+from perdure.interruptions.policies.verdicts import about, verdict
 
 
 @dataclass(frozen=True, slots=True)

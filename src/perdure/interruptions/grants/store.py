@@ -20,8 +20,7 @@ from perdure import jsonsafe
 from perdure.audit.log import Actor, Entry, record
 from perdure.db import Connection, load_sql, uuid7
 from perdure.errors import InvalidRequestError, NotFoundError
-from perdure.interruptions.deciders import Deciders, Person
-from perdure.interruptions.granting import (
+from perdure.interruptions.grants.rules import (
     LONGEST_SECONDS,
     Remember,
     arguments_digest,
@@ -30,8 +29,9 @@ from perdure.interruptions.granting import (
     read_remember,
     schema_digest,
 )
+from perdure.interruptions.policies.deciders import Deciders, Person
 
-_SQL = load_sql("perdure.interruptions", "grants.sql")
+_SQL = load_sql("perdure.interruptions.grants", "store.sql")
 _READ_FOR_GRANT = _SQL["read_for_grant"]
 _GIVE = _SQL["give"]
 _FITTING = _SQL["fitting"]

@@ -10,11 +10,11 @@ from perdure import jsonsafe
 from perdure.audit.log import Actor, Entry, record
 from perdure.db import Connection, load_sql, uuid7
 from perdure.errors import InvalidRequestError, NotFoundError
-from perdure.interruptions.policy import Policy
+from perdure.interruptions.policies.policy import Policy
 from perdure.paging import Page, PageRequest, in_order, page_of
 from perdure.times import rfc3339
 
-_SQL = load_sql("perdure.interruptions", "policies.sql")
+_SQL = load_sql("perdure.interruptions.policies", "store.sql")
 
 MAX_POLICIES: Final = 200
 """Policies a tenant may have: each call of its runs is held against all of them."""
