@@ -30,7 +30,7 @@ class Serving:
             server.close()
         self._listening.close()
         for connection in list(self._server.server_state.connections):
-            connection.transport.abort()  # type: ignore[union-attr]
+            connection.transport.abort()
         for task in list(self._server.server_state.tasks):
             task.cancel()
         await self._task

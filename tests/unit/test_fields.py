@@ -97,7 +97,7 @@ def test_what_is_typed_is_read_as_json(schema: Any, text: str, value: Any) -> No
 @pytest.mark.parametrize(
     ("schema", "text"),
     [
-        *(({"type": "number"}, text) for text in ("", "1,5", "0x1", "NaN", "١", "1" * 5000)),
+        *(({"type": "number"}, text) for text in ("", "1,5", "0x1", "NaN", "\u0661", "1" * 5000)),
         ({"type": "integer"}, str(2**63)),
         ({"type": "number"}, "1e400"),
         ({"type": "boolean"}, "perhaps"),
@@ -110,5 +110,5 @@ def test_what_is_typed_is_read_as_json(schema: Any, text: str, value: Any) -> No
 )
 def test_what_stands_for_nothing_is_refused(schema: Any, text: str) -> None:
     [field] = fields_of(schema)
-    with pytest.raises(ValueError, match="^(has|is) "):
+    with pytest.raises(ValueError, match=r"^(has|is) "):
         read(field, text)
