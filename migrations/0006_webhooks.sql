@@ -97,7 +97,7 @@ CREATE TABLE perdure.decision_links (
     subject          text        NOT NULL CHECK (subject <> ''),
     groups           text[]      NOT NULL DEFAULT '{}',
     decisions        text[]      NOT NULL CHECK (cardinality(decisions) > 0
-                         AND decisions <@ ARRAY['approve', 'reject']),
+                         AND decisions <@ ARRAY['approve', 'answer', 'reject']),
     created_by       jsonb,
     created_at       timestamptz NOT NULL DEFAULT now(),
     expires_at       timestamptz NOT NULL,

@@ -136,10 +136,12 @@ async def insert_stop(
     arguments: dict[str, Any] | None = None,
     expires_in: float | None = None,
     tool: str = "refund",
+    question: str | None = None,
+    schema: dict[str, Any] | None = None,
 ) -> Stop:
     """A pending interruption of ``run_id`` with the call it is about."""
     arguments = {"order_id": "42", "cents": 1999} if arguments is None else arguments
-    call_status = "awaiting_approval" if type == "tool_approval" else "uncertain"
+    call_status = "uncertain" if type == "uncertain_effect" else "awaiting_approval"
     call_id = await insert_call(conn, run_id, status=call_status, tool=tool, arguments=arguments)
     row = await (
         await conn.execute(
@@ -167,9 +169,10 @@ async def insert_stop(
     await conn.execute(
         """
         INSERT INTO perdure.interruptions (id, run_id, tenant_id, segment, base_seq, tool_call_id,
-            type, agent, tool, digest, expires_at)
+            type, agent, tool, question, schema, digest, expires_at)
         SELECT %(id)s, id, tenant_id, segment, 1, %(call)s, %(type)s, agent, %(tool)s::jsonb,
-            %(digest)s, now() + make_interval(secs => %(expires_in)s)
+            %(question)s, %(schema)s::jsonb, %(digest)s,
+            now() + make_interval(secs => %(expires_in)s)
         FROM perdure.runs WHERE id = %(run)s
         """,
         {
@@ -177,6 +180,8 @@ async def insert_stop(
             "call": call_id,
             "type": type,
             "tool": jsonsafe.dumps(shown),
+            "question": question,
+            "schema": None if schema is None else jsonsafe.dumps(schema),
             "digest": digest,
             "run": run_id,
             "expires_in": expires_in,

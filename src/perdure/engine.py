@@ -158,6 +158,7 @@ class Engine:
                 await open_pool(url, 2, 16, application_name=f"perdure {tag}")
             )
             stack.callback(self._forget)
+            self._waiters.begin()
             await stack.enter_async_context(Listener(url, self._waiters.callbacks()))
             await stack.enter_async_context(self._feed.serving(url))
             if worker:

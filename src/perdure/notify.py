@@ -137,6 +137,16 @@ class Waiters:
 
     def __init__(self) -> None:
         self._events: dict[str, set[asyncio.Event]] = {}
+        self._ending = False
+
+    def begin(self) -> None:
+        """Let waits take their time, from now on."""
+        self._ending = False
+
+    def end(self) -> None:
+        """Let each wait that has a time look a last time and return: the process is to stop."""
+        self._ending = True
+        self.notify("")
 
     def callbacks(self) -> dict[str, Callback]:
         """Return what to give to a ``Listener``, to wake whoever waits for anything."""
@@ -171,7 +181,8 @@ class Waiters:
         """Call ``look`` now and after every notification for ``key`` until it gives a value.
 
         Looks at least every ``FALLBACK_SECONDS``, so that a lost notification delays but never
-        strands. After ``seconds`` (None: never) it looks a last time and returns what that gave.
+        strands. After ``seconds`` (None: never), or at the ``end``, it looks a last time and
+        returns what that gave.
         """
         loop = asyncio.get_running_loop()
         deadline = None if seconds is None else loop.time() + seconds
@@ -180,7 +191,8 @@ class Waiters:
                 event.clear()
                 found = await look()
                 remaining = FALLBACK_SECONDS if deadline is None else deadline - loop.time()
-                if found is not None or remaining <= 0:
+                ending = self._ending and deadline is not None
+                if found is not None or remaining <= 0 or ending:
                     return found
                 try:
                     async with asyncio.timeout(min(remaining, FALLBACK_SECONDS)):

@@ -387,7 +387,7 @@ def test_questions_are_answered(run: Run, run_json: Run, served: dict[str, str])
     wrong = run("answer", question["id"], '{"street": "Rue 1", "country": "XX"}', code=1)
     assert "/answer/country: 'XX' is not one of ['DE', 'FR']" in wrong.stderr
     code, seen = on_a_terminal(
-        served, "answer", question["id"], typed="Rue 1\nFR\n\n", when=b"street (string):"
+        served, "answer", question["id"], typed="Rue 1\nFR\n\n", when=b"street (text):"
     )
     assert code == 0, seen
     assert "country (DE|FR):" in seen

@@ -3,12 +3,65 @@
 from __future__ import annotations
 
 import json
+import queue
+import socket
+import subprocess
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from perdure.events import Event
-from tests.cli_support import going, perdure, perdure_json
+from tests.cli_support import PERDURE, SECONDS, environment, going, perdure, perdure_json
 from tests.events_support import check_log
-from tests.integration.test_cli_watch import APP, free_port, watching
+
+APP = str(Path(__file__).parents[1] / "cli_app.py")
+
+
+class Following:
+    """A command that goes on: what it says on both streams, as it comes."""
+
+    def __init__(self, env: Mapping[str, str], *command: str) -> None:
+        self.process = subprocess.Popen(
+            [*PERDURE, *command],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=environment(env),
+        )
+        self._said: dict[str, queue.Queue[str]] = {"out": queue.Queue(), "err": queue.Queue()}
+        for name, stream in (("out", self.process.stdout), ("err", self.process.stderr)):
+            assert stream is not None
+            threading.Thread(target=self._read, args=(name, stream), daemon=True).start()
+
+    def _read(self, name: str, stream: Any) -> None:
+        for line in stream:
+            self._said[name].put(line.decode().rstrip("\n"))
+        stream.close()
+
+    def line(self) -> str:
+        return self._said["out"].get(timeout=SECONDS)
+
+    def note(self) -> str:
+        return self._said["err"].get(timeout=SECONDS)
+
+
+@contextmanager
+def following(env: Mapping[str, str], *command: str) -> Iterator[Following]:
+    there = Following(env, *command)
+    try:
+        yield there
+    finally:
+        there.process.kill()
+        there.process.wait(SECONDS)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
 def test_a_run_is_followed_through_a_restart_of_the_server(database_url: str) -> None:
@@ -21,13 +74,13 @@ def test_a_run_is_followed_through_a_restart_of_the_server(database_url: str) ->
         server.address("Serving")
         words = "\x1b[2J\u202e new"
         started = ("runs", "start", "echo", words, "--follow", "--json")
-        with watching(env, command=started) as told:
+        with following(env, *started) as told:
             events: list[dict[str, Any]] = []
             while not events or events[-1]["event"] != "run.interrupted":
                 events.append(json.loads(told.line()))
             [asked] = [one for one in events if one["event"] == "interruption.created"]
             run_id = events[0]["run_id"]
-            with watching(env, command=("runs", "tail", run_id)) as shown:
+            with following(env, "runs", "tail", run_id) as shown:
                 while "waits for you" not in (line := shown.line()):
                     assert "interrupted" not in line
                 assert (

@@ -15,9 +15,12 @@ from agents import Agent, function_tool
 from psycopg import AsyncConnection
 
 from perdure import effect, tool_call
+from perdure.db import connect
 from perdure.engine import Engine, Run
+from perdure.ledger import writer
 from tests.engine_support import (
     SECONDS,
+    Gate,
     RuleModel,
     call,
     calls_of,
@@ -193,6 +196,50 @@ async def test_a_transaction_of_a_tool_is_run_again(database_url: str, state: st
         assert attempts == [1, 2]
         assert await query(engine, "TABLE bookings") == [{"run_id": "tried"}]
     assert _SDK_SAYS not in json.dumps(model.inputs, default=str)
+
+
+async def test_what_a_process_knows_is_written_before_it_begins_again(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The ledger's connection comes back long after that of the segment that begins again.
+    monkeypatch.setattr(writer, "_BACKOFF_SECONDS", (1.5,))
+    gate, sent = Gate(), []
+
+    @function_tool
+    async def send() -> str:
+        await gate.stop()
+        sent.append(tool_call().attempt)
+        return "sent"
+
+    @effect("transactional")
+    @function_tool
+    async def book() -> str:
+        if tool_call().attempt == 1:
+            await gate.stop()
+        await tool_call().connection.execute("SELECT 1")
+        return "booked"
+
+    model = turns([call("send", "s"), call("book", "b")], "done")
+    agent: Agent[Any] = Agent(name="d", model=model, tools=[send, book])
+    async with running(database_url, agent) as engine:
+        run = await engine.start("d", "go")
+        await gate.reached()
+        async with await connect(database_url) as conn:
+            await eventually(partial(_both_wait, engine))
+            await conn.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE application_name ~ '^perdure(-ledger)? ' AND datname = current_database()"
+            )
+        gate.open()
+        await run.wait(SECONDS)
+        assert (run.status, run.error) == ("completed", None)
+    # Nobody was asked whether it had been sent.
+    assert sent == [1]
+
+
+async def _both_wait(engine: Engine) -> bool:
+    begun = "SELECT count(*) AS n FROM perdure.tool_calls WHERE status = 'executing'"
+    return await query(engine, begun) == [{"n": 2}]
 
 
 async def test_a_limit_a_tool_may_have_set_itself_is_its_own(database_url: str) -> None:

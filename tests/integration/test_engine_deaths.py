@@ -254,7 +254,7 @@ async def test_an_effect_does_not_begin_once_its_worker_stops(database_url: str)
             writer.runner = SegmentRunner(engine.registry, engine.pool, writer, "stopping")
             life = asyncio.create_task(writer.runner.run(UUID(run.id), 2))
             async with asyncio.timeout(SECONDS):
-                while not writer.runner._stopping:  # noqa: ASYNC110 - nothing announces it
+                while not writer.runner._stop.is_set():  # noqa: ASYNC110 - nothing announces it
                     await asyncio.sleep(0)
                 await writer.runner.quiet()
             life.cancel()

@@ -198,7 +198,7 @@ async def test_a_nested_run_that_waits_ends_with_its_cancelled_run(database_url:
     assert statuses == {
         "same": "failed",
         "same/same": "failed",
-        "same/same/same": "awaiting_approval",
+        "same/same/same": "rejected",
     }
     assert sender.sent == []
 

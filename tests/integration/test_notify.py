@@ -152,3 +152,28 @@ async def test_until_ends_with_a_last_look() -> None:
     async with asyncio.timeout(DEADLINE):
         await Waiters().until("r1", look, seconds=0.05)
     assert looks == 2
+
+
+async def test_at_the_end_who_waits_for_a_time_is_answered_with_what_there_is() -> None:
+    waiters = Waiters()
+    looks: list[int] = []
+
+    async def look() -> str | None:
+        looks.append(1)
+        return None
+
+    timed = asyncio.create_task(waiters.until("run", look, seconds=3600))
+    forever = asyncio.create_task(waiters.until("run", look))
+    while len(looks) < 2:  # noqa: ASYNC110 - each has looked once
+        await asyncio.sleep(0)
+    waiters.end()
+    assert await timed is None
+    # Who waits without a time goes on, and so does whoever comes after a new beginning.
+    assert not forever.done()
+    waiters.begin()
+    again = asyncio.create_task(waiters.until("run", look, seconds=3600))
+    await asyncio.sleep(0)
+    assert not again.done()
+    for task in (forever, again):
+        task.cancel()
+    await asyncio.wait({forever, again})

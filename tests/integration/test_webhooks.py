@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import os
@@ -16,10 +17,12 @@ import httpx
 import pytest
 from agents import Agent, function_tool
 from standardwebhooks.webhooks import WebhookVerificationError
+from typer.testing import CliRunner
 
 from perdure import Policy
 from perdure.access.keys import create_key
 from perdure.access.principals import DEFAULT_TENANT
+from perdure.cli.app import app as commands
 from perdure.engine import Engine
 from perdure.web import answers
 from perdure.webhooks.addresses import Allowed
@@ -38,6 +41,7 @@ from tests.engine_support import (
 )
 from tests.factories import insert_tenant
 from tests.integration.api.reading import pointers, read, read_list, refused
+from tests.loopback.api import serving
 from tests.loopback.certificates import certified
 from tests.loopback.receiver import HANG, Answer, Came, Receiver, receiver
 
@@ -218,6 +222,10 @@ async def test_what_is_not_taken_is_tried_again_and_can_be_sent_again(database_u
         assert (gone["status"], gone["attempt"]) == ("failed", 1)
         shown = read(answers.Webhook, await bench.client.get(f"/v1/webhooks/{webhook['id']}"))
         assert (shown["enabled"], shown["disabled_reason"]) == (False, "It answered 410 Gone.")
+        audit = await bench.client.get("/v1/audit", params={"kind": "webhook.disabled"})
+        [told] = read_list(answers.AuditEntry, audit)
+        assert (told["subject"]["id"], told["actor"]) == (webhook["id"], None)
+        assert told["details"] == {"reason": "It answered 410 Gone."}
         await rested(bench.engine, "support")
         refused(
             await bench.client.post(f"/v1/deliveries/{gone['id']}/resend"), 409, "invalid_state"
@@ -274,6 +282,10 @@ async def test_a_question_comes_with_a_link_that_decides_it(
         )
         assert len(kept) == 2
         assert token not in str(kept)
+        audit = await bench.client.get("/v1/audit", params={"kind": "link.created"})
+        [told] = read_list(answers.AuditEntry, audit)
+        assert (told["actor"]["type"], told["actor"]["id"]) == ("webhook", webhook["id"])
+        assert told["details"]["subject"] == "refunds@example.com"
         answer = await bench.client.post(
             f"/d/{token}", data={"token": token, "decision": "approve"}, headers={"Origin": "null"}
         )
@@ -467,7 +479,7 @@ async def test_webhooks_are_the_administrators_and_their_secrets_are_shown_once(
         reader = await bench.key("runs:read")
         async with bench.engine.pool.connection() as conn:
             elsewhere = await bench.key("admin", tenant_id=await insert_tenant(conn, "other"))
-        body = {"url": there.url, "description": "ops"}
+        body = {"url": f"{there.url}/T0pS3cret", "description": "ops"}
         key = {"Idempotency-Key": "one"}
         first = await bench.client.post("/v1/webhooks", json=body, headers=key)
         made = read(answers.WebhookSecret, first, 201)
@@ -542,6 +554,91 @@ async def test_webhooks_are_the_administrators_and_their_secrets_are_shown_once(
         assert (await bench.client.delete(path)).status_code == 204
         refused(await bench.client.get(path), 404, "not_found")
         assert await query(bench.engine, "SELECT FROM perdure.webhook_deliveries") == []
+        # Each change is in the audit, once, and nothing of what lets one in.
+        listed = await bench.client.get("/v1/audit", params={"order": "asc"}, headers=reader)
+        refused(listed, 403, "forbidden")
+        listed = await bench.client.get("/v1/audit", params={"order": "asc"})
+        told = [
+            one
+            for one in read_list(answers.AuditEntry, listed)
+            if one["subject"] == {"type": "webhook", "id": made["id"]}
+        ]
+        assert [one["kind"] for one in told] == [
+            *("webhook.created", "webhook.rotated", "webhook.changed", "webhook.deleted")
+        ]
+        assert {one["actor"]["type"] for one in told} == {"service_key"}
+        assert told[0]["details"]["url"] == f"http://127.0.0.1:{there.port}"
+        assert told[2]["details"]["changed"] == ["events"]
+        assert told[2]["details"]["events"] == ["run.failed"]
+        for secret in (made["secret"], new["secret"], "T0pS3cret"):
+            assert secret not in json.dumps(told)
+
+
+async def test_webhooks_and_links_from_a_terminal(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PERDURE_SECRET_KEYS", "s1:" + base64.b64encode(os.urandom(32)).decode())
+    async with (
+        working(database_url) as bench,
+        receiver() as there,
+        serving(bench.engine.api()) as server,
+    ):
+        bench.deliverer.delays = (3600.0,)
+        key = bench.client.headers["authorization"].removeprefix("Bearer ")
+
+        async def perdure(*arguments: str, code: int = 0) -> Any:
+            env = {"PERDURE_URL": server.url, "PERDURE_API_KEY": key}
+            done = await asyncio.to_thread(CliRunner().invoke, commands, arguments, env=env)
+            assert done.exit_code == code, done.output
+            return json.loads(done.stdout) if "--json" in arguments else done
+
+        there.answers = [Answer(), Answer(500, body=b"no")]
+        assert "There are no webhooks" in (await perdure("webhooks", "list")).stderr
+        described = ("--event", "run.failed", "--description", "ops")
+        made = await perdure("webhooks", "create", there.url, *described, "--json")
+        listed = (await perdure("webhooks", "list")).stdout
+        assert made["secret"] not in listed
+        assert f"{made['id']}  enabled  run.failed  ops" in listed
+        assert "Delivered in" in (await perdure("webhooks", "test", made["id"])).stdout
+        failed = await perdure("webhooks", "test", made["id"], "--json", code=1)
+        assert (failed["status"], failed["error"]) == ("pending", "It answered 500.")
+        said = (await perdure("webhooks", "deliveries", made["id"])).stdout
+        assert "webhook.test  200" in said
+        assert "It answered 500. Next attempt at " in said
+        again = await perdure("webhooks", "resend", failed["id"], "--json")
+        assert again["id"] == failed["id"]
+        shown = await perdure("webhooks", "deliveries", made["id"], "--json")
+        assert shown["data"][0]["id"] == failed["id"]
+        await there.request(3)
+        for came in there.came:
+            assert came.verified(made["secret"])["type"] == "webhook.test"
+        assert there.came[1].id == there.came[2].id
+        wrong = await perdure("webhooks", "create", "http://10.0.0.1/", code=1)
+        assert "PERDURE_WEBHOOK_ALLOW" in wrong.stderr
+        assert "no id of a webhook" in (await perdure("webhooks", "test", "x", code=2)).stderr
+        await perdure("webhooks", "delete", made["id"])
+        assert (await perdure("webhooks", "list", "--json"))["data"] == []
+
+        # A link, which opens the page of the question.
+        run = await rested(bench.engine, "support")
+        create = ("links", "create", run.interruptions[0].id)
+        alice = ("--subject", "alice@example.com", "--group", "finance")
+        link = await perdure(*create, *alice, "--expires-in", "2h", "--json")
+        assert (link["subject"], link["decisions"]) == ("alice@example.com", ["approve", "reject"])
+        [kept] = await query(
+            bench.engine,
+            "SELECT groups, extract(epoch FROM expires_at - created_at)::int AS seconds"
+            " FROM perdure.decision_links",
+        )
+        assert kept == {"groups": ["finance"], "seconds": 7200}
+        url = (await perdure(*create, *alice)).stdout.strip()
+        assert url.startswith(f"{server.url}/d/")
+        page = await bench.client.get(url.removeprefix(server.url))
+        assert "You decide as alice@example.com, once" in page.text
+        assert "no id of a" in (await perdure("links", "create", "x", code=2)).stderr
+        wrong = await perdure(*create, "--expires-in", "soon", code=2)
+        assert "such as 15m, 24h or 7d" in wrong.stderr
+        assert "was made without --subject" in (await perdure(*create, code=1)).stderr
 
 
 async def test_a_worker_that_stops_leaves_what_it_could_not_finish_to_another(

@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
-from uuid import uuid4
 
 import psycopg
 import pytest
-from agents import Agent, function_tool
 
-from perdure import effect, tool_call
 from tests.cli_support import EXAMPLES, SECONDS, environment, going
 from tests.conftest import database_of
 from tests.docs_support import DOCS, ROOT, blocks
-from tests.engine_support import approve, call, rested, running, turns
 
 _TOOLS = [name for name in ("bash", "curl", "jq") if shutil.which(name) is None]
 
@@ -115,42 +109,3 @@ def test_a_lost_machine_is_noticed_within_the_seconds_that_are_set(database_url:
     # Idle seconds, then one probe after the other; the workers look every two seconds.
     assert sorted(rows) == [(1,), (3,)]
     assert 3 + 1 * count[0] + 2 < 10
-
-
-@pytest.fixture
-def serving_role(database_url: str) -> Iterator[str]:
-    """A role with what operations.md grants and nothing else, as the database's URL with it."""
-    name = f"perdure_app_{uuid4().hex[:12]}"
-    [grants] = _sql(containing="GRANT USAGE ON SCHEMA")
-    with psycopg.connect(database_url, autocommit=True) as conn:
-        try:
-            conn.execute(f"CREATE ROLE {name}".encode())
-        except psycopg.errors.InsufficientPrivilege:
-            pytest.skip("the role of DATABASE_URL may not create roles")
-        try:
-            conn.execute(re.sub(r"\bperdure_app\b", name, grants).encode())
-            yield f"{database_url}?options=-c%20role%3D{name}"
-        finally:
-            conn.execute(f"DROP OWNED BY {name}".encode())
-            conn.execute(f"DROP ROLE {name}".encode())
-
-
-async def test_a_role_with_the_grants_of_operations_can_do_all_there_is(serving_role: str) -> None:
-    @effect("transactional")
-    @function_tool(needs_approval=True)
-    async def whoami() -> str:
-        cursor = await tool_call().connection.execute("SELECT current_user AS name")
-        row = await cursor.fetchone()
-        assert row is not None
-        return str(row["name"])
-
-    agent = Agent(name="a", model=turns([call("whoami", "c1")], "done"), tools=[whoami])
-    async with running(serving_role, agent) as engine:
-        run = await approve(engine, await rested(engine, "a", idempotency_key="once"))
-        assert (run.status, run.output) == ("completed", "done")
-        waiting = await rested(engine, "a", delay_seconds=0.01)
-        await engine.cancel(waiting.id)
-        assert (await waiting.refresh()).status == "cancelled"
-        async with engine.pool.connection() as conn:
-            with pytest.raises(psycopg.errors.InsufficientPrivilege):
-                await conn.execute("CREATE TABLE perdure.more ()")

@@ -25,6 +25,7 @@ class Person:
     subject: str | None = None
     roles: frozenset[str] = frozenset({"decisions:write"})
     groups: frozenset[str] = frozenset()
+    source: str | None = None
     type: str = "service_key"
     id: str | None = field(default_factory=lambda: str(uuid4()))
 

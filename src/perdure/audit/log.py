@@ -9,8 +9,9 @@ How to record something new::
   or none. It is one statement however many entries there are, and waits for nobody else's.
 - ``kind`` is two words, what was done to what: ``interruption.decided``, ``interruption.expired``,
   ``interruption.escalated``, ``interruption.cancelled``, ``grant.created``, ``grant.used``,
-  ``grant.revoked``, ``policy.changed``, ``key.created``, ``run.cancelled``. New ones need no
-  migration.
+  ``grant.revoked``, ``policy.changed``, ``key.created``, ``run.cancelled``, ``link.created``,
+  ``webhook.created``, ``webhook.changed``, ``webhook.rotated``, ``webhook.deleted``,
+  ``webhook.disabled``. New ones need no migration.
 - ``by`` is a ``Principal``, or anything with its type, id, subject and source; None where no person
   acted: a clock, a rule.
 - ``shown`` and ``executed`` are digests (``interruptions.digest``).

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
 import typer
 
 from perdure.cli.output import one_line
+from perdure.interruptions.fields import (
+    Field,
+    fields_of,
+    nothing_typed,
+    read,
+    shown_choice,
+    whole_of,
+)
+from perdure.interruptions.rules import UNSET
 
 __all__ = ["fill_in", "typed"]
+
+_KINDS = {"text": "text", "integer": "whole number", "checkbox": "yes|no", "json": "JSON"}
 
 
 def typed(schema: Mapping[str, Any] | None, text: str) -> Any:
@@ -18,12 +28,7 @@ def typed(schema: Mapping[str, Any] | None, text: str) -> Any:
 
     Whether it fits is for the server to say.
     """
-    if schema is None or _wants_text(schema):
-        return text
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
+    return _read(whole_of(schema), text)
 
 
 def fill_in(schema: Mapping[str, Any] | None) -> Any:
@@ -31,37 +36,36 @@ def fill_in(schema: Mapping[str, Any] | None) -> Any:
 
     A field that is not required and left empty is left out.
     """
-    properties = (schema or {}).get("properties")
-    if not isinstance(properties, Mapping) or not properties:
-        return typed(schema, typer.prompt("answer", err=True))
-    # The database keeps no order of keys; a list's it does.
-    required = [name for name in (schema or {}).get("required") or () if name in properties]
-    filled = {}
-    for name in [*required, *(name for name in properties if name not in required)]:
-        about = properties[name] if isinstance(properties[name], Mapping) else {}
-        must = name in required
-        text = typer.prompt(
-            one_line(_label(name, about, must=must)),
-            default=None if must else "",
-            show_default=False,
-            err=True,
-        )
-        if text or must:
-            filled[name] = typed(about, text)
-    return filled
+    fields = fields_of(schema)
+    filled = {field.name: _ask(field) for field in fields}
+    if None in filled:
+        return filled[None]
+    return {name: value for name, value in filled.items() if value is not UNSET}
 
 
-def _label(name: str, field: Mapping[str, Any], *, must: bool) -> str:
-    choices = field.get("enum")
-    hint = field.get("description") or field.get("type") or ""
-    if isinstance(choices, list):
-        hint = "|".join(str(choice) for choice in choices)
-    words = f"{name} ({hint})" if hint else name
-    return words if must else f"{words}, or nothing"
+def _ask(field: Field) -> Any:
+    must = field.empty == "refused"
+    text = typer.prompt(
+        one_line(_label(field)),
+        default=None if must else "",
+        show_default=False,
+        err=True,
+    )
+    return _read(field, text) if text else nothing_typed(field)
 
 
-def _wants_text(schema: Mapping[str, Any]) -> bool:
-    choices = schema.get("enum")
-    if isinstance(choices, list):
-        return all(isinstance(choice, str) for choice in choices)
-    return schema.get("type") == "string"
+def _read(field: Field, text: str) -> Any:
+    try:
+        return read(field, text)
+    except ValueError:
+        return text
+
+
+def _label(field: Field) -> str:
+    if field.name is None:
+        return "answer"
+    hint = field.description or _KINDS.get(field.kind, field.kind)
+    if field.kind == "choice":
+        hint = "|".join(map(shown_choice, field.choices))
+    words = f"{field.name} ({hint})"
+    return words if field.empty == "refused" else f"{words}, or nothing"

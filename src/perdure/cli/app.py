@@ -18,6 +18,7 @@ from perdure.cli import (
     interruptions,
     keys,
     later,
+    links,
     migrate,
     policies,
     runs,
@@ -81,7 +82,7 @@ def _main(
 
 
 _MODULES = (
-    *(demo, dev, serve, migrate, runs, interruptions, grants, policies, webhooks),
+    *(demo, dev, serve, migrate, runs, interruptions, grants, policies, links, webhooks),
     *(keys, audit, doctor, later),
 )
 for module in _MODULES:

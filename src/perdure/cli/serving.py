@@ -94,6 +94,8 @@ async def serve(
         ):
             serving = asyncio.create_task(server.serve(sockets=[listening]))
             lost = await first_of(serving, told.wait(), engine.lost()) == 2
+            # Who waits for something is answered with what there is.
+            engine.waiters.end()
             engine.end_streams()
             server.should_exit = True
             await serving

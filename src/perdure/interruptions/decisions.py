@@ -6,9 +6,8 @@ first to hold the lock closes the interruption, the others see it closed.
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 from uuid import UUID
 
 from perdure import jsonsafe
@@ -25,7 +24,7 @@ from perdure.interruptions.audited import decided
 from perdure.interruptions.editing import Edited, edit
 from perdure.interruptions.forms import check_filled_in
 from perdure.interruptions.grants.store import give
-from perdure.interruptions.policies.deciders import ByPolicy
+from perdure.interruptions.policies.deciders import ByPolicy, Person
 from perdure.interruptions.policies.voting import Standing, standing_of
 from perdure.interruptions.rules import UNSET, Decision, Effect, check_form, effect_on
 from perdure.interruptions.views import decision_object
@@ -46,34 +45,6 @@ _WHY_CANCELLED = {
     "schema_changed": "The tool takes other arguments since a deploy: there is a new question.",
     "tool_removed": "The tool is gone since a deploy: there is a new question.",
 }
-
-
-class DecidedBy(Protocol):
-    """Who decides: what is kept of them with the decision."""
-
-    @property
-    def type(self) -> str:
-        """How they were recognised."""
-
-    @property
-    def id(self) -> str | None:
-        """Their id in that way of recognising."""
-
-    @property
-    def subject(self) -> str | None:
-        """The person or system behind it."""
-
-    @property
-    def source(self) -> str | None:
-        """The way in, and where there is one the address."""
-
-    @property
-    def roles(self) -> Collection[str]:
-        """What they may do."""
-
-    @property
-    def groups(self) -> Collection[str]:
-        """What they belong to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +71,7 @@ async def decide(
     tenant_id: UUID,
     interruption_id: UUID,
     decision: Decision,
-    by: DecidedBy,
+    by: Person,
 ) -> DecidedInterruption:
     """Record ``decision``, close the interruption and change its tool call, in one transaction.
 
@@ -167,7 +138,7 @@ class _Judged:
 
 
 async def _judge(
-    conn: Connection, tenant_id: UUID, interruption_id: UUID, decision: Decision, by: DecidedBy
+    conn: Connection, tenant_id: UUID, interruption_id: UUID, decision: Decision, by: Person
 ) -> _Judged:
     """Lock the run, and pass when the decision fits what is asked and comes from who may decide."""
     run = await _one(conn, _LOCK_RUN, {"id": interruption_id, "tenant_id": tenant_id})
@@ -202,7 +173,7 @@ async def _judge(
 
 
 async def _write(
-    conn: Connection, decision_id: UUID, judged: _Judged, decision: Decision, by: DecidedBy
+    conn: Connection, decision_id: UUID, judged: _Judged, decision: Decision, by: Person
 ) -> int:
     """Record the decision and what it changes; returns how many of the run's questions are open."""
     shown, effect, standing = judged.shown, judged.effect, judged.standing

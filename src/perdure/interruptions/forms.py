@@ -54,7 +54,7 @@ def check_filled_in(
     if found:
         errors = [
             FieldError(pointer + _pointer(error.absolute_path), _words(error))
-            for error in found[:_MOST_ERRORS]
+            for error in map(_of_what_was_meant, found[:_MOST_ERRORS])
         ]
         raise InvalidRequestError(
             " ".join(f"{one.pointer}: {one.detail}" for one in errors), errors
@@ -94,6 +94,16 @@ def _pass(*_: Any) -> tuple[()]:
 
 def _pointer(path: Any) -> str:
     return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in path)
+
+
+def _of_what_was_meant(error: jsonschema.ValidationError) -> jsonschema.ValidationError:
+    """Return what is wrong with a value that may be null, as if it might not."""
+    context = error.context or []
+    others = [one for one in context if (one.validator, one.validator_value) != ("type", "null")]
+    one_was_null = error.validator == "anyOf" and len(others) == len(context) - 1
+    # By which of the alternatives each of them comes.
+    of_one = len({one.relative_schema_path[0] for one in others}) == 1
+    return others[0] if one_was_null and of_one else error
 
 
 def _words(error: jsonschema.ValidationError) -> str:

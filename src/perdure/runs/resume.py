@@ -20,7 +20,8 @@ from perdure.errors import (
     within,
 )
 from perdure.interruptions.audited import withdrawn
-from perdure.interruptions.decisions import DecidedBy, DecidedInterruption, decide
+from perdure.interruptions.decisions import DecidedInterruption, decide
+from perdure.interruptions.policies.deciders import Person
 from perdure.interruptions.rules import Decision
 from perdure.runs.enqueue import enqueue
 
@@ -42,7 +43,7 @@ async def decide_and_resume(
     tenant_id: UUID,
     interruption_id: UUID,
     decision: Decision,
-    by: DecidedBy,
+    by: Person,
 ) -> DecidedInterruption:
     """Record a decision and, if it was the last the run waited for, move the run on.
 
@@ -70,7 +71,7 @@ async def decide_all_and_resume(
     *,
     tenant_id: UUID,
     decisions: Sequence[tuple[UUID, Decision]],
-    by: DecidedBy,
+    by: Person,
 ) -> list[DecidedInterruption]:
     """Record decisions on several interruptions, all or none; each run goes on once.
 

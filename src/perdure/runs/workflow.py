@@ -51,6 +51,7 @@ from perdure.runs.quarantine import Only, Quarantine, Verdict
 from perdure.runs.registry import Registry
 from perdure.runs.rest import Rest
 from perdure.runs.segment import Begun, SegmentRows, begin
+from perdure.tasks import first_of
 
 _SQL = load_sql("perdure.runs", "workflow.sql")
 _LOG = logging.getLogger(__name__)
@@ -82,7 +83,7 @@ class SegmentRunner:
     """
     _previous: dict[tuple[UUID, int], Execution] = field(default_factory=dict)
     """By segment under way here: its last execution, which knows what it never began."""
-    _stopping: bool = False
+    _stop: asyncio.Event = field(default_factory=asyncio.Event)
     _under_way: int = 0
     _quiet: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -117,7 +118,7 @@ class SegmentRunner:
 
     async def _run(self, run_id: UUID, seq: int) -> str | None:
         attempt = 0
-        while not self._stopping:
+        while not self._stop.is_set():
             try:
                 ended = await self._execute(run_id, seq)
                 if ended is not None:
@@ -148,7 +149,12 @@ class SegmentRunner:
         self._beginning[run_id, seq] = False
         try:
             await self.lease.confirmed()
-            if self._stopping:
+            previous = self._previous.get((run_id, seq))
+            if previous is not None:
+                # What this process knows of its effects is written first: fenced by the next
+                # execution it would come too late, and people would be asked.
+                await first_of(previous.flush(), self._stop.wait())
+            if self._stop.is_set():
                 raise Stopping(run_id)
             begun = await self._begin(run_id, seq)
             if begun is None:
@@ -199,7 +205,7 @@ class SegmentRunner:
             policies=policies,
         )
         self._running[run_id] = self._previous[run_id, seq] = execution
-        if self._stopping:
+        if self._stop.is_set():
             execution.stop(Stopping(run_id))
         try:
             rest = await self._drive(begun, execution, rows)
@@ -242,7 +248,7 @@ class SegmentRunner:
 
     def stop(self) -> None:
         """Let every execution end at its next step; effects under way finish and are recorded."""
-        self._stopping = True
+        self._stop.set()
         if self.quarantine is not None:
             self.quarantine.stop()
         for run_id, execution in self._running.items():

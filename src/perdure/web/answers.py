@@ -480,7 +480,7 @@ class DecisionLink(Answer):
     object: Literal["decision_link"]
     interruption_id: UUID
     subject: str
-    decisions: list[Literal["approve", "reject"]]
+    decisions: list[Literal["approve", "answer", "reject"]]
     expires_at: datetime
     url: str
 

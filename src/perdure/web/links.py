@@ -10,7 +10,6 @@ import json
 import logging
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
-from urllib.parse import parse_qsl
 from uuid import UUID
 
 from fastapi import APIRouter, Request
@@ -28,13 +27,15 @@ from perdure.errors import (
     InvalidStateError,
     NotFoundError,
 )
+from perdure.interruptions.fields import fields_of
 from perdure.interruptions.queries import get_interruption
-from perdure.interruptions.rules import MAX_MESSAGE, Decision
+from perdure.interruptions.rules import UNSET, Decision
 from perdure.runs.resume import decide_and_resume
 from perdure.times import rfc3339
 from perdure.web import answers
 from perdure.web.auth import Decider, source_of
 from perdure.web.idempotency import Done, IdempotencyHeader, perform
+from perdure.web.link_forms import WrongFieldsError, answer_in, read_form, wrong_fields
 from perdure.web.pages.decision import closed_page, message_page, question_page
 from perdure.web.pages.layout import HEADERS
 from perdure.web.parameters import InterruptionId
@@ -76,12 +77,9 @@ class MakeLink(Body):
         float, Field(ge=60, le=MAX_SECONDS, description="Seconds; the question's own time ends it.")
     ] = DAY_SECONDS
     decisions: Annotated[
-        list[Literal["approve", "reject"]],
-        Field(description="What it can decide.", min_length=1, default_factory=lambda: [*_BOTH]),
-    ]
-
-
-_BOTH: tuple[Literal["approve", "reject"], ...] = ("approve", "reject")
+        list[Literal["approve", "answer", "reject"]] | None,
+        Field(description="What it can decide; by default all there is to.", min_length=1),
+    ] = None
 
 
 @router.post(
@@ -111,7 +109,7 @@ async def create_link(
             body.expires_in,
             body.decisions,
             groups,
-            {"type": principal.type, "id": principal.id, "subject": principal.subject},
+            principal,
         )
         claims = await links.create_link(
             conn, new, tenant_id=principal.tenant_id, keys=api.settings.secret_keys
@@ -176,7 +174,7 @@ async def show(request: Request, token: str) -> Response:
 async def decide(request: Request, token: str) -> Response:
     """Decide what a link is about, by the form of its page."""
     try:
-        form = _form(await request.body())
+        form = read_form(await request.body())
     except ValueError:
         return _html(message_page("That was not the form of this page."), 422)
     async with api_of(request).connection() as conn:
@@ -190,8 +188,11 @@ async def decide(request: Request, token: str) -> Response:
             return _html(page, 422 if status == 200 else status)
         try:
             await _decide(conn, link, form, source=source_of(request, "link"))
+        except WrongFieldsError as wrong:
+            page, status = await _page(conn, link, token, form=form, problems=wrong.problems)
+            return _html(page, 422 if status == 200 else status)
         except (ConflictError, ForbiddenError, InvalidRequestError) as refusal:
-            page, status = await _page(conn, link, token, problem=refusal.message)
+            page, status = await _page(conn, link, token, form=form, problem=refusal.message)
             return _html(page, _refused(refusal) if status == 200 else status)
     # Loaded again, the page is only shown.
     return RedirectResponse(token, 303, headers=dict(HEADERS))
@@ -213,30 +214,51 @@ async def _decide(conn: Connection, link: Link, form: Mapping[str, str], *, sour
         groups=frozenset(claims.groups),
         source=source,
     )
+    answers_it = form["decision"] == "answer"
+    fields = fields_of((await _interruption(conn, link))["schema"]) if answers_it else ()
+    answer = answer_in(fields, form) if answers_it else UNSET
     async with conn.transaction():
         # Of two at once the second waits here, and finds it used.
         if not await links.use_link(conn, link):
             raise AlreadyDecidedError(claims.interruption_id, status="decided by this link")
-        await decide_and_resume(
-            conn,
-            tenant_id=claims.tenant_id,
-            interruption_id=claims.interruption_id,
-            decision=Decision(form["decision"], digest=claims.digest, message=message or None),
-            by=by,
-        )
+        try:
+            await decide_and_resume(
+                conn,
+                tenant_id=claims.tenant_id,
+                interruption_id=claims.interruption_id,
+                decision=Decision(
+                    form["decision"],
+                    digest=claims.digest,
+                    message=message or None,
+                    answer=answer,
+                ),
+                by=by,
+            )
+        except InvalidRequestError as refusal:
+            raise wrong_fields(fields, refusal) from refusal
+
+
+async def _interruption(conn: Connection, link: Link) -> dict[str, Any]:
+    return await get_interruption(
+        conn, tenant_id=link.claims.tenant_id, interruption_id=link.claims.interruption_id
+    )
 
 
 async def _page(
-    conn: Connection, link: Link | None, token: str, *, problem: str | None = None
+    conn: Connection,
+    link: Link | None,
+    token: str,
+    *,
+    problem: str | None = None,
+    form: Mapping[str, str] | None = None,
+    problems: Mapping[str, str] | None = None,
 ) -> tuple[str, int]:
     """Return the page of a link as things stand, and its status."""
     if link is None:
         return message_page(*_UNKNOWN), 404
     claims = link.claims
     try:
-        interruption: dict[str, Any] = await get_interruption(
-            conn, tenant_id=claims.tenant_id, interruption_id=claims.interruption_id
-        )
+        interruption = await _interruption(conn, link)
     except NotFoundError:
         return message_page(*_UNKNOWN), 404
     if interruption["status"] != "pending":
@@ -255,27 +277,10 @@ async def _page(
         decisions=claims.decisions,
         expires_at=rfc3339(claims.expires_at),
         problem=problem,
+        typed=form,
+        problems=problems,
     )
     return page, 200
-
-
-def _form(body: bytes) -> dict[str, str]:
-    """Return the fields of a form, each once.
-
-    Raises:
-        ValueError: it is none, or holds what no browser sends.
-    """
-    pairs = parse_qsl(
-        body.decode("ascii"), keep_blank_values=True, strict_parsing=True, errors="strict",
-        max_num_fields=10,
-    )  # fmt: skip
-    form = dict(pairs)
-    if len(form) != len(pairs) or "\0" in "".join(form.values()):
-        raise ValueError("is no form of ours.")
-    # A browser counts a line's end as one character and sends it as two.
-    if len(form.get("message", "").replace("\r\n", "\n")) > MAX_MESSAGE:
-        raise ValueError("has too long a message.")
-    return form
 
 
 def _refused(refusal: Exception) -> int:

@@ -94,6 +94,7 @@ async def create_webhook(
             tenant_id=principal.tenant_id,
             allowed=api.allowed,
             keys=api.settings.encryption_keys,
+            by=principal,
         )
         return Done(201, webhook, {"Location": address(request, f"/v1/webhooks/{webhook['id']}")})
 
@@ -136,6 +137,7 @@ async def change_webhook(
             tenant_id=principal.tenant_id,
             webhook_id=webhook_id,
             allowed=api.allowed,
+            by=principal,
         )
     return json_response(webhook)
 
@@ -144,7 +146,9 @@ async def change_webhook(
 async def delete_webhook(request: Request, principal: Admin, webhook_id: WebhookId) -> Response:
     """Delete a webhook and its deliveries."""
     async with api_of(request).connection() as conn:
-        await store.delete_webhook(conn, tenant_id=principal.tenant_id, webhook_id=webhook_id)
+        await store.delete_webhook(
+            conn, tenant_id=principal.tenant_id, webhook_id=webhook_id, by=principal
+        )
     return Response(status_code=204)
 
 
@@ -184,6 +188,7 @@ async def rotate_secret(
             tenant_id=principal.tenant_id,
             webhook_id=webhook_id,
             keys=api_of(request).settings.encryption_keys,
+            by=principal,
         )
         return Done(200, webhook)
 

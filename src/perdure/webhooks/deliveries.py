@@ -16,9 +16,11 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from perdure.audit.log import record
 from perdure.db import Connection, load_sql
 from perdure.errors import InvalidStateError, NotFoundError
 from perdure.paging import Page, PageRequest, in_order, page_of
+from perdure.webhooks import audited
 from perdure.webhooks.schedule import Sent, Verdict
 from perdure.webhooks.views import delivery_object
 
@@ -142,22 +144,33 @@ async def keep_payload(conn: Connection, delivery_id: UUID, payload: str) -> Non
 async def finish(
     conn: Connection, delivery_id: UUID, attempt: int, sent: Sent, verdict: Verdict
 ) -> bool:
-    """Record what became of an attempt; False where that does not count any more."""
-    cursor = await conn.execute(
-        _SQL["finish"],
-        {
-            "id": delivery_id,
-            "attempt": attempt,
-            "status": verdict.status,
-            "status_code": sent.status_code,
-            "error": verdict.error,
-            "response": sent.response,
-            "latency_ms": sent.latency_ms,
-            "retry_seconds": verdict.retry_seconds or 0.0,
-            "disable": verdict.disable,
-        },
-    )
-    return bool(await cursor.fetchall())
+    """Record what became of an attempt; False where that does not count any more.
+
+    Where the webhook is disabled by it, the audit is told in the same transaction.
+    """
+    params = {
+        "id": delivery_id,
+        "attempt": attempt,
+        "status": verdict.status,
+        "status_code": sent.status_code,
+        "error": verdict.error,
+        "response": sent.response,
+        "latency_ms": sent.latency_ms,
+        "retry_seconds": verdict.retry_seconds or 0.0,
+        "disable": verdict.disable,
+    }
+    if not verdict.disable:
+        return await _one(conn, "finish", **params) is not None
+    async with conn.transaction():
+        finished = await _one(conn, "finish", **params)
+        if finished is not None and finished["gone_id"] is not None:
+            entry = audited.disabled(
+                finished["gone_id"],
+                tenant_id=finished["tenant_id"],
+                reason=finished["disabled_reason"],
+            )
+            await record(conn, entry)
+    return finished is not None
 
 
 async def _one(conn: Connection, statement: str, **params: object) -> dict[str, Any] | None:

@@ -71,7 +71,7 @@ WITH finished AS (
        SET disabled_at = now(), disabled_reason = %(error)s
       FROM finished f
      WHERE %(disable)s AND w.id = f.webhook_id AND w.disabled_at IS NULL
-    RETURNING w.id
+    RETURNING w.id, w.tenant_id, w.disabled_reason
 ), given_up AS (
     UPDATE perdure.webhook_deliveries d
        SET status = 'failed', finished_at = now(), queued_at = NULL,
@@ -79,4 +79,6 @@ WITH finished AS (
       FROM gone
      WHERE d.webhook_id = gone.id AND d.status = 'pending' AND d.id <> %(id)s
 )
-SELECT pg_notify('perdure_deliveries_done', id::text) FROM finished
+SELECT pg_notify('perdure_deliveries_done', f.id::text),
+       gone.id AS gone_id, gone.tenant_id, gone.disabled_reason
+  FROM finished f LEFT JOIN gone ON gone.id = f.webhook_id

@@ -11,6 +11,7 @@ from typing import Any
 from uuid import UUID
 
 from perdure import jsonsafe
+from perdure.audit.log import Actor, Entry, record
 from perdure.config import NamedKey
 from perdure.db import Connection, load_sql, uuid7
 from perdure.errors import (
@@ -20,6 +21,7 @@ from perdure.errors import (
     NotFoundError,
     NotSupportedError,
 )
+from perdure.times import rfc3339
 from perdure.webhooks.tokens import Claims, hash_token, key_called, make_token, sign, verify
 
 __all__ = [
@@ -36,7 +38,8 @@ __all__ = [
 
 _SQL = load_sql("perdure.webhooks", "links.sql")
 _LOG = logging.getLogger(__name__)
-DECISIONS = ("approve", "reject")
+DECISIONS = {"tool_approval": ("approve", "reject"), "question": ("answer", "reject")}
+"""What links can decide, by the type of the interruption."""
 DAY_SECONDS = 24 * 3600.0
 
 
@@ -44,16 +47,16 @@ DAY_SECONDS = 24 * 3600.0
 class NewLink:
     """A link to make. ``subject``, of ``groups``, decides by it, within ``seconds``.
 
-    ``decisions`` is what it can decide, ``created_by`` who asked for it, as is kept. A link of a
-    delivery is made once.
+    ``decisions`` is what it can decide, None all there is to; ``created_by`` who asked for it. A
+    link of a delivery is made once.
     """
 
     interruption_id: UUID
     subject: str
     seconds: float = DAY_SECONDS
-    decisions: Sequence[str] = DECISIONS
+    decisions: Sequence[str] | None = None
     groups: Sequence[str] = ()
-    created_by: dict[str, Any] | None = None
+    created_by: Actor | None = None
     delivery_id: UUID | None = None
 
 
@@ -71,10 +74,11 @@ async def create_link(
 ) -> Claims:
     """Make a link and return what it stands for; ``token_of_link`` gives its token.
 
-    It ends with the question's own time where that is sooner.
+    It ends with the question's own time where that is sooner, and is told to the audit.
 
     Raises:
-        NotSupportedError: there is no key to sign with, or no link can answer such a question.
+        NotSupportedError: there is no key to sign with, or no link can decide such a question.
+        InvalidRequestError: it cannot be decided so.
         NotFoundError: the tenant has no such interruption.
         InvalidStateError: it is closed.
     """
@@ -92,17 +96,19 @@ async def create_link(
     )
     if question is None:
         raise NotFoundError("interruption", new.interruption_id)
-    if question["type"] != "tool_approval":
+    possible = DECISIONS.get(question["type"])
+    if possible is None:
         raise NotSupportedError(
             f"Interruption {new.interruption_id} is of type {question['type']}; links are for "
-            "tool_approval. Decide it by the API or the command line."
+            f"{' and '.join(DECISIONS)}. Decide it by the API or the command line."
         )
     if question["status"] != "pending" or question["expires_at"] <= question["now"]:
         raise InvalidStateError(
             "Interruption", new.interruption_id, status=question["status"], action="linked to"
         )
-    if not new.decisions or any(one not in DECISIONS for one in new.decisions):
-        raise InvalidRequestError.at("/decisions", f"has to name {' or '.join(DECISIONS)}.")
+    wanted = possible if new.decisions is None else new.decisions
+    if not wanted or any(one not in possible for one in wanted):
+        raise InvalidRequestError.at("/decisions", f"has to name {' or '.join(possible)}.")
     key, nonce = keys[0], os.urandom(32)
     token_hash = hash_token(make_token(key, nonce))
     claims = Claims(
@@ -113,30 +119,56 @@ async def create_link(
         digest=question["digest"],
         subject=new.subject,
         groups=list(new.groups),
-        decisions=[one for one in DECISIONS if one in new.decisions],
+        decisions=[one for one in possible if one in wanted],
         expires_at=question["expires_at"],
     )
-    await conn.execute(
-        _SQL["insert"],
-        {
-            "id": claims.id,
-            "tenant_id": tenant_id,
-            "run_id": claims.run_id,
-            "interruption_id": claims.interruption_id,
-            "delivery_id": new.delivery_id,
-            "nonce": nonce,
-            "token_hash": token_hash,
-            "key_id": key.id,
-            "mac": sign(key, claims, token_hash),
-            "digest": claims.digest,
+    by = new.created_by
+    async with conn.transaction():
+        await conn.execute(
+            _SQL["insert"],
+            {
+                "id": claims.id,
+                "tenant_id": tenant_id,
+                "run_id": claims.run_id,
+                "interruption_id": claims.interruption_id,
+                "delivery_id": new.delivery_id,
+                "nonce": nonce,
+                "token_hash": token_hash,
+                "key_id": key.id,
+                "mac": sign(key, claims, token_hash),
+                "digest": claims.digest,
+                "subject": claims.subject,
+                "groups": list(claims.groups),
+                "decisions": list(claims.decisions),
+                "created_by": None if by is None else jsonsafe.dumps(_kept(by)),
+                "expires_at": claims.expires_at,
+            },
+        )
+        await record(conn, _created(claims, by))
+    return claims
+
+
+def _kept(by: Actor) -> dict[str, Any]:
+    return {"type": by.type, "id": by.id, "subject": by.subject}
+
+
+def _created(claims: Claims, by: Actor | None) -> Entry:
+    return Entry(
+        "link.created",
+        claims.tenant_id,
+        ("link", claims.id),
+        by=by,
+        run_id=claims.run_id,
+        shown=claims.digest,
+        concerns=claims.subject,
+        details={
+            "interruption_id": str(claims.interruption_id),
             "subject": claims.subject,
             "groups": list(claims.groups),
             "decisions": list(claims.decisions),
-            "created_by": None if new.created_by is None else jsonsafe.dumps(new.created_by),
-            "expires_at": claims.expires_at,
+            "expires_at": rfc3339(claims.expires_at),
         },
     )
-    return claims
 
 
 async def find_link(conn: Connection, token: str, *, keys: Sequence[NamedKey]) -> Link | None:

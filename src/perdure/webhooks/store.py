@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
+from perdure.audit.log import Actor, record
 from perdure.config import NamedKey
 from perdure.db import Connection, load_sql, uuid7
 from perdure.errors import InvalidRequestError, NotFoundError
 from perdure.paging import Page, PageRequest, in_order, page_of
+from perdure.webhooks import audited
 from perdure.webhooks.addresses import Allowed, parse_target
 from perdure.webhooks.sealing import seal, unseal
 from perdure.webhooks.signing import new_secret
@@ -84,28 +86,34 @@ async def create_webhook(
     tenant_id: UUID,
     allowed: Allowed,
     keys: Sequence[NamedKey],
+    by: Actor | None = None,
 ) -> dict[str, Any]:
     """Make a webhook with a new secret and return it as the API shows it.
+
+    This and each change is told to the audit, as ``by``'s, in one transaction.
 
     Raises:
         InvalidRequestError: a field is wrong, or the URL leads where none may.
     """
     fields.check(allowed)
     webhook_id = uuid7()
-    row = await _one(
-        conn,
-        "insert",
-        id=webhook_id,
-        tenant_id=tenant_id,
-        url=fields.url,
-        events=_distinct(fields.events),
-        description=fields.description,
-        link_subject=fields.link_subject,
-        link_groups=list(fields.link_groups),
-        secret=seal(new_secret(), webhook_id, keys),
-    )
-    assert row is not None  # noqa: S101 - INSERT … RETURNING
-    return webhook_object(row)
+    async with conn.transaction():
+        row = await _one(
+            conn,
+            "insert",
+            id=webhook_id,
+            tenant_id=tenant_id,
+            url=fields.url,
+            events=_distinct(fields.events),
+            description=fields.description,
+            link_subject=fields.link_subject,
+            link_groups=list(fields.link_groups),
+            secret=seal(new_secret(), webhook_id, keys),
+        )
+        assert row is not None  # noqa: S101 - INSERT … RETURNING
+        webhook = webhook_object(row)
+        await record(conn, audited.created(webhook, tenant_id=tenant_id, by=by))
+    return webhook
 
 
 async def get_webhook(conn: Connection, *, tenant_id: UUID, webhook_id: UUID) -> dict[str, Any]:
@@ -132,6 +140,7 @@ async def change_webhook(
     tenant_id: UUID,
     webhook_id: UUID,
     allowed: Allowed,
+    by: Actor | None = None,
 ) -> dict[str, Any]:
     """Make a webhook as ``fields`` say and return it; disabled, what waits for it has failed.
 
@@ -139,25 +148,34 @@ async def change_webhook(
         InvalidRequestError, NotFoundError: as for the other calls.
     """
     fields.check(allowed)
-    row = await _found(
-        conn,
-        "change",
-        tenant_id,
-        webhook_id,
-        url=fields.url,
-        events=_distinct(fields.events),
-        description=fields.description,
-        link_subject=fields.link_subject,
-        link_groups=list(fields.link_groups),
-        enabled=fields.enabled,
-    )
-    if not fields.enabled:
-        await conn.execute(_SQL["give_up"], {"id": webhook_id})
-    return webhook_object(row)
+    async with conn.transaction():
+        before = webhook_object(await _found(conn, "lock", tenant_id, webhook_id))
+        row = await _found(
+            conn,
+            "change",
+            tenant_id,
+            webhook_id,
+            url=fields.url,
+            events=_distinct(fields.events),
+            description=fields.description,
+            link_subject=fields.link_subject,
+            link_groups=list(fields.link_groups),
+            enabled=fields.enabled,
+        )
+        if not fields.enabled:
+            await conn.execute(_SQL["give_up"], {"id": webhook_id})
+        webhook = webhook_object(row)
+        await record(conn, audited.changed(before, webhook, tenant_id=tenant_id, by=by))
+    return webhook
 
 
 async def rotate_secret(
-    conn: Connection, *, tenant_id: UUID, webhook_id: UUID, keys: Sequence[NamedKey]
+    conn: Connection,
+    *,
+    tenant_id: UUID,
+    webhook_id: UUID,
+    keys: Sequence[NamedKey],
+    by: Actor | None = None,
 ) -> dict[str, Any]:
     """Give a webhook a new secret and return it; for a day the old one signs as well.
 
@@ -165,10 +183,13 @@ async def rotate_secret(
         NotFoundError: the tenant has no such webhook.
     """
     secret = seal(new_secret(), webhook_id, keys)
-    row = await _found(
-        conn, "rotate", tenant_id, webhook_id, secret=secret, seconds=OLD_SECRET_SECONDS
-    )
-    return webhook_object(row)
+    async with conn.transaction():
+        row = await _found(
+            conn, "rotate", tenant_id, webhook_id, secret=secret, seconds=OLD_SECRET_SECONDS
+        )
+        webhook = webhook_object(row)
+        await record(conn, audited.rotated(webhook, tenant_id=tenant_id, by=by))
+    return webhook
 
 
 async def secret_of(
@@ -184,15 +205,19 @@ async def secret_of(
     return unseal(row["secret"], webhook_id, keys)
 
 
-async def delete_webhook(conn: Connection, *, tenant_id: UUID, webhook_id: UUID) -> None:
+async def delete_webhook(
+    conn: Connection, *, tenant_id: UUID, webhook_id: UUID, by: Actor | None = None
+) -> None:
     """Delete a webhook and its deliveries.
 
     Raises:
         NotFoundError: the tenant has no such webhook.
     """
-    cursor = await conn.execute(_SQL["delete"], {"tenant_id": tenant_id, "id": webhook_id})
-    if not cursor.rowcount:
-        raise NotFoundError("webhook", webhook_id)
+    async with conn.transaction():
+        cursor = await conn.execute(_SQL["delete"], {"tenant_id": tenant_id, "id": webhook_id})
+        if not cursor.rowcount:
+            raise NotFoundError("webhook", webhook_id)
+        await record(conn, audited.deleted(webhook_id, tenant_id=tenant_id, by=by))
 
 
 def _distinct(events: Sequence[str]) -> list[str]:

@@ -14,6 +14,9 @@ SELECT * FROM perdure.webhooks
  ORDER BY id /*order*/ DESC
  LIMIT %(fetch)s
 
+-- name: lock
+SELECT * FROM perdure.webhooks WHERE tenant_id = %(tenant_id)s AND id = %(id)s FOR UPDATE
+
 -- name: change
 UPDATE perdure.webhooks
    SET url = %(url)s, events = %(events)s, description = %(description)s,

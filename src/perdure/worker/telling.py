@@ -16,6 +16,7 @@ from perdure.errors import InvalidStateError, NotSupportedError
 from perdure.interruptions.queries import get_interruption
 from perdure.runs.store import get_run
 from perdure.times import rfc3339
+from perdure.webhooks.audited import ByWebhook
 from perdure.webhooks.deliveries import Begun
 from perdure.webhooks.links import NewLink, create_link, token_of_delivery
 from perdure.webhooks.payloads import payload
@@ -80,7 +81,7 @@ class Teller:
             begun.interruption_id,
             subject,
             groups=begun.link_groups,
-            created_by={"type": "webhook", "id": str(begun.webhook_id)},
+            created_by=ByWebhook(str(begun.webhook_id)),
             delivery_id=delivery_id,
         )
         try:

@@ -18,13 +18,13 @@ from perdure.web import answers
 from perdure.web.app import create_app
 from tests.factories import Stop, enqueued, fetch, insert_run, insert_stop, insert_tenant
 from tests.integration.api.conftest import ClientFor
-from tests.integration.api.reading import pointers, read, refused
+from tests.integration.api.reading import pointers, read, read_list, refused
 
 HOSTILE = "</pre><script>alert(1)</script><img src=x onerror=y>\u202e 1000\x1b[2J\u200b&amp;\"'"
 VOID = {"meta", "input"}
 KNOWN = {
     *("html", "head", "meta", "title", "style", "body", "main", "h1", "h2", "p", "dl", "dt", "dd"),
-    *("pre", "time", "form", "input", "label", "textarea", "div", "button"),
+    *("pre", "time", "form", "input", "label", "textarea", "div", "button", "select", "option"),
 }
 
 
@@ -35,7 +35,11 @@ class Page(HTMLParser):
         super().__init__(convert_charrefs=True)
         self.text = ""
         self.fields: dict[str, str] = {}
+        self.kinds: dict[str, str] = {}
+        self.labels: dict[str, str] = {}
         self.buttons: list[str] = []
+        self._label: str | None = None
+        self._select = ""
         self._open: list[str] = []
         assert answer.headers["content-type"] == "text/html; charset=utf-8"
         policy = answer.headers["content-security-policy"]
@@ -58,15 +62,42 @@ class Page(HTMLParser):
         assert not any(name.startswith("on") or name in ("src", "href", "style") for name in given)
         if tag not in VOID:
             self._open.append(tag)
-        if tag == "input":
+        if tag == "input" and given.get("type") == "checkbox":
+            self.kinds[str(given["name"])] = "checkbox"
+            if "checked" in given:
+                self.fields[str(given["name"])] = str(given["value"])
+        elif tag == "input":
             self.fields[str(given["name"])] = str(given["value"])
+            self.kinds[str(given["name"])] = str(given["type"])
+        if tag in ("select", "textarea"):
+            self._select = str(given["name"])
+            self.kinds[self._select] = tag
+            self.fields[self._select] = ""
+        if tag == "option" and "selected" in given:
+            self.fields[self._select] = str(given["value"])
+        if tag == "label":
+            self._label = str(given["for"])
+            self.labels[self._label] = ""
         if tag == "button":
             self.buttons.append(str(given["value"]))
 
     def handle_endtag(self, tag: str) -> None:
         assert self._open.pop() == tag
+        if tag == "label":
+            self._label = None
+        if tag == "textarea":
+            # As a browser reads it: the first newline is not part of it.
+            self.fields[self._select] = self.fields[self._select].removeprefix("\n")
+
+    def names(self) -> dict[str, str]:
+        """What fields are called in the form, by their labels."""
+        return {label: name for name, label in self.labels.items()}
 
     def handle_data(self, data: str) -> None:
+        if self._label is not None:
+            self.labels[self._label] += data
+        if self._open and self._open[-1] == "textarea":
+            self.fields[self._select] += data
         if self._open and self._open[-1] != "style":
             self.text += data
 
@@ -118,7 +149,7 @@ async def test_a_link_shows_what_is_asked_and_decides_it_once(
         assert shown.status_code == 200
     page = Page(shown)
     assert page.buttons == ["approve", "reject"]
-    assert page.fields == {"token": _path(link).rpartition("/")[2]}
+    assert page.fields == {"token": _path(link).rpartition("/")[2], "message": ""}
     for text in (
         "refund<b>: may it run?",
         '"cents": 1999',
@@ -311,6 +342,21 @@ async def test_who_may_make_links_and_for_what(
     ):
         answer = await client.post(path, json=wrong)
         assert pointers(refused(answer, 422, "validation_error")) == [pointer]
+    answer = await client.post(path, json={**body, "decisions": ["answer"]})
+    assert pointers(refused(answer, 422, "validation_error")) == ["/decisions"]
+    # Whom it was made for is in the audit, once; not what it is opened by.
+    audit = read_list(answers.AuditEntry, await client.get("/v1/audit?kind=link.created&order=asc"))
+    assert [one["details"]["subject"] for one in audit] == ["bob", "alice", "alice", "bob"]
+    assert audit[0]["subject"] == {"type": "link", "id": first.json()["id"]}
+    assert (audit[0]["actor"]["subject"], audit[0]["shown_digest"]) == ("ops", stop.digest)
+    assert audit[3]["details"] == {
+        "interruption_id": str(stop.id),
+        "subject": "bob",
+        "groups": ["finance"],
+        "decisions": ["approve", "reject"],
+        "expires_at": vouched.json()["expires_at"],
+    }
+    assert token not in str(audit)
     doubt = await _stop(conn, type="uncertain_effect")
     answer = await client.post(f"/v1/interruptions/{doubt.id}/links", json=body)
     refused(answer, 422, "not_supported")
@@ -353,6 +399,122 @@ async def test_where_two_have_to_decide_each_has_a_link(
     ]
     # It was decided with the word of the first one too: the page says by whom it was closed.
     assert "carol@example.com" in Page(await stranger.get(_path(bob))).text
+
+
+ADDRESS = {
+    "type": "object",
+    "properties": {
+        "street": {"type": "string", "description": HOSTILE},
+        "cents": {"anyOf": [{"type": "integer", "minimum": 5}, {"type": "null"}]},
+        "weight": {"type": "number"},
+        "country": {"$ref": "#/$defs/Country"},
+        "insured": {"type": "boolean"},
+        "signed": {"type": "boolean"},
+        HOSTILE: {"type": "array"},
+    },
+    "required": ["street", "country", "insured", HOSTILE, "cents"],
+    "$defs": {"Country": {"type": "string", "enum": ["DE", HOSTILE, "FR"]}},
+}
+
+
+async def test_a_question_is_answered_by_the_form_its_schema_draws(
+    client: httpx.AsyncClient, stranger: httpx.AsyncClient, conn: Connection
+) -> None:
+    asked = {"type": "question", "tool": "ask_human", "question": f"Where to? {HOSTILE}"}
+    stop = await _stop(conn, **asked, schema=ADDRESS)
+    link = await _link(client, stop)
+    assert link["decisions"] == ["answer", "reject"]
+    page = Page(await stranger.get(_path(link)))
+    assert page.buttons == ["answer", "reject"]
+    assert "Where to? </pre><script>" in page.text
+    # Required first, in their order; the token's field and the message's are the page's own.
+    hostile = next(label for label in page.labels.values() if label.startswith("</pre>"))
+    assert list(page.labels.values())[:5] == ["street", "country", "insured", hostile, "cents"]
+    name = page.names()
+    assert {label: page.kinds[key] for label, key in name.items()} == {
+        "street": "text",
+        "country": "select",
+        "insured": "checkbox",
+        hostile: "textarea",
+        "cents": "text",
+        "weight": "text",
+        "signed": "select",
+        "A word with it (the agent reads it when you reject)": "textarea",
+    }
+
+    def form(**typed: str) -> dict[str, str]:
+        given = {"street": "Rue <1>", "country": "1", "hostile": "[1]", **typed}
+        return {name.get(label, name[hostile]): value for label, value in given.items()}
+
+    # What does not fit is shown again, with the field named and what was typed kept.
+    kept = '"><b>\N{FAMILY}\u200d&amp;'
+    for wrong, field, words in (
+        ({"street": " "}, "street", "has to be filled in."),
+        ({"country": ""}, "country", "has to be filled in."),
+        ({"country": "3"}, "country", "has to be one of the choices."),
+        ({"cents": kept}, "cents", "has to be a number, such as 12 or 12.5."),
+        ({"cents": "4"}, "cents", "does not fit: 4 is less than the minimum of 5"),
+        ({"cents": "1.5"}, "cents", "does not fit: 1.5 is not of type 'integer'"),
+        ({"cents": "9" * 25}, "cents", "has a number beyond 64 bits."),
+        ({"weight": "1e999"}, "weight", "has a number that is too large, or none."),
+        ({"hostile": "\n[1"}, hostile, "has to be JSON: Expecting ',' delimiter"),
+        ({"hostile": "[NaN]"}, hostile, "has a number that is too large, or none."),
+        ({"hostile": "[" * 5000}, hostile, ""),
+        ({"hostile": "[" * 70 + "]" * 70}, hostile, "is nested deeper than 64."),
+        ({"hostile": '"no list"'}, hostile, "does not fit: 'no list' is not of type 'array'"),
+        ({"signed": "2"}, "signed", "has to be one of the choices."),
+    ):
+        typed = form(**wrong)
+        again = await _decide(stranger, link, "answer", f"said\n{kept}", **typed)
+        assert again.status_code == 422, wrong
+        page = Page(again)
+        assert f"{field} {words}" in page.text
+        assert again.text.count('aria-invalid="true"') == 1
+        for key, value in typed.items():
+            # What no option stands for is none that was chosen.
+            assert page.fields[key] == (value if value != "3" and value != "2" else "")
+        assert page.fields["message"] == f"said\n{kept}"
+    answer = await _decide(stranger, link, "answer")
+    assert answer.text.count('aria-invalid="true"') == 3
+    assert (await _decide(stranger, link, "approve")).status_code == 422
+    assert (await client.get(f"/v1/interruptions/{stop.id}")).json()["status"] == "pending"
+
+    typed = form(insured="on", weight="2.50", signed="1", hostile='["\\u0041"]\r\n')
+    given = await _decide(stranger, link, "answer", **typed)
+    assert given.status_code == 303
+    shown = Page(await stranger.get(_path(link)))
+    assert "It was answered by bob@example.com" in shown.text
+    decided = (await client.get(f"/v1/interruptions/{stop.id}")).json()["decision"]
+    assert (decided["by"]["type"], decided["digest"]) == ("link", stop.digest)
+    assert decided["answer"] == {
+        "street": "Rue <1>",
+        "country": HOSTILE,
+        "insured": True,
+        HOSTILE: ["A"],
+        "cents": None,
+        "weight": 2.5,
+        "signed": False,
+    }
+    assert len(await enqueued(conn, stop.run_id)) == 1
+
+    # Without a schema it is any text; what no form can say is JSON. Or it is rejected.
+    for schema, typed_in, answered in (
+        (None, "one\r\ntwo", "one\ntwo"),
+        ({"oneOf": [{"type": "integer"}, {"type": "array"}]}, "[1, 2]", [1, 2]),
+        ({"type": "string", "enum": ["no", "yes"]}, "1", "yes"),
+    ):
+        stop = await _stop(conn, **asked, schema=schema)
+        link = await _link(client, stop)
+        assert (await _decide(stranger, link, "answer", answer=typed_in)).status_code == 303
+        decided = (await client.get(f"/v1/interruptions/{stop.id}")).json()["decision"]
+        assert decided["answer"] == answered
+    stop = await _stop(conn, **asked, schema=ADDRESS)
+    link = await _link(client, stop)
+    assert (await _decide(stranger, link, "reject", "Ask Carol.")).status_code == 303
+    assert "It was rejected by bob" in Page(await stranger.get(_path(link))).text
+    only = await _link(client, await _stop(conn, **asked), decisions=["answer"])
+    assert Page(await stranger.get(_path(only))).buttons == ["answer"]
+    assert (await _decide(stranger, only, "reject")).status_code == 422
 
 
 async def test_without_keys_a_page_without_an_origin_may_send_its_form_and_nothing_else(

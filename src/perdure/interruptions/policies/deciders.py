@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol, Self
 from uuid import UUID
 
+from perdure.audit.log import Actor
 from perdure.errors import ForbiddenError, InvalidRequestError
 
 ROLES: Final = ("runs:read", "runs:write", "decisions:write", "admin")
@@ -16,20 +17,8 @@ MOST: Final = 100
 """Entries in one list."""
 
 
-class Person(Protocol):
-    """Who decides, as far as it matters here."""
-
-    @property
-    def type(self) -> str:
-        """How they were recognised."""
-
-    @property
-    def id(self) -> str | None:
-        """Their id in that way of recognising."""
-
-    @property
-    def subject(self) -> str | None:
-        """The person or system behind it."""
+class Person(Actor, Protocol):
+    """Who decides, and what they may and belong to."""
 
     @property
     def roles(self) -> Collection[str]:

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from perdure.interruptions.fields import fields_of
 from perdure.visible import to_json
-from perdure.web.pages.layout import page, text
+from perdure.web.pages.filling import draw
+from perdure.web.pages.layout import own_text, page, text
 
 __all__ = ["closed_page", "message_page", "question_page"]
 
 _WORDS = {
     "approved": "approved",
     "rejected": "rejected",
+    "answered": "answered",
     "expired": "not decided in time",
     "cancelled": "withdrawn",
 }
@@ -26,29 +29,38 @@ def question_page(
     decisions: Sequence[str],
     expires_at: str,
     problem: str | None = None,
+    typed: Mapping[str, str] | None = None,
+    problems: Mapping[str, str] | None = None,
 ) -> str:
     """Return the page that asks, with a form for ``decisions``; ``problem`` is what went wrong.
 
     ``interruption`` is as the API shows it, ``token`` the link's own, ``expires_at`` RFC 3339.
+    ``typed`` is the form as it came, where it is shown again, and ``problems`` what is wrong with
+    fields of it, by the form's names.
     """
-    tool = _tool(interruption)
+    title = _title(interruption)
+    given = typed or {}
     buttons = "\n".join(
         f'<button class="{one}" name="decision" value="{one}">{one.capitalize()}</button>'
         for one in decisions
     )
     said = f'<p class="said" role="alert">{text(problem)}</p>\n' if problem else ""
+    fields = ""
+    if "answer" in decisions:
+        fields = draw(fields_of(interruption["schema"]), given, problems or {})
     body = (
-        f"<h1>{text(tool)}: may it run?</h1>\n{said}{_facts(interruption)}"
+        f"<h1>{text(title)}</h1>\n{said}{_facts(interruption)}"
         '<form method="post" accept-charset="utf-8" autocomplete="off">\n'
-        f'<input type="hidden" name="token" value="{text(token)}">\n'
+        f'<input type="hidden" name="token" value="{text(token)}">\n{fields}'
         '<label for="message">A word with it (the agent reads it when you reject)</label>\n'
-        '<textarea id="message" name="message" maxlength="10000"></textarea>\n'
+        '<textarea id="message" name="message" maxlength="10000">\n'
+        f"{own_text(given.get('message', ''))}</textarea>\n"
         f'<div class="buttons">\n{buttons}\n</div>\n</form>\n'
         f'<p class="hint">You decide as {text(subject)}, once, until {_moment(expires_at)}. '
         "This page by itself decides nothing.</p>\n"
         f'<p class="digest">{text(interruption["digest"])}</p>'
     )
-    return page(f"{tool}: may it run?", body)
+    return page(title, body)
 
 
 def closed_page(interruption: Mapping[str, Any], *, mine: bool) -> str:
@@ -91,10 +103,11 @@ def _facts(interruption: Mapping[str, Any]) -> str:
         )
         if value
     )
-    asked = interruption["question"]
-    question = f'<p class="said">{text(asked)}</p>\n' if asked else ""
+    if interruption["type"] == "question":
+        # Its arguments are the question, and the fields below it.
+        return f'<p class="said">{text(str(interruption["question"]))}</p>\n<dl>\n{rows}</dl>\n'
     return (
-        f'{question}<dl>\n{rows}</dl>\n<h2 class="hint">Arguments</h2>\n'
+        f'<dl>\n{rows}</dl>\n<h2 class="hint">Arguments</h2>\n'
         f'<pre dir="ltr">{text(str(shown))}</pre>\n'
     )
 
@@ -102,6 +115,12 @@ def _facts(interruption: Mapping[str, Any]) -> str:
 def _how_many(interruption: Mapping[str, Any]) -> str:
     required, so_far = interruption["required"], len(interruption["decisions"])
     return f"{required} people; {so_far} so far" if required > 1 else ""
+
+
+def _title(interruption: Mapping[str, Any]) -> str:
+    if interruption["type"] == "question":
+        return f"{interruption['agent']} asks"
+    return f"{_tool(interruption)}: may it run?"
 
 
 def _tool(interruption: Mapping[str, Any]) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from perdure.visible import visible
 
-__all__ = ["HEADERS", "page", "text"]
+__all__ = ["HEADERS", "own_text", "page", "text"]
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1a1c1e; --paper: #fbfbfa; --card: #fff; --line: #d9dadc;
@@ -27,16 +27,24 @@ pre { background: var(--card); border: 1px solid var(--line); border-radius: .4r
   margin: 0 0 1rem; padding: .8rem; white-space: pre-wrap; overflow-wrap: anywhere;
   font: .95rem/1.45 ui-monospace, monospace; }
 label { display: block; margin: 0 0 .3rem; }
-textarea { width: 100%; min-height: 5rem; padding: .6rem; border: 1px solid var(--soft);
-  border-radius: .4rem; background: var(--card); color: inherit; font: inherit; }
+textarea, select, input[type=text] { width: 100%; min-height: 2.75rem; padding: .6rem;
+  border: 1px solid var(--soft); border-radius: .4rem; background: var(--card); color: inherit;
+  font: inherit; }
+textarea { min-height: 5rem; }
+input[type=checkbox] { width: 1.25rem; height: 1.25rem; margin: 0 .5rem 0 0; }
+.field { margin: 0 0 1.25rem; } .field p { margin: .25rem 0 0; }
+.wrong { color: var(--stop); overflow-wrap: anywhere; }
+[aria-invalid=true] { border-color: var(--stop); }
 .hint, .digest { color: var(--soft); font-size: .875rem; overflow-wrap: anywhere; }
 .buttons { display: flex; flex-wrap: wrap; gap: .75rem; margin-top: 1rem; }
 button { font: inherit; font-weight: 600; padding: .6rem 1.4rem; border-radius: .4rem;
   border: 2px solid; cursor: pointer; min-height: 2.75rem; }
-.approve { background: var(--go); border-color: var(--go); color: var(--on); }
+.approve, .answer { background: var(--go); border-color: var(--go);
+  color: var(--on); }
 .reject { background: transparent; border-color: var(--stop); color: var(--stop); }
 :focus-visible { outline: 3px solid Highlight; outline-offset: 2px; }
-.said { border-left: 4px solid var(--line); padding-left: .8rem; margin: 0 0 1rem; }
+.said { border-left: 4px solid var(--line); padding-left: .8rem; margin: 0 0 1rem;
+  white-space: pre-line; overflow-wrap: anywhere; }
 """
 _HASH = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
 
@@ -57,6 +65,11 @@ HEADERS: Mapping[str, str] = {
 def text(value: str) -> str:
     """Return hostile text as HTML that shows each character of it."""
     return html.escape(visible(value))
+
+
+def own_text(value: str) -> str:
+    """Return what somebody typed as HTML in which it is to be changed: each character as it was."""
+    return html.escape(value)
 
 
 def page(title: str, body: str) -> str:
