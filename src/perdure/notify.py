@@ -252,28 +252,36 @@ class Feed:
             self._readers -= 1
             if not self._readers and self._listening is not None:
                 loop = asyncio.get_running_loop()
-                self._unread = loop.call_later(_LINGER_SECONDS, self._listening.cancel)
+                self._unread = loop.call_later(_LINGER_SECONDS, self._let_go)
 
     async def _listen(self) -> None:
         if self._url is None:
             return
-        if self._listening is None or self._listening.done():
-            self._ready.clear()
-            self._listening = asyncio.create_task(self._run(self._url), name="perdure-feed")
+        if self._listening is None:
+            self._ready = asyncio.Event()
+            task = self._run(self._url, self._ready)
+            self._listening = asyncio.create_task(task, name="perdure-feed")
         await self._ready.wait()
 
-    async def _run(self, url: str) -> None:
+    async def _run(self, url: str, ready: asyncio.Event) -> None:
         try:
             async with Listener(url, {EVENTS: self._waiters.notify}):
-                self._ready.set()
+                ready.set()
                 await asyncio.get_running_loop().create_future()
         finally:
-            self._ready.set()
-            self._listening = None
+            ready.set()
 
-    async def _stop(self) -> None:
+    def _let_go(self) -> asyncio.Task[None] | None:
         if self._unread is not None:
             self._unread.cancel()
             self._unread = None
-        if self._listening is not None:
-            await end(self._listening)
+        # Whoever comes now listens anew, and does not wait for what is ending.
+        listening, self._listening = self._listening, None
+        if listening is not None:
+            listening.cancel()
+        return listening
+
+    async def _stop(self) -> None:
+        listening = self._let_go()
+        if listening is not None:
+            await end(listening)
