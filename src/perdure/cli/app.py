@@ -15,6 +15,7 @@ from perdure.cli import (
     dev,
     doctor,
     grants,
+    inbox,
     interruptions,
     keys,
     later,
@@ -82,7 +83,7 @@ def _main(
 
 
 _MODULES = (
-    *(demo, dev, serve, migrate, runs, interruptions, grants, policies, links, webhooks),
+    *(demo, dev, serve, migrate, runs, inbox, interruptions, grants, policies, links, webhooks),
     *(keys, audit, doctor, later),
 )
 for module in _MODULES:

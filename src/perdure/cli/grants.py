@@ -12,6 +12,7 @@ from perdure.cli.client import checked_id, connected
 from perdure.cli.durations import seconds_or_moment
 from perdure.cli.help import examples
 from perdure.cli.output import ago, print_fields, print_json, print_note, print_table
+from perdure.cli.pages import After, Json, Limit, print_more
 from perdure.cli.runs_shown import arguments_text, as_text
 from perdure.interruptions.conditions import in_words, parse
 
@@ -27,7 +28,6 @@ app = typer.Typer(
     ),
 )
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Id = Annotated[str, typer.Argument(metavar="ID", help="The grant's id.")]
 
 
@@ -62,12 +62,8 @@ def list_grants(
     over: Annotated[
         bool, typer.Option("--over", help="Those that are over or revoked instead.")
     ] = False,
-    limit: Annotated[
-        int, typer.Option(metavar="N", min=1, max=100, help="At most so many, 1 to 100.")
-    ] = 20,
-    after: Annotated[
-        str | None, typer.Option(metavar="ID", help="Go on after this one, the last of a page.")
-    ] = None,
+    limit: Limit = 20,
+    after: After = None,
     as_json: Json = False,
 ) -> None:
     """List grants that may be used now, the newest first."""
@@ -103,8 +99,7 @@ def list_grants(
             for one in page["data"]
         ],
     )
-    if page["has_more"]:
-        print_note(f"There are more: --after {page['last_id']}")
+    print_more(page)
 
 
 @app.command(epilog=examples(f"perdure grants show {_ID}"))

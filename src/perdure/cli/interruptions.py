@@ -1,4 +1,4 @@
-"""``perdure inbox``, ``approve``, ``reject``, ``answer``, ``resolve``: what waits for people."""
+"""``perdure approve``, ``reject``, ``answer``, ``resolve``: decisions on what waits for people."""
 
 from __future__ import annotations
 
@@ -19,17 +19,14 @@ from perdure.cli.output import (
     can_ask,
     print_fields,
     print_json,
-    print_note,
-    print_table,
     print_text,
     to_json,
 )
+from perdure.cli.pages import Json
 from perdure.cli.policy_shown import asked_of_people, decided_in_words
-from perdure.cli.runs_shown import arguments_text, as_text, evidence_text, hint
-from perdure.cli.watching import watch
+from perdure.cli.runs_shown import as_text, evidence_text
 from perdure.errors import InvalidRequestError
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Id = Annotated[str, typer.Argument(metavar="ID", help="The interruption's id, from the inbox.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 _DECISIONS = {
@@ -50,13 +47,6 @@ class Outcome(StrEnum):
 
 def register(app: typer.Typer) -> None:
     """Add the commands to those of ``perdure``."""
-    app.command(
-        epilog=examples(
-            "perdure inbox",
-            "perdure inbox --agent refunds --json",
-            "perdure inbox --watch --bell",
-        ),
-    )(inbox)
     app.command(
         epilog=examples(
             f"perdure approve {_ID}",
@@ -86,70 +76,6 @@ def register(app: typer.Typer) -> None:
             f"perdure resolve {_ID} --outcome not_done",
         ),
     )(resolve)
-
-
-def inbox(
-    agent: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Only questions of this agent.")
-    ] = None,
-    run: Annotated[
-        str | None, typer.Option(metavar="ID", help="Only questions of this run.")
-    ] = None,
-    limit: Annotated[
-        int, typer.Option(metavar="N", min=1, max=100, help="At most so many, 1 to 100.")
-    ] = 20,
-    after: Annotated[
-        str | None, typer.Option(metavar="ID", help="Go on after this one, the last of a page.")
-    ] = None,
-    watching: Annotated[
-        bool,
-        typer.Option("--watch", help="Go on: a line for each question asked or closed, at once."),
-    ] = False,
-    bell: Annotated[
-        bool, typer.Option("--bell", help="With --watch: ring when there is a new one.")
-    ] = False,
-    as_json: Json = False,
-) -> None:
-    """List what waits for a person, the oldest first.
-
-    With --watch it goes on until Ctrl-C, and outlives restarts of the server; --json then prints
-    one document a line.
-    """
-    run_id = None if run is None else checked_id("run", run)
-    if watching:
-        if after is not None:
-            raise typer.BadParameter("--after belongs to a page; --watch shows what is new.")
-        watch({"agent": agent, "run_id": run_id}, as_json=as_json, bell=bell)
-        return
-    query = {"agent": agent, "run_id": run_id, "limit": limit, "after": after, "order": "asc"}
-    with connected() as client:
-        page = client.get("/v1/interruptions", query)
-    if as_json:
-        print_json(page)
-        return
-    if not page["data"]:
-        print_note("Nothing waits for you.")
-        return
-    print_table(
-        ["id", "waiting", "question", "agent", "tool", "arguments"],
-        [
-            [
-                one["id"],
-                ago(one["requested_at"]),
-                one["type"],
-                one["agent"],
-                (one["tool"] or {}).get("name", "-"),
-                _arguments(one["tool"]),
-            ]
-            for one in page["data"]
-        ],
-    )
-    for one in page["data"]:
-        for known in one["evidence"]:
-            print_note(f"{one['id']}: {evidence_text(known)}")
-    print_note(f"\nDecide: {hint(page['data'][0]).rpartition(': ')[2]}")
-    if page["has_more"]:
-        print_note(f"There are more: --after {page['last_id']}")
 
 
 def approve(
@@ -392,10 +318,6 @@ def _show(interruption: Mapping[str, Any], *, instead: Any = None) -> None:
 def _shown_arguments(tool: Mapping[str, Any]) -> str:
     arguments = tool.get("arguments")
     return as_text(tool.get("arguments_raw") if arguments is None else arguments)
-
-
-def _arguments(tool: Mapping[str, Any] | None) -> str:
-    return arguments_text((tool or {}).get("arguments"), (tool or {}).get("arguments_raw"))
 
 
 def _json_or_text(text: str) -> Any:

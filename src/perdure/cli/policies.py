@@ -15,11 +15,10 @@ import typer
 from perdure.cli.client import checked_id, connected
 from perdure.cli.help import examples
 from perdure.cli.output import print_fields, print_json, print_note, print_table
+from perdure.cli.pages import After, Json, Limit, print_more
 from perdure.cli.policy_shown import KINDS, who
 from perdure.errors import InvalidRequestError
 from perdure.interruptions import conditions
-
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 _ID = "01a20131-4acc-741f-9025-d037415ca254"
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -60,12 +59,8 @@ def register(parent: typer.Typer) -> None:
 
 @app.command("list", epilog=examples("perdure policies list", "perdure policies list --json"))
 def list_policies(
-    limit: Annotated[
-        int, typer.Option(metavar="N", min=1, max=100, help="At most so many, 1 to 100.")
-    ] = 20,
-    after: Annotated[
-        str | None, typer.Option(metavar="ID", help="Go on after this one, the last of a page.")
-    ] = None,
+    limit: Limit = 20,
+    after: After = None,
     as_json: Json = False,
 ) -> None:
     """List policies in the order in which they are held against a call."""
@@ -93,8 +88,7 @@ def list_policies(
             for one in page["data"]
         ],
     )
-    if page["has_more"]:
-        print_note(f"There are more: --after {page['last_id']}")
+    print_more(page)
 
 
 @app.command(

@@ -14,6 +14,7 @@ from perdure.cli import later
 from perdure.cli.client import Client, checked_id, connected
 from perdure.cli.help import examples
 from perdure.cli.output import ago, print_json, print_note, print_table, print_text, shortened
+from perdure.cli.pages import Json, Limit, print_more
 from perdure.cli.runs_shown import show_run
 from perdure.cli.tail import follow
 
@@ -31,7 +32,6 @@ _WAIT_SECONDS = 30
 _ALL = {"limit": 100}
 _ENDS_BADLY = ("failed", "cancelled")
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 RunId = Annotated[str, typer.Argument(metavar="ID", help="The run's id.")]
 
 
@@ -61,9 +61,7 @@ def list_runs(
         str | None, typer.Option(metavar="NAME", help="Only runs of this agent.")
     ] = None,
     user: Annotated[str | None, typer.Option(metavar="ID", help="Only runs for this user.")] = None,
-    limit: Annotated[
-        int, typer.Option(metavar="N", min=1, max=100, help="At most so many, 1 to 100.")
-    ] = 20,
+    limit: Limit = 20,
     after: Annotated[
         str | None, typer.Option(metavar="ID", help="Go on after this run, the last of a page.")
     ] = None,
@@ -93,8 +91,7 @@ def list_runs(
             for run in page["data"]
         ],
     )
-    if page["has_more"]:
-        print_note(f"There are more: --after {page['last_id']}")
+    print_more(page)
 
 
 def _say_there_are_none(*, filtered: bool) -> None:

@@ -18,6 +18,7 @@ from perdure.cli.output import (
     print_table,
     print_text,
 )
+from perdure.cli.pages import After, Json, Limit, print_more
 
 _ID = "01a20131-4acc-741f-9025-d037415ca254"
 _WAIT_SECONDS = 30
@@ -32,7 +33,6 @@ app = typer.Typer(
     ),
 )
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 WebhookId = Annotated[str, typer.Argument(metavar="ID", help="The webhook's id.")]
 
 
@@ -96,12 +96,8 @@ def create(
     "list", epilog=examples("perdure webhooks list", "perdure webhooks list --limit 100 --json")
 )
 def list_webhooks(
-    limit: Annotated[
-        int, typer.Option(metavar="N", min=1, max=100, help="At most so many, 1 to 100.")
-    ] = 20,
-    after: Annotated[
-        str | None, typer.Option(metavar="ID", help="Go on after this one, the last of a page.")
-    ] = None,
+    limit: Limit = 20,
+    after: After = None,
     as_json: Json = False,
 ) -> None:
     """List webhooks, the newest first."""
@@ -129,8 +125,7 @@ def list_webhooks(
     for one in page["data"]:
         if not one["enabled"]:
             print_note(f"{one['id']}: {one['disabled_reason']}")
-    if page["has_more"]:
-        print_note(f"There are more: --after {page['last_id']}")
+    print_more(page)
 
 
 @app.command(epilog=examples(f"perdure webhooks delete {_ID}"))
@@ -154,12 +149,8 @@ def delete(webhook_id: WebhookId, as_json: Json = False) -> None:
 def deliveries(
     webhook_id: WebhookId,
     status: Annotated[Status | None, typer.Option(help="Only deliveries that stand so.")] = None,
-    limit: Annotated[
-        int, typer.Option(metavar="N", min=1, max=100, help="At most so many, 1 to 100.")
-    ] = 20,
-    after: Annotated[
-        str | None, typer.Option(metavar="ID", help="Go on after this one, the last of a page.")
-    ] = None,
+    limit: Limit = 20,
+    after: After = None,
     as_json: Json = False,
 ) -> None:
     """List what a webhook was told, the newest first."""
@@ -190,8 +181,7 @@ def deliveries(
     failed = [one["id"] for one in page["data"] if one["status"] == "failed"]
     if failed:
         print_note(f"\nSend one again: perdure webhooks resend {failed[0]}")
-    if page["has_more"]:
-        print_note(f"There are more: --after {page['last_id']}")
+    print_more(page)
 
 
 @app.command(epilog=examples(f"perdure webhooks resend {_ID}"))

@@ -8,6 +8,7 @@ import signal
 from asyncio.subprocess import DEVNULL, PIPE, Process, create_subprocess_exec
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 
 import httpx
 from fastapi import FastAPI
@@ -65,6 +66,8 @@ async def watching(env: Mapping[str, str], *options: str) -> AsyncIterator[Watch
         stdout=PIPE,
         stderr=PIPE,
         env=environment(env),
+        # What runs in the background of a script is started with Ctrl-C ignored.
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     )
     try:
         yield Watching(process)
