@@ -90,7 +90,7 @@ async def test_all_of_a_run_in_order(database_url: str) -> None:
         [looked] = [
             one for one in followed if one.event == "tool.started" if "look" in shape([one])[0]
         ]
-        assert len(looked.data["arguments"]) == 200
+        assert len(looked.data["arguments"]) == 500
         assert said["tool.failed"]["error"].startswith("no money\0xx")
         assert max(len(str(one.data)) for one in followed) < 1200
 

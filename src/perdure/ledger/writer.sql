@@ -1,8 +1,9 @@
 -- One statement for all that is recorded at a moment, of however many runs. Each entry counts
 -- only if its segment is still this execution's: the row is locked FOR SHARE and its epoch
--- compared here, so that a takeover waits for us or we see it, and never in between. What it
--- changed is told of in the same statement, in order: what a call came to, the reply that saw it,
--- the calls that begin with that reply. The heads of its runs are the last it locks.
+-- compared here, so that a takeover waits for us or we see it, and never in between. Each brings
+-- the events that tell of it, which are written if it changed anything: one sent again tells nothing
+-- twice. The heads of their runs are the last that is locked, and no two writers lock several of the
+-- same.
 -- name: write
 WITH entry AS MATERIALIZED (
     SELECT *
@@ -11,7 +12,7 @@ WITH entry AS MATERIALIZED (
            id uuid, agent text, input_hash text, model text, response_id text, request_id text,
            output jsonb, requests int, input_tokens bigint, cached_input_tokens bigint,
            output_tokens bigint, reasoning_tokens bigint, total_tokens bigint, latency_ms int,
-           calls jsonb, call_id text, status text, error jsonb, context jsonb)
+           calls jsonb, call_id text, status text, error jsonb, context jsonb, events jsonb)
 ), fence AS MATERIALIZED (
     SELECT e.n, s.tenant_id
       FROM entry e
@@ -30,24 +31,22 @@ WITH entry AS MATERIALIZED (
      WHERE e.kind = 'reply'
      ORDER BY e.n
         ON CONFLICT (run_id, id) DO NOTHING
-    RETURNING id, tenant_id
-), asked AS MATERIALIZED (
-    SELECT e.n, e.run_id, f.tenant_id, e.segment, e.base_seq, e.scope, e.agent, e.epoch, c.*
+    RETURNING id
+), proposed AS (
+    INSERT INTO perdure.tool_calls (
+           id, run_id, tenant_id, segment, base_seq, scope, call_id, tool, kind, agent, arguments,
+           arguments_raw, effect, status, attempt, epoch, idempotency_key, started_at)
+    SELECT c.id, e.run_id, f.tenant_id, e.segment, e.base_seq, e.scope, c.call_id, c.tool, c.kind,
+           e.agent, c.arguments, c.arguments_raw, c.effect, c.status,
+           CASE c.status WHEN 'executing' THEN 1 ELSE 0 END, e.epoch, c.idempotency_key,
+           CASE c.status WHEN 'executing' THEN now() END
       FROM entry e
       JOIN fence f USING (n)
      CROSS JOIN jsonb_to_recordset(e.calls) AS c(
            id uuid, call_id text, tool text, kind text, arguments jsonb, arguments_raw text,
            effect text, status text, idempotency_key text)
      WHERE e.kind IN ('reply', 'call')
-), proposed AS (
-    INSERT INTO perdure.tool_calls (
-           id, run_id, tenant_id, segment, base_seq, scope, call_id, tool, kind, agent, arguments,
-           arguments_raw, effect, status, attempt, epoch, idempotency_key, started_at)
-    SELECT id, run_id, tenant_id, segment, base_seq, scope, call_id, tool, kind, agent, arguments,
-           arguments_raw, effect, status, CASE status WHEN 'executing' THEN 1 ELSE 0 END, epoch,
-           idempotency_key, CASE status WHEN 'executing' THEN now() END
-      FROM asked
-     ORDER BY n
+     ORDER BY e.n
         ON CONFLICT ON CONSTRAINT one_row_per_call DO NOTHING
     RETURNING id
 ), started AS (
@@ -59,10 +58,7 @@ WITH entry AS MATERIALIZED (
        AND t.run_id = e.run_id AND t.scope = e.scope AND t.call_id = e.call_id
        AND (t.status IN ('proposed', 'approved')
             OR (t.status = 'executing' AND t.epoch < e.epoch AND t.effect <> 'at_most_once'))
-    RETURNING e.n, t.id, t.run_id, t.tenant_id, jsonb_build_object(
-                  'tool_call_id', t.id, 'call_id', t.call_id, 'tool', t.tool, 'agent', t.agent,
-                  'scope', t.scope, 'attempt', t.attempt, 'arguments',
-                  left(coalesce(t.arguments::text, t.arguments_raw), 200)) AS data
+    RETURNING e.n
 -- A reply that names a call is the outcome of that call as well.
 ), finished AS (
     UPDATE perdure.tool_calls t
@@ -75,49 +71,26 @@ WITH entry AS MATERIALIZED (
        AND t.run_id = e.run_id AND t.scope = e.scope AND t.call_id = e.call_id
        AND ((t.status = 'executing' AND t.epoch = e.epoch)
             OR (t.effect = 'nested' AND t.status IN ('proposed', 'approved', 'executing')))
-    RETURNING e.n, t.id, t.run_id, t.tenant_id, t.status, jsonb_build_object(
-                  'tool_call_id', t.id, 'call_id', t.call_id, 'tool', t.tool, 'agent', t.agent,
-                  'scope', t.scope, 'attempt', t.attempt)
-              || CASE WHEN e.error IS NOT NULL THEN jsonb_build_object(
-                          'error', left(e.error ->> 'message', 200))
-                      WHEN e.kind = 'outcome' AND e.output IS NOT NULL THEN jsonb_build_object(
-                          'output', left(coalesce(e.output ->> 'text', e.output ->> 'value'), 200))
-                      ELSE '{}' END AS data
+    RETURNING e.n
 ), event AS MATERIALIZED (
-    SELECT n, 0 AS step, id, run_id, tenant_id, data,
-           CASE status WHEN 'succeeded' THEN 'tool.completed' ELSE 'tool.failed' END AS kind
-      FROM finished
-     UNION ALL
-    SELECT e.n, 1, e.id, e.run_id, r.tenant_id, jsonb_build_object(
-               'model_response_id', e.id, 'response_id', e.response_id, 'agent', e.agent,
-               'scope', e.scope, 'model', e.model, 'latency_ms', e.latency_ms,
-               'usage', jsonb_build_object(
-                   'requests', e.requests, 'input_tokens', e.input_tokens,
-                   'cached_input_tokens', e.cached_input_tokens, 'output_tokens', e.output_tokens,
-                   'reasoning_tokens', e.reasoning_tokens, 'total_tokens', e.total_tokens)),
-           'model.completed'
-      FROM reply r JOIN entry e USING (id)
-     UNION ALL
-    SELECT a.n, 2, a.id, a.run_id, a.tenant_id, jsonb_build_object(
-               'tool_call_id', a.id, 'call_id', a.call_id, 'tool', a.tool, 'agent', a.agent,
-               'scope', a.scope, 'attempt', 1, 'arguments',
-               left(coalesce(a.arguments::text, a.arguments_raw), 200)),
-           'tool.started'
-      FROM proposed p JOIN asked a USING (id)
-     WHERE a.status = 'executing'
-     UNION ALL
-    SELECT n, 2, id, run_id, tenant_id, data, 'tool.started' FROM started
--- As perdure.add_events does, without its price.
+    SELECT e.run_id, f.tenant_id, x.kind, x.data,
+           row_number() OVER (PARTITION BY e.run_id ORDER BY e.n, x.i) AS i
+      FROM entry e
+      JOIN fence f USING (n)
+     CROSS JOIN ROWS FROM (jsonb_to_recordset(e.events) AS (kind text, data jsonb))
+           WITH ORDINALITY AS x(kind, data, i)
+     WHERE CASE e.kind WHEN 'reply' THEN e.id IN (SELECT id FROM reply)
+                       WHEN 'call' THEN e.id IN (SELECT id FROM proposed)
+                       WHEN 'intent' THEN e.n IN (SELECT n FROM started)
+                       ELSE e.n IN (SELECT n FROM finished) END
 ), head AS (
-    INSERT INTO perdure.run_event_heads AS h (run_id, seq)
-    SELECT run_id, count(*) FROM event GROUP BY run_id ORDER BY run_id
-        ON CONFLICT (run_id) DO UPDATE SET seq = h.seq + excluded.seq
-    RETURNING h.run_id, h.seq, clock_timestamp() AS at
+    UPDATE perdure.run_event_heads h SET seq = h.seq + e.n
+      FROM (SELECT run_id, max(i)::int AS n FROM event GROUP BY run_id) e
+     WHERE h.run_id = e.run_id
+    RETURNING h.run_id, h.seq - e.n AS seq, clock_timestamp() AS at
 ), told AS (
     INSERT INTO perdure.run_events (run_id, seq, tenant_id, kind, data, created_at)
-    SELECT e.run_id, h.seq + 1 - row_number() OVER (
-               PARTITION BY e.run_id ORDER BY e.n DESC, e.step DESC, e.id DESC),
-           e.tenant_id, e.kind, e.data, h.at
+    SELECT e.run_id, h.seq + e.i, e.tenant_id, e.kind::perdure.event_kind, e.data, h.at
       FROM event e JOIN head h USING (run_id)
 )
 SELECT f.n,
@@ -126,8 +99,7 @@ SELECT f.n,
        OR f.n IN (SELECT n FROM started)
        OR EXISTS (SELECT FROM perdure.tool_calls t
                    WHERE t.run_id = e.run_id AND t.scope = e.scope AND t.call_id = e.call_id
-                     AND t.status = 'executing' AND t.epoch = e.epoch) AS accepted,
-       (SELECT count(pg_notify('perdure_events', run_id::text)) FROM head) AS told
+                     AND t.status = 'executing' AND t.epoch = e.epoch) AS accepted
   FROM fence f JOIN entry e USING (n)
 
 -- Outcomes that changed nothing, as their call is another execution's by now or was settled

@@ -22,6 +22,7 @@ from agents.tool import Tool
 
 from perdure.db import uuid7
 from perdure.ledger.journal import RecordedReply
+from perdure.ledger.telling import replied
 from perdure.runs.asking import read_to_end, with_retries
 from perdure.runs.execution import (
     Execution,
@@ -244,10 +245,10 @@ class _Place:
             **(self.hosted.replied() if self.hosted is not None else {}),
         }
         # Noted first: if the segment stops before the commit is known, none of them has begun.
-        for call in calls:
-            self.execution.journal.calls.setdefault(
-                (self.scope, call.call_id), call.as_recorded(self.scope, self.agent)
-            )
+        asked = [call.as_recorded(self.scope, self.agent) for call in calls]
+        for call in asked:
+            self.execution.journal.calls.setdefault((self.scope, call.call_id), call)
+        entry["events"] = [*entry.get("events", ()), *replied(entry, 1, asked)]
         if hands_off(output, handoffs):
             await self.execution.record(entry)
         else:

@@ -31,6 +31,7 @@ from agents.tool import Tool
 from perdure.errors import Uncertain
 from perdure.ledger.effects import Effect, effect_of
 from perdure.ledger.journal import RecordedCall, request_id
+from perdure.ledger.telling import call_ended
 from perdure.runs.execution import Execution
 from perdure.runs.outcomes import Call
 from perdure.runs.sdk import model_timed_out, never_reached
@@ -132,15 +133,25 @@ class HostedCall:
                 raise
 
     def replied(self) -> dict[str, Any]:
-        """Return the columns with which the reply's entry is the outcome of this call as well."""
+        """Return the columns with which the reply's entry is the outcome of this call as well.
+
+        ``events`` among them are to stand before the reply's own.
+        """
         self._settle("succeeded")
-        return {"call_id": self.row.call_id, "status": "succeeded"}
+        entry: dict[str, Any] = {"call_id": self.row.call_id, "status": "succeeded"}
+        return {**entry, "events": [call_ended(self.row, entry)]}
 
     def _failed(self, error: BaseException) -> None:
         # Not "raised": a resumed run asks in a row of its own.
         trouble = {"type": type(error).__name__, "message": str(error), "raised": False}
-        entry = {"kind": "outcome", "status": "failed", "error": trouble}
-        self.execution.record_later({**entry, "scope": self.row.scope, "call_id": self.row.call_id})
+        entry = {
+            "kind": "outcome",
+            "scope": self.row.scope,
+            "call_id": self.row.call_id,
+            "status": "failed",
+            "error": trouble,
+        }
+        self.execution.record_later({**entry, "events": [call_ended(self.row, entry)]})
         self._settle("failed")
 
     def _settle(self, status: str) -> None:

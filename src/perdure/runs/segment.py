@@ -212,6 +212,8 @@ class SegmentRows:
                     "error_type": rest.error_type,
                     "error_message": _storable(rest.error_message),
                     "turn": rest.turn,
+                    # Who completes has heard its models out.
+                    "streaming": outcome != "completed",
                 },
             )
             if settled:

@@ -49,19 +49,23 @@ SELECT tenant_id, agent, input, context, max_turns, cancel_requested, epoch, exe
        alone_deaths, mcp_tools::text AS mcp_tools,
        (SELECT t.policies_revision FROM perdure.tenants t
          WHERE t.id = tenant_id) AS policies_revision,
-       CASE
-       WHEN executions > 1 THEN perdure.add_event(run_id, 'run.recovered', jsonb_build_object(
-                'segment', seq, 'execution', executions, 'executor', executor_id,
-                'after', CASE WHEN held_by IS NULL THEN 'handover'
-                              WHEN held_by = executor_id THEN 'trouble' ELSE 'death' END))
-       WHEN seq > 1 THEN perdure.add_event(run_id, 'run.resumed', jsonb_build_object(
-                'segment', seq, 'execution', 1, 'executor', executor_id))
-       ELSE perdure.add_events(
-                run_id, ARRAY['run.started', 'agent.started'],
-                ARRAY[jsonb_build_object('segment', seq, 'execution', 1, 'executor', executor_id),
-                      jsonb_build_object('agent', current_agent)])
+       CASE WHEN executions > 1 THEN perdure.begin_streams(
+                run_id, seq, epoch, ARRAY['run.recovered'],
+                ARRAY[jsonb_build_object('segment', seq, 'execution', executions,
+                                         'executor', executor_id, 'after', after)], after)
+            WHEN seq > 1 THEN perdure.begin_streams(
+                run_id, seq, epoch, ARRAY['run.resumed'],
+                ARRAY[jsonb_build_object('segment', seq, 'execution', 1,
+                                         'executor', executor_id)], NULL)
+            ELSE perdure.begin_streams(
+                run_id, seq, epoch, ARRAY['run.started', 'agent.started'],
+                ARRAY[jsonb_build_object('segment', seq, 'execution', 1,
+                                         'executor', executor_id),
+                      jsonb_build_object('agent', current_agent)], NULL)
        END AS events
-  FROM moved
+  FROM moved, LATERAL (
+       SELECT CASE WHEN held_by IS NULL THEN 'handover'
+                   WHEN held_by = executor_id THEN 'trouble' ELSE 'death' END AS after) _
 
 -- name: load
 WITH base AS (
@@ -265,6 +269,7 @@ WITH rested AS (
     RETURNING id, status, segment, turn, error_type, error_message
 )
 SELECT pg_notify('perdure_runs', id::text),
+       perdure.end_streams(id, status, %(streaming)s),
        perdure.add_event(id, 'run.' || status,
            perdure.rest_event(segment, error_type, error_message)
            || jsonb_build_object('turn', turn)) AS events

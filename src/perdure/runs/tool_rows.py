@@ -9,6 +9,7 @@ import psycopg
 from perdure.db import uuid7
 from perdure.ledger.effects import ToolCall, idempotency_key
 from perdure.ledger.journal import RecordedCall
+from perdure.ledger.telling import call_ended, call_started
 from perdure.runs.execution import Execution, current_agent
 from perdure.runs.outcomes import Call, Outcome
 
@@ -39,7 +40,14 @@ async def begin(
         execution.started.discard((scope, call.call_id))
         recorded.status, recorded.begun_here = "executing", True
         recorded.attempt += 1
-        await execution.record({"kind": "intent", "scope": scope, "call_id": call.call_id})
+        await execution.record(
+            {
+                "kind": "intent",
+                "scope": scope,
+                "call_id": call.call_id,
+                "events": [call_started(recorded)],
+            }
+        )
         return recorded
     recorded = RecordedCall(
         id=uuid7(),
@@ -68,7 +76,14 @@ async def begin(
         "idempotency_key": idempotency_key(execution.run_id, scope, call.call_id),
     }
     await execution.record(
-        {"kind": "call", "scope": scope, "agent": recorded.agent, "calls": [row]}
+        {
+            "kind": "call",
+            "id": row["id"],
+            "scope": scope,
+            "agent": recorded.agent,
+            "calls": [row],
+            "events": [call_started(recorded)],
+        }
     )
     return recorded
 
@@ -78,6 +93,9 @@ def record_outcome(execution: Execution, scope: str, call_id: str, outcome: Outc
     if not outcome.final:
         return
     entry = {"scope": scope, "call_id": call_id, **outcome.as_entry()}
+    call = execution.call(scope, call_id)
+    if call is not None:
+        entry["events"] = [call_ended(call, entry)]
     try:
         entry["context"] = execution.changed_context()
     finally:
