@@ -1,8 +1,12 @@
 """Drives the SDK's runner through one segment, from its base to the next resting point.
 
-The SDK is asked to stop after a turn where a state is due (a handoff, or a long way since the
-last one), the state is written, and the run goes on from it. Whatever stops the segment from
-within lets effects under way finish first.
+The SDK is asked to stop after a turn where a state is due (a handoff, a long way since the last
+one, a message to the run), the state is written, and the run goes on from it. Whatever stops the
+segment from within lets effects under way finish first.
+
+A message becomes part of the state that is written between two turns; where the last one was to be
+the run's end, the run takes another. Recorded replies are replayed first: the state they were
+given from is the one they are matched by.
 """
 
 from __future__ import annotations
@@ -30,11 +34,12 @@ from perdure.runs.execution import (
     database_needed,
 )
 from perdure.runs.failures import classify, is_unusable_reply
+from perdure.runs.inputs import Waiting
 from perdure.runs.items import input_rows, item_rows
 from perdure.runs.questions import Questions
 from perdure.runs.registry import Registry
 from perdure.runs.rest import Checkpoint, Question, Rest
-from perdure.runs.sdk import goes_on
+from perdure.runs.sdk import add_messages, goes_on, has_turns_left, reopen, resumes_a_turn
 from perdure.runs.segment import Begun, SegmentRows
 from perdure.runs.state import apply_decisions, dump_state, load_state, worth_writing
 
@@ -57,13 +62,16 @@ class Driver:
         self._stream: RunResultStreaming | None = None
         self._turns_since = 0
         self._due: str | None = None
+        self._in_turn = False
+        self._ended: tuple[RunResultStreaming, RunState[Any, Any]] | None = None
         execution.on_reply = self._on_reply
+        execution.on_input = self._on_input
         execution.approvals = approvals_of(begun.decisions)
         execution.dump_context = lambda: registry.dump_context(self._context)
         execution.stored_context = begun.context
 
     async def run(self) -> Rest:
-        """Run to the next resting point.
+        """Run to the next resting point; called again, on from there, as messages wait.
 
         Raises:
             StopSegment: when another execution owns the segment or the database is gone.
@@ -137,26 +145,69 @@ class Driver:
             await self._execution.end()
 
     async def _drive(self) -> Rest:
+        if self._ended is not None:
+            result, source = self._ended
+            if not await self._goes_on_with_messages(result, source):
+                return await self._completed(result, source)
+            return await self._drive_from(source)
         doubts = await self._questions.left_by_probes()
         if doubts:
             return self._questions.uncertain(doubts)
-        source: str | list[Any] | RunState[Any, Any] = self._begun.input
-        if self._begun.state is not None:
-            source = await load_state(self._begun.state, self._agent, self._context)
-            again = await self._questions.no_longer_as_shown(source)
-            if again:
-                return self._asked_again(again)
-            apply_decisions(source, self._begun.decisions)
+        if self._begun.state is None:
+            return await self._drive_from(self._begun.input)
+        source = await load_state(self._begun.state, self._agent, self._context)
+        again = await self._questions.no_longer_as_shown(source)
+        if again:
+            return self._asked_again(again)
+        apply_decisions(source, self._begun.decisions)
+        return await self._drive_from(source)
+
+    async def _drive_from(self, source: str | list[Any] | RunState[Any, Any]) -> Rest:
         while True:
+            if isinstance(source, RunState) and goes_on(source) and self._may_give:
+                await self._give(source)
             result = await self._to_next_stop(source)
             if result.interruptions:
                 return await self._interrupted(result)
-            state = result.to_state()
+            source = result.to_state()
             # Without a stop of ours it ended by itself; a handler's output leaves no trace in it.
-            if self._due is None or not goes_on(state):
-                return await self._completed(result, state)
-            await self._write_checkpoint(self._due, result, state)
-            source = state
+            if self._due is not None and goes_on(source) and result.final_output is None:
+                given = await self._waiting(source) if self._may_give else []
+                # Nothing is written where it was for messages only, and there are none.
+                if given or self._due != "input":
+                    kind = "handoff" if self._due == "handoff" else "periodic"
+                    await self._write_checkpoint(kind, result, source, given)
+            elif not await self._goes_on_with_messages(result, source):
+                return await self._completed(result, source)
+
+    async def _give(self, state: RunState[Any, Any]) -> None:
+        given = await self._waiting(state)
+        if given:
+            await self._write_checkpoint("periodic", None, state, given)
+
+    async def _goes_on_with_messages(
+        self, result: RunResultStreaming, state: RunState[Any, Any]
+    ) -> bool:
+        """Let a run that was to end take another turn, if messages wait for it."""
+        given = await self._waiting(state)
+        if given:
+            reopen(state)
+            await self._write_checkpoint("periodic", result, state, given)
+        return bool(given)
+
+    @property
+    def _may_give(self) -> bool:
+        """Whether a state may be written for messages: what is recorded would be left behind."""
+        return self._execution.inputs_waiting and not self._execution.journal.replaying
+
+    async def _waiting(self, state: RunState[Any, Any]) -> list[Waiting]:
+        """Return the messages that wait and may become part of ``state``, in order."""
+        if not (self._execution.inputs_waiting and has_turns_left(state)):
+            return []
+        # Before the look: of one that is added after it we are told again.
+        self._execution.inputs_waiting = False
+        with database_needed(self._rows.run_id, doing="reading the messages added to it"):
+            return await self._rows.waiting()
 
     async def _to_next_stop(
         self, source: str | list[Any] | RunState[Any, Any]
@@ -164,6 +215,7 @@ class Driver:
         registry = self._registry
         self._due = None
         fresh = not isinstance(source, RunState)
+        self._in_turn = isinstance(source, RunState) and resumes_a_turn(source)
         self._stream = sdk.Runner.run_streamed(
             self._agent,
             source,
@@ -173,17 +225,29 @@ class Driver:
             run_config=registry.sdk_config,
             error_handlers=registry.error_handlers,
         )
+        self._on_input()
         async for _ in self._stream.stream_events():
             pass
         return self._stream
 
     def _on_reply(self, handoff: bool) -> None:
         self._turns_since += 1
+        self._in_turn = True
         if handoff:
-            self._due = "handoff"
+            self._stop_after_turn("handoff")
         elif worth_writing(self._turns_since, self._turn):
-            self._due = "periodic"
-        if self._due is not None and self._stream is not None:
+            self._stop_after_turn("periodic")
+        else:
+            self._on_input()
+
+    def _on_input(self) -> None:
+        # Asked to stop before its first turn, the SDK returns what looks like an end.
+        if self._in_turn and self._due is None and self._may_give:
+            self._stop_after_turn("input")
+
+    def _stop_after_turn(self, due: str) -> None:
+        self._due = due
+        if self._stream is not None:
             self._stream.cancel(mode="after_turn")
 
     def _checkpoint(self, kind: str, state: RunState[Any, Any]) -> Checkpoint:
@@ -195,22 +259,33 @@ class Driver:
         )
 
     async def _write_checkpoint(
-        self, kind: str, result: RunResultStreaming, state: RunState[Any, Any]
+        self,
+        kind: str,
+        result: RunResultStreaming | None,
+        state: RunState[Any, Any],
+        given: list[Waiting],
     ) -> None:
+        """Write ``state`` with the messages ``given`` to it; ``result`` has what came before."""
+        for one in given:
+            add_messages(state, one.items)
         # Serialized while the last outcomes still commit.
         checkpoint = self._checkpoint(kind, state)
         await self._execution.flush()
         await self._execution.check()
-        self._execution.write_beside(self._store(checkpoint, self._new_items(result)))
+        items = [] if result is None else self._new_items(result)
+        ids = [one.id for one in given]
+        self._execution.write_beside(self._store(checkpoint, items, ids))
         self._execution.rebase(checkpoint.seq)
         self._begun = self._begun.moved_on(checkpoint.state.turn)
         self._turns_since = 0
 
-    async def _store(self, checkpoint: Checkpoint, items: list[dict[str, Any]]) -> None:
+    async def _store(
+        self, checkpoint: Checkpoint, items: list[dict[str, Any]], given: list[UUID]
+    ) -> None:
         doing = f"storing its state after turn {checkpoint.state.turn}"
         try:
             with database_needed(self._rows.run_id, doing=doing):
-                await self._rows.checkpoint(checkpoint, items)
+                await self._rows.checkpoint(checkpoint, items, given)
         except Exception as error:
             # The run must not go on as if it were stored, whatever stood in the way.
             raise LedgerRejected(self._rows.run_id, doing=doing, reason=str(error)) from error
@@ -223,12 +298,14 @@ class Driver:
         # Serialized while the last reply still commits.
         checkpoint = self._checkpoint("final", state)
         await self._execution.flush()
+        self._ended = result, state
         return self._leaving_nothing_under_way(
             Rest(
                 "completed",
                 checkpoint=checkpoint,
                 items=self._new_items(result),
                 output=_as_json(result.final_output),
+                takes_inputs=has_turns_left(state),
             )
         )
 

@@ -22,6 +22,7 @@ from perdure.web import (
     deliveries,
     grants,
     health,
+    inputs,
     interruptions,
     later,
     links,
@@ -100,7 +101,18 @@ def create_app(
     app.state.scrapes = metrics.Scrapes(app.state.api)
     problems.install(app)
     for module in (
-        *(runs, stream, interruptions, decisions, grants, policies, links, webhooks, deliveries),
+        *(
+            runs,
+            inputs,
+            stream,
+            interruptions,
+            decisions,
+            grants,
+            policies,
+            links,
+            webhooks,
+            deliveries,
+        ),
         *(audit, later, health, metrics),
     ):
         app.include_router(module.router)
