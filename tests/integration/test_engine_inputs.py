@@ -1,4 +1,4 @@
-"""Messages to a run that is under way: each reaches the model once, at the next request there is."""
+"""Messages to a run that is under way: each reaches the model once, at the next request."""
 
 from __future__ import annotations
 
