@@ -25,6 +25,7 @@ from perdure.notify import (
     DELIVERIES_DUE,
     DUE,
     POLICIES,
+    READERS,
     SEGMENTS,
     Listener,
 )
@@ -46,6 +47,7 @@ from perdure.worker.purge import keep_purging
 from perdure.worker.recovery import hand_over, keep_recovering
 from perdure.worker.seal import keep_sealing
 from perdure.worker.sweep import Sweeper
+from perdure.worker.thinning import keep_thinning
 from perdure.worker.wake import QueueLoop
 from perdure.worker.watch import LoopWatch
 
@@ -147,6 +149,7 @@ class Worker:
                 DELIVERIES: self._on_deliveries,
                 DELIVERIES_DUE: self._deliverer.wake,
                 POLICIES: self._runner.policies.heard,
+                READERS: writer.streams.heard,
                 **asked.callbacks(),
             }
             await stack.enter_async_context(Listener(self._url, heard))
@@ -155,6 +158,7 @@ class Worker:
                 keep_enqueuing(self._pool, self._due),
                 keep_expiring(self._pool, self._overdue),
                 keep_purging(self._pool),
+                keep_thinning(self._pool),
                 keep_sealing(self._pool, self._secret_keys),
                 *self._deliverer.loops(),
             ):
