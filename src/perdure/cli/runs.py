@@ -10,7 +10,7 @@ from uuid import uuid4
 
 import typer
 
-from perdure.cli import later
+from perdure.cli import later, say
 from perdure.cli.client import Client, checked_id, connected
 from perdure.cli.help import examples
 from perdure.cli.output import ago, print_json, print_note, print_table, print_text, shortened
@@ -37,6 +37,7 @@ RunId = Annotated[str, typer.Argument(metavar="ID", help="The run's id.")]
 
 def register(parent: typer.Typer) -> None:
     """Add the commands to those of ``perdure``."""
+    say.register(app)
     later.register_for_runs(app)
     parent.add_typer(app, name="runs")
 
