@@ -11,7 +11,7 @@ from psycopg import AsyncConnection
 
 from perdure.db import load_sql
 from perdure.runs.workflow import SegmentRunner
-from tests.crash import orders, outside, policed, scenario, steered, till
+from tests.crash import orders, outside, policed, scenario, steered, talker, till
 from tests.crash.orders_server import FATAL
 from tests.crash.scenario import LOG, log
 
@@ -89,6 +89,7 @@ SCENARIOS = {
     "till": till,
     "policed": policed,
     "steered": steered,
+    "talker": talker,
 }
 
 

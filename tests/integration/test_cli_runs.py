@@ -89,15 +89,18 @@ def test_saying_something(run: Run, run_json: Run, served: Any, waiting: dict[st
         base_url=f"{served['PERDURE_URL']}/v1/runs",
         headers={"Authorization": f"Bearer {served['PERDURE_API_KEY']}"},
     ) as client:
-        ended = client.get(waiting["id"], params={"wait": 30}).json()
+        rested = client.get(waiting["id"], params={"wait": 30}).json()
         listed = client.get(f"{waiting['id']}/inputs").json()["data"]
-    assert ended["status"] == "completed"
+    # It has something else to note now.
+    [question] = rested["interruptions"]
+    assert question["tool"]["arguments"] == {"text": "And more."}
     assert [(one["id"], one["status"]) for one in listed] == [
         (added["id"], "given"),
         (second, "given"),
     ]
+    run("runs", "cancel", waiting["id"])
     too_late = run(*said, "Too late.", code=1)
-    assert "is completed and cannot be given a message" in too_late.stderr
+    assert "is cancelled and cannot be given a message" in too_late.stderr
     assert "has to be text" in run(*said, "", code=1).stderr
 
 
