@@ -147,7 +147,7 @@ async def test_a_run_that_was_to_end_takes_another_turn(
             assert run.data["turn"] == run.data["usage"]["requests"] == 2
             states = await records(engine, run, "checkpoints")
             assert [one["kind"] for one in states] == ["periodic", "final"]
-            asking.__init__()  # type: ignore[misc]
+            asking.shut()
     assert run.output == "went on"
     assert outputs_in(stopping.inputs[1]) == {"c1": "asked"}
     assert [said(one) for one in (*model.inputs, *stopping.inputs)] == [["hi"], ["hi", "wait"]] * 2
@@ -204,7 +204,10 @@ async def test_a_message_to_a_run_that_waits(database_url: str) -> None:
         run = await approve(engine, run)
         assert (run.status, run.output) == ("completed", "done")
         await _check(engine, run, "who?")
-        assert run.data["current_agent"] == "a"
+        assert (run.data["current_agent"], model.asked) == ("a", 3)
+        assert said(model.inputs[2]) == ["hi", "who?"]
+        log = await log_of(engine.pool, run.id)
+        assert [one.event for one in log].count("handoff") == 1
 
 
 async def test_a_message_that_comes_too_late_says_so(database_url: str) -> None:
@@ -250,7 +253,7 @@ async def test_a_message_that_comes_too_late_says_so(database_url: str) -> None:
 
         # There is no turn left to give it in.
         for agent, status in (("a", "completed"), ("b", "failed")):
-            asking.__init__()  # type: ignore[misc]
+            asking.shut()
             run = await engine.start(agent, "hi", max_turns=1)
             await asking.reached()
             await run.add_input("late")
@@ -261,7 +264,7 @@ async def test_a_message_that_comes_too_late_says_so(database_url: str) -> None:
             assert (added["status"], added["reason"]) == ("not_given", "max_turns")
 
         # A run that is cancelled takes none, and what waited is not given.
-        asking.__init__()  # type: ignore[misc]
+        asking.shut()
         run = await engine.start("a", "hi")
         await asking.reached()
         await run.add_input("one")

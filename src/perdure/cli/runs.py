@@ -237,7 +237,10 @@ def _wait(client: Client, run: dict[str, Any], *, quietly: bool) -> dict[str, An
     epilog=examples("perdure runs cancel 01a20131-4a27-77ae-b605-6e01616eb463"),
 )
 def cancel(run_id: RunId, as_json: Json = False) -> None:
-    """Cancel a run. One that is running stops within moments; tools under way finish."""
+    """Cancel a run. One that is running stops within moments; tools under way are cut off.
+
+    Whether what they were doing happened is not known: their calls are left uncertain.
+    """
     with connected() as client:
         run = client.post(f"/v1/runs/{checked_id('run', run_id)}/cancel")
     if as_json:

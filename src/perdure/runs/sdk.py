@@ -295,13 +295,8 @@ def goes_on(state: RunState[Any, Agent[Any]]) -> bool:
 
 
 def resumes_a_turn(state: RunState[Any, Agent[Any]]) -> bool:
-    """Whether ``state`` first ends a turn that was interrupted, and then asks this agent's model.
-
-    After a handoff in that turn the SDK, asked to stop, leaves a state that still waits.
-    """
-    processed = state._last_processed_response
-    handed_off = processed is not None and bool(processed.handoffs)
-    return isinstance(state._current_step, NextStepInterruption) and not handed_off
+    """Whether ``state`` first ends a turn that was interrupted, before a model is asked."""
+    return isinstance(state._current_step, NextStepInterruption)
 
 
 def has_turns_left(state: RunState[Any, Agent[Any]]) -> bool:

@@ -36,7 +36,7 @@ async def test_a_message_is_accepted_once_told_and_listed(
         notify.Listener(database_url, {notify.INPUT: heard.put_nowait}),
     ):
         assert await heard.get() == ""
-        added = []
+        added: list[dict[str, Any]] = []
         for given in ("Wait.", [{"type": "message", "role": "user", "content": PARTS}]):
             key = {"Idempotency-Key": str(len(added))}
             first = await client.post(path, json={"input": given}, headers=key)
