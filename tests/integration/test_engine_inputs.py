@@ -21,8 +21,10 @@ from tests.engine_support import (
     RuleModel,
     approve,
     call,
+    eventually,
     items_of,
     outputs_in,
+    query,
     records,
     replies_in,
     rested,
@@ -52,6 +54,13 @@ async def _check(engine: Engine, run: Run, *messages: str, ends: int = 1) -> lis
     items = await items_of(engine, run)
     assert [item["text"] for item in items if item["role"] == "user"] == ["hi", *messages]
     return added
+
+
+async def _is_heard(engine: Engine, run: Run) -> bool:
+    worker = engine._worker
+    assert worker is not None
+    assert worker._runner is not None
+    return worker._runner._running[UUID(run.id)].inputs_waiting
 
 
 async def test_a_message_during_a_tool_or_a_request_is_in_the_next_request(
@@ -84,7 +93,14 @@ async def test_a_message_during_a_tool_or_a_request_is_in_the_next_request(
             await run.add_input("three", idempotency_key="k")
         working.open()
         await asking.reached()
+        # While nobody listens: the worker looks for itself when it does again.
+        assert await query(
+            engine,
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND query LIKE 'LISTEN%%'",
+        )
         await run.add_input([{"role": "user", "content": "four"}])
+        await eventually(lambda: _is_heard(engine, run))
         asking.open()
         run = await run.wait(SECONDS)
         assert (run.status, run.output) == ("completed", "done")

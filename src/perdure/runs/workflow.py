@@ -13,7 +13,8 @@ transaction).
 Who wins. Each execution raises the segment's epoch and every write checks it under a lock on the
 segment's row, so of two executions the later one writes and the earlier one is *fenced*: it stops
 starting effects and changes nothing. A cancellation wins over everything but a finish that was
-committed before it.
+committed before it. A message to the run wins over its completion: that writes nothing while one
+waits, and the run takes another turn.
 
 Crash points.
 
