@@ -14,9 +14,9 @@ from psycopg import AsyncConnection
 from perdure.access.principals import DEFAULT_TENANT, program_principal
 from perdure.db import Pool
 from perdure.errors import UnavailableError
-from perdure.events import Event, EventPage, follow, read_events
+from perdure.events import Event, Hub
 from perdure.idempotency import IdempotencyKey, RecordedAnswer, claim, hash_request, record
-from perdure.notify import Feed, Waiters
+from perdure.notify import Waiters
 from perdure.runs import inputs, store
 from perdure.runs.store import NewRun
 
@@ -29,12 +29,10 @@ CONNECTION_SECONDS = 5.0
 class Run:
     """A run as it was when last looked at; ``wait`` and ``refresh`` look again."""
 
-    def __init__(
-        self, pool: Callable[[], Pool], waiters: Waiters, run_id: UUID, feed: Feed
-    ) -> None:
+    def __init__(self, pool: Callable[[], Pool], waiters: Waiters, run_id: UUID, hub: Hub) -> None:
         self._pool = pool
         self._waiters = waiters
-        self._feed = feed
+        self._hub = hub
         self._id = run_id
         self._seen: dict[str, Any] = {}
 
@@ -170,16 +168,11 @@ class Run:
             UnavailableError: the database cannot be reached at first.
         """
 
-        async def look(number: int) -> EventPage:
-            async with self._pool().prompt(CONNECTION_SECONDS) as conn:
-                return await read_events(
-                    conn, tenant_id=DEFAULT_TENANT, run_id=self._id, after=number
-                )
-
-        async with aclosing(follow(look, self._feed, self._id, after=after)) as pages:
+        following = self._hub.follow(DEFAULT_TENANT, self._id, after=after)
+        async with aclosing(following) as pages:
             async for page in pages:
-                for event in page:
-                    yield event
+                for entry in page:
+                    yield entry.event
 
 
 class Interruption(dict[str, Any]):
