@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
@@ -168,6 +169,40 @@ async def test_a_run_that_was_to_end_takes_another_turn(
     assert outputs_in(stopping.inputs[1]) == {"c1": "asked"}
     assert [said(one) for one in (*model.inputs, *stopping.inputs)] == [["hi"], ["hi", "wait"]] * 2
     assert model.inputs[1][1]["content"][0]["text"] == "end 0"
+
+
+async def test_who_was_told_that_it_is_added_is_heard(database_url: str) -> None:
+    """Messages at whatever moment, many of them while the run is about to end."""
+
+    @function_tool
+    async def work() -> str:
+        return "did"
+
+    def rule(items: list[Any]) -> Any:
+        n = replies_in(items)
+        # Every message brings a call and an end, so that they come in the middle of both.
+        return [call("work", f"c{n}")] if n % 2 == 0 else [assistant_message(str(said(items)))]
+
+    async def talk(run: Run) -> list[str]:
+        accepted: list[str] = []
+        while len(accepted) < 6:
+            word = f"word {len(accepted)}"
+            try:
+                await run.add_input(word)
+            except InvalidStateError:
+                break
+            accepted.append(word)
+        return accepted
+
+    agent = Agent(name="a", model=RuleModel(rule), tools=[work])
+    async with running(database_url, agent) as engine:
+        runs = [await engine.start("a", "hi", max_turns=100) for _ in range(16)]
+        accepted = await asyncio.gather(*(talk(run) for run in runs))
+        for run, words in zip(runs, accepted, strict=True):
+            await run.wait(SECONDS)
+            assert (run.status, run.output) == ("completed", str(["hi", *words]))
+            await _check(engine, run, *words)
+            assert run.data["turn"] == run.data["usage"]["requests"]
 
 
 async def test_a_message_to_a_run_that_waits(database_url: str) -> None:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 from uuid import UUID
@@ -24,8 +23,6 @@ from pydantic import TypeAdapter
 
 from perdure import jsonsafe
 from perdure.errors import Fenced, LedgerRejected, LedgerUnavailable, StopSegment, Uncertain
-from perdure.ledger.effects import Effect
-from perdure.ledger.journal import RecordedCall
 from perdure.runs.approvals import Tampered, approvals_of
 from perdure.runs.execution import (
     CancelRequested,
@@ -33,9 +30,16 @@ from perdure.runs.execution import (
     current_execution,
     database_needed,
 )
-from perdure.runs.failures import classify, is_unusable_reply
+from perdure.runs.failures import classify
 from perdure.runs.inputs import Waiting
 from perdure.runs.items import input_rows, item_rows
+from perdure.runs.leftovers import (
+    begun_calls,
+    cancelled,
+    leaving_nothing_under_way,
+    never_begun,
+    unusable_reply,
+)
 from perdure.runs.questions import Questions
 from perdure.runs.registry import Registry
 from perdure.runs.rest import Checkpoint, Question, Rest
@@ -97,17 +101,20 @@ class Driver:
         if isinstance(reason, Fenced | LedgerUnavailable):
             raise reason
         await self._execution.flush()
-        never = [call.id for call in self._never_begun()]
+        never = [call.id for call in never_begun(self._execution)]
         match reason:
             case CancelRequested():
-                return replace(cancelled(self._begun_calls()), not_begun=never, turn=self._turn)
+                return replace(
+                    cancelled(begun_calls(self._execution)), not_begun=never, turn=self._turn
+                )
             case Uncertain():
                 begun = [one for one in self._execution.journal.doubts() if one.id not in never]
                 rest = self._questions.uncertain(begun, self._execution.lost_replies)
                 return replace(rest, not_begun=never, turn=self._turn)
             case LedgerRejected() | Tampered():
-                return self._leaving_nothing_under_way(
-                    Rest("failed", error_type="infrastructure", error_message=str(reason))
+                return leaving_nothing_under_way(
+                    Rest("failed", error_type="infrastructure", error_message=str(reason)),
+                    self._execution,
                 )
         # The worker stops: whoever goes on need not ask about what was never begun.
         await self._rows.withdraw(never, epoch=self._execution.epoch)
@@ -204,6 +211,8 @@ class Driver:
         """Return the messages that wait and may become part of ``state``, in order."""
         if not (self._execution.inputs_waiting and has_turns_left(state)):
             return []
+        # What the state before was given has to be told from what waits.
+        await self._execution.committed()
         # Before the look: of one that is added after it we are told again.
         self._execution.inputs_waiting = False
         with database_needed(self._rows.run_id, doing="reading the messages added to it"):
@@ -299,14 +308,15 @@ class Driver:
         checkpoint = self._checkpoint("final", state)
         await self._execution.flush()
         self._ended = result, state
-        return self._leaving_nothing_under_way(
+        return leaving_nothing_under_way(
             Rest(
                 "completed",
                 checkpoint=checkpoint,
                 items=self._new_items(result),
                 output=_as_json(result.final_output),
                 takes_inputs=has_turns_left(state),
-            )
+            ),
+            self._execution,
         )
 
     async def _interrupted(self, result: RunResultStreaming) -> Rest:
@@ -320,9 +330,9 @@ class Driver:
             items=self._new_items(result),
             questions=questions,
             awaiting=waiting,
-            not_begun=[call.id for call in self._never_begun()],
+            not_begun=[call.id for call in never_begun(self._execution)],
             # Agents used as tools that wait: only if the run is cancelled do they end.
-            cut_short=[call.id for call in self._begun_calls()],
+            cut_short=[call.id for call in begun_calls(self._execution)],
         )
 
     def _asked_again(self, questions: list[Question]) -> Rest:
@@ -330,68 +340,27 @@ class Driver:
         waiting = [one.tool_call_id for one in questions if one.tool_call_id is not None]
         return Rest("interrupted", questions=questions, awaiting=waiting, turn=self._turn)
 
-    def _begun_calls(self) -> list[RecordedCall]:
-        """Return what was begun, here or by an execution before this one, and has no outcome."""
-        never = {call.id for call in self._never_begun()}
-        return [call for call in self._execution.journal.under_way() if call.id not in never]
-
-    def _never_begun(self) -> list[RecordedCall]:
-        return [
-            call
-            for key, call in self._execution.journal.calls.items()
-            if call.begun_here and key not in self._execution.started
-        ]
-
     async def _failed(self, error: BaseException) -> Rest:
         await self._execution.flush()
         kind, message = classify(error, self._execution.model_errors)
         items: list[dict[str, Any]] = []
         if self._stream is not None:
             items = self._new_items(self._stream)
-        return self._leaving_nothing_under_way(
+        return leaving_nothing_under_way(
             Rest(
                 "failed",
                 items=items,
                 error_type=kind,
                 error_message=message,
                 turn=self._turn,
-                superseded=self._unusable_reply(error),
-            )
-        )
-
-    def _unusable_reply(self, error: BaseException) -> list[UUID]:
-        """Return the reply that failed the run, if the model may be asked anew on a resume."""
-        if self._execution.last_reply is None or not is_unusable_reply(error):
-            return []
-        reply, call_ids = self._execution.last_reply
-        started = {call_id for scope, call_id in self._execution.started if not scope}
-        return [reply] if started.isdisjoint(call_ids) else []
-
-    def _leaving_nothing_under_way(self, rest: Rest) -> Rest:
-        """Return ``rest`` with what becomes of calls that were never begun, or cut short.
-
-        The SDK cancels a tool in mid-effect when one beside it raises.
-        """
-        cut = self._begun_calls()
-        return replace(
-            rest,
-            not_begun=[call.id for call in self._never_begun()],
-            doubtful=[call.id for call in cut if not call.effect.repeatable],
-            cut_short=[call.id for call in cut if call.effect.repeatable],
+                superseded=unusable_reply(error, self._execution),
+            ),
+            self._execution,
         )
 
     @property
     def _turn(self) -> int:
         return self._begun.turn + self._turns_since
-
-
-def cancelled(under_way: Sequence[RecordedCall]) -> Rest:
-    """Return the rest of a run that is cancelled while these calls are under way."""
-    return Rest(
-        "cancelled",
-        doubtful=[call.id for call in under_way if call.effect is not Effect.NESTED],
-        cut_short=[call.id for call in under_way if call.effect is Effect.NESTED],
-    )
 
 
 def _as_json(value: Any) -> Any:

@@ -169,8 +169,14 @@ async def give(
 
     In the transaction that writes the state, which holds the run's row. Without ``ids`` it is all
     that wait.
+
+    Raises:
+        ValueError: one of ``ids`` is part of a state already; this one must not be written.
     """
     key = {"run_id": run_id, "state_seq": state_seq, "ids": None if ids is None else list(ids)}
     cursor = await conn.execute(_GIVE, key)
     [row] = await cursor.fetchall()
-    return [item for items in jsonsafe.loads(row["inputs"]) for item in items]
+    given = jsonsafe.loads(row["inputs"])
+    if ids is not None and len(given) != len(ids):
+        raise ValueError("A message would be part of two states of the run.")
+    return [item for items in given for item in items]

@@ -45,8 +45,9 @@ from perdure.db import Pool, in_words, is_infrastructure, load_sql
 from perdure.errors import Fenced, LedgerUnavailable, PerdureError, UnavailableError
 from perdure.ledger.writer import LedgerWriter
 from perdure.notify import CANCEL, INPUT
-from perdure.runs.driver import Driver, cancelled
+from perdure.runs.driver import Driver
 from perdure.runs.execution import CancelRequested, Execution, Stopping
+from perdure.runs.leftovers import cancelled
 from perdure.runs.liveness import UNDOUBTED, Liveness
 from perdure.runs.policies import Policies
 from perdure.runs.quarantine import Only, Quarantine, Verdict
