@@ -98,6 +98,9 @@ def test_saying_something(run: Run, run_json: Run, served: Any, waiting: dict[st
         (added["id"], "given"),
         (second, "given"),
     ]
+    shown = run("runs", "show", waiting["id"]).stdout
+    assert re.search(r"^alice +\d+ s +given +\S*\[2J Wait\.$", shown, re.MULTILINE), shown
+    assert "\x1b" not in shown
     run("runs", "cancel", waiting["id"])
     too_late = run(*said, "Too late.", code=1)
     assert "is cancelled and cannot be given a message" in too_late.stderr

@@ -116,7 +116,8 @@ def show(run_id: RunId, as_json: Json = False) -> None:
         if as_json:
             print_json(run)
             return
-        show_run(run, client.get(f"{path}/tool_calls", _ALL)["data"])
+        calls = client.get(f"{path}/tool_calls", _ALL)["data"]
+        show_run(run, calls, client.get(f"{path}/inputs", _ALL)["data"])
 
 
 @app.command(
