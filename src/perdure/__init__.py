@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from perdure.ledger.effects import Done, effect, tool_call
     from perdure.runs.ask_human import ask_human
     from perdure.runs.handle import Interruption, Run
+    from perdure.sessions.postgres_session import PostgresSession
 
 _HOMES = {
     "Deciders": "perdure.interruptions.policies.deciders",
@@ -25,6 +26,7 @@ _HOMES = {
     "Engine": "perdure.engine",
     "Interruption": "perdure.runs.handle",
     "Policy": "perdure.interruptions.policies.policy",
+    "PostgresSession": "perdure.sessions.postgres_session",
     "Run": "perdure.runs.handle",
     "ask_human": "perdure.runs.ask_human",
     "effect": "perdure.ledger.effects",
@@ -37,6 +39,7 @@ __all__ = [
     "Engine",
     "Interruption",
     "Policy",
+    "PostgresSession",
     "Run",
     "__version__",
     "ask_human",

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable
-from typing import Any
+from typing import Any, TypeVar
 
-__all__ = ["end", "first_of"]
+__all__ = ["end", "first_of", "to_its_end"]
+
+T = TypeVar("T")
 
 _AGAIN_SECONDS = 0.25
 
@@ -35,3 +37,22 @@ async def first_of(*waits: Awaitable[Any]) -> int:
         for task, wait in zip(tasks, waits, strict=True):
             if task is not wait:
                 task.cancel()
+
+
+async def to_its_end(work: Awaitable[T]) -> T:
+    """Wait for ``work`` to its end, also when whoever waits is cancelled: then they are, after it.
+
+    What it did is known then, where a cancellation in the middle would leave that open.
+    """
+    task = asyncio.ensure_future(work)
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError as cancellation:
+            cancelled = cancellation
+    if cancelled is not None:
+        if not task.cancelled():
+            task.exception()
+        raise cancelled
+    return task.result()

@@ -8,9 +8,18 @@ from enum import StrEnum
 from uuid import UUID
 
 from perdure.errors import FieldError, ForbiddenError, InvalidRequestError
+from perdure.tenants import DEFAULT_TENANT
 
-DEFAULT_TENANT = UUID("00000000-0000-7000-8000-000000000000")
-"""The tenant that exists from the start."""
+__all__ = [
+    "DEFAULT_ROLES",
+    "DEFAULT_TENANT",
+    "Principal",
+    "Role",
+    "cli_principal",
+    "local_principal",
+    "parse_roles",
+    "program_principal",
+]
 
 
 class Role(StrEnum):
