@@ -32,6 +32,9 @@ from perdure.web import (
     policies,
     problems,
     runs,
+    search,
+    session_items,
+    sessions,
     stream,
     webhooks,
 )
@@ -116,7 +119,7 @@ def create_app(
             webhooks,
             deliveries,
         ),
-        *(audit, later, health, metrics),
+        *(sessions, session_items, search, audit, later, health, metrics),
     ):
         app.include_router(module.router)
     app.include_router(_descriptions())

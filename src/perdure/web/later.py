@@ -10,13 +10,10 @@ from perdure.web.problems import problem
 
 router = APIRouter(include_in_schema=False)
 
-_ANY = ["GET", "POST", "PUT", "PATCH", "DELETE"]
-
 
 @router.api_route("/v1/runs/{id}/fork", methods=["POST"])
-@router.api_route("/v1/sessions", methods=_ANY)
-@router.api_route("/v1/sessions/{rest:path}", methods=_ANY)
-@router.api_route("/v1/search", methods=["GET"])
+@router.api_route("/v1/sessions/{id}/replay", methods=["POST"])
+@router.api_route("/v1/sessions/{id}/state", methods=["GET"])
 @router.api_route("/v1/feedback", methods=["GET", "POST"])
 @router.api_route("/v1/usage", methods=["GET"])
 @router.api_route("/v1/agents", methods=["GET"])

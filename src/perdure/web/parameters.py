@@ -40,6 +40,14 @@ async def _policy_id(id: Annotated[_IdText, Path(description="A policy's id.")])
     return _parse("policy", id)
 
 
+async def _session_id(id: Annotated[_IdText, Path(description="A session's id.")]) -> UUID:
+    return _parse("session", id)
+
+
+async def _item_id(item_id: Annotated[_IdText, Path(description="An item's id.")]) -> UUID:
+    return _parse("item", item_id)
+
+
 def _parse(kind: str, text: str) -> UUID:
     try:
         return UUID(text)
@@ -54,6 +62,8 @@ WebhookId = Annotated[UUID, Depends(_webhook_id)]
 DeliveryId = Annotated[UUID, Depends(_delivery_id)]
 GrantId = Annotated[UUID, Depends(_grant_id)]
 PolicyId = Annotated[UUID, Depends(_policy_id)]
+SessionId = Annotated[UUID, Depends(_session_id)]
+ItemId = Annotated[UUID, Depends(_item_id)]
 
 MAX_WAIT_SECONDS = 60
 

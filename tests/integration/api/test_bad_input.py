@@ -209,11 +209,8 @@ async def test_a_query_that_comes_later_says_so(client: httpx.AsyncClient) -> No
     ("method", "path"),
     [
         ("POST", "/v1/runs/{id}/fork"),
-        ("GET", "/v1/sessions"),
-        ("POST", "/v1/sessions"),
-        ("PATCH", "/v1/sessions/{id}"),
-        ("POST", "/v1/sessions/{id}/branch"),
-        ("GET", "/v1/search"),
+        ("POST", "/v1/sessions/{id}/replay"),
+        ("GET", "/v1/sessions/{id}/state"),
         ("POST", "/v1/feedback"),
         ("GET", "/v1/usage"),
         ("GET", "/v1/agents"),
