@@ -24,6 +24,7 @@ from perdure.cli import (
     policies,
     runs,
     serve,
+    sessions,
     webhooks,
 )
 from perdure.cli.help import examples
@@ -83,7 +84,20 @@ def _main(
 
 
 _MODULES = (
-    *(demo, dev, serve, migrate, runs, inbox, interruptions, grants, policies, links, webhooks),
+    *(
+        demo,
+        dev,
+        serve,
+        migrate,
+        runs,
+        inbox,
+        interruptions,
+        grants,
+        sessions,
+        policies,
+        links,
+        webhooks,
+    ),
     *(keys, audit, doctor, later),
 )
 for module in _MODULES:

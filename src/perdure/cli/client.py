@@ -214,6 +214,7 @@ def checked_id(kind: str, text: str) -> str:
             "webhook": "perdure webhooks list",
             "delivery": "perdure webhooks deliveries",
             "grant": "perdure grants list",
+            "session": "perdure sessions list",
         }.get(kind, "perdure keys list")
         raise typer.BadParameter(
             f"{text!r} is no id of a {kind}: ids have 36 characters, such as "
