@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing, suppress
 from dataclasses import asdict
 from typing import Any
 from uuid import UUID
@@ -11,12 +11,15 @@ from uuid import UUID
 from psycopg import AsyncConnection
 
 from perdure.access.principals import DEFAULT_TENANT
-from perdure.db import Pool
-from perdure.errors import UnavailableError
-from perdure.events import Event, EventPage, follow, read_events
+from perdure.db import Connection, Pool
+from perdure.errors import NotFoundError, UnavailableError
+from perdure.events import Event, EventPage, Look, follow, read_events
 from perdure.idempotency import IdempotencyKey, RecordedAnswer, claim, hash_request, record
 from perdure.notify import Feed, Waiters
 from perdure.runs import store
+from perdure.runs.interruption import Interruption
+from perdure.runs.registry import Registry
+from perdure.runs.sdk_stream import RunStream
 from perdure.runs.store import NewRun
 
 _START_ROUTE = "engine.start"
@@ -28,9 +31,15 @@ class Run:
     """A run as it was when last looked at; ``wait`` and ``refresh`` look again."""
 
     def __init__(
-        self, pool: Callable[[], Pool], waiters: Waiters, run_id: UUID, feed: Feed
+        self,
+        pool: Callable[[], Pool],
+        waiters: Waiters,
+        run_id: UUID,
+        feed: Feed,
+        registry: Registry,
     ) -> None:
         self._pool = pool
+        self._registry = registry
         self._waiters = waiters
         self._feed = feed
         self._id = run_id
@@ -125,26 +134,54 @@ class Run:
             UnavailableError: the database cannot be reached at first.
         """
 
-        async def look(number: int) -> EventPage:
-            async with self._pool().prompt(CONNECTION_SECONDS) as conn:
-                return await read_events(
-                    conn, tenant_id=DEFAULT_TENANT, run_id=self._id, after=number
-                )
-
-        async with aclosing(follow(look, self._feed, self._id, after=after)) as pages:
+        async with aclosing(self._pages(self._look, after)) as pages:
             async for page in pages:
                 for event in page:
                     yield event
 
+    def stream(self, *, after: int = 0) -> RunStream:
+        """Give what happens in the run as the Agents SDK's own stream events, to the run's end.
 
-class Interruption(dict[str, Any]):
-    """A question a run has stopped on, as the HTTP API shows it; keys are attributes too."""
+        They are those of ``Runner.run_streamed(…).stream_events()``, made of what is recorded, and
+        two of ours: ``Superseded`` voids what a dead attempt had streamed of a reply;
+        ``Interrupted`` has the questions the run waits on, and once they are decided, here or
+        elsewhere, the stream goes on. At the end ``output`` and ``error`` of this handle are those
+        of the run; one that failed is no exception here.
 
-    def __getattr__(self, name: str) -> Any:
-        try:
-            return self[name]
-        except KeyError:
-            raise AttributeError(name) from None
+        Who breaks off goes on with ``run.stream(after=stream.last_event_id)``.
+
+        Raises, when it is iterated over, what ``events`` raises.
+        """
+
+        async def read(
+            number: int, more: Callable[[Connection, EventPage], Awaitable[None]]
+        ) -> EventPage:
+            async with self._pool().prompt(CONNECTION_SECONDS) as conn:
+                page = await read_events(
+                    conn, tenant_id=DEFAULT_TENANT, run_id=self._id, after=number
+                )
+                await more(conn, page)
+                return page
+
+        async def ended() -> None:
+            with suppress(NotFoundError, UnavailableError):
+                await self.refresh()
+
+        return RunStream(
+            self._id,
+            self._registry.agents,
+            read=read,
+            follow=self._pages,
+            ended=ended,
+            after=after,
+        )
+
+    async def _look(self, number: int) -> EventPage:
+        async with self._pool().prompt(CONNECTION_SECONDS) as conn:
+            return await read_events(conn, tenant_id=DEFAULT_TENANT, run_id=self._id, after=number)
+
+    def _pages(self, look: Look, after: int = 0) -> AsyncGenerator[list[Event], None]:
+        return follow(look, self._feed, self._id, after=after)
 
 
 def _content(new: NewRun) -> dict[str, Any]:
