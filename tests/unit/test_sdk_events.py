@@ -1,4 +1,4 @@
-"""The log told in the SDK's stream events: replies that die, are thinned away, drop or come whole."""
+"""The log told in the SDK's stream events: replies that die, are thinned away or come whole."""
 
 from __future__ import annotations
 
@@ -56,8 +56,8 @@ def _deltas(told: list[tuple[str, ...]]) -> list[str]:
     return [one[2] for one in told if one[0].endswith(".delta")]
 
 
-STARTED = ("model.started", {})
-COMPLETED = ("model.completed", {})
+STARTED: tuple[str, dict[str, Any]] = ("model.started", {})
+COMPLETED: tuple[str, dict[str, Any]] = ("model.completed", {})
 
 
 def test_a_dead_attempt_is_void_and_the_next_one_begins_anew() -> None:
