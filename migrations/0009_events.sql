@@ -55,7 +55,7 @@ CREATE TRIGGER forget_events AFTER DELETE ON perdure.run_event_heads
     FOR EACH ROW EXECUTE FUNCTION perdure.forget_events();
 
 -- Writes events of a run, in the order given, with its next numbers; how many. Workers use this one
--- and tell readers themselves, after the commit (runs/announcer.py): NOTIFY makes commits wait for
+-- and tell readers themselves, after the commit (ledger/streams.py): NOTIFY makes commits wait for
 -- each other. The ledger's statement (writer.sql) and a start number their own.
 CREATE FUNCTION perdure.write_events(run uuid, kinds text[], about jsonb[]) RETURNS int
 LANGUAGE plpgsql AS $$

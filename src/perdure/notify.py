@@ -43,7 +43,9 @@ DELIVERIES = "perdure_deliveries"
 DELIVERIES_DONE = "perdure_deliveries_done"
 """An attempt at a delivery is over; the payload is the delivery's id."""
 EVENTS = "perdure_events"
-"""Events were written; the payload is the run's id. Many: only who has readers listens."""
+"""Events were written; the payload is the run's id, or those of several with commas between."""
+READERS = "perdure_readers"
+"""Somebody reads events, and says so again while it lasts; the payload is empty."""
 
 FALLBACK_SECONDS = 5.0
 """How long a wait trusts notifications alone before it looks for itself."""

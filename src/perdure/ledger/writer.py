@@ -19,6 +19,7 @@ import psycopg
 from perdure import jsonsafe
 from perdure.db import connect, in_words, is_infrastructure, load_sql, uuid7
 from perdure.errors import Fenced, LedgerRejected, LedgerUnavailable
+from perdure.ledger.streams import StreamWriter
 from perdure.tasks import end
 
 _SQL = load_sql("perdure.ledger", "writer.sql")
@@ -42,6 +43,8 @@ class LedgerWriter:
     def __init__(self, url: str, session_name: str = "perdure-ledger") -> None:
         self._url = url
         self._session_name = session_name
+        self.streams = StreamWriter(url, session_name.replace("ledger", "streams"))
+        """Writes what models stream until their replies are here."""
         self._queue: list[tuple[Entry, str, asyncio.Future[None]]] = []
         self._wake = asyncio.Event()
         self._urgent = asyncio.Event()
@@ -51,6 +54,7 @@ class LedgerWriter:
 
     async def __aenter__(self) -> Self:
         self._conn = await connect(self._url, application_name=self._session_name)
+        await self.streams.__aenter__()
         self._task = asyncio.create_task(self._run(), name="perdure-ledger-writer")
         return self
 
@@ -61,6 +65,7 @@ class LedgerWriter:
             if not future.done():
                 future.set_exception(_unavailable(entry))
         self._queue.clear()
+        await self.streams.__aexit__(*exc)
         if self._conn is not None:
             await self._conn.close()
 
@@ -130,6 +135,7 @@ class LedgerWriter:
             if not future.done():
                 future.set_exception(_rejected(entry, str(error)))
             return
+        self.streams.announce({entry["run_id"] for entry, _, _ in batch})
         late = []
         for n, (entry, text, future) in enumerate(batch):
             row = written.get(n)

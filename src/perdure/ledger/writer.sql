@@ -77,7 +77,7 @@ WITH entry AS MATERIALIZED (
            row_number() OVER (PARTITION BY e.run_id ORDER BY e.n, x.i) AS i
       FROM entry e
       JOIN fence f USING (n)
-     CROSS JOIN ROWS FROM (jsonb_to_recordset(e.events) AS (kind text, data jsonb))
+     CROSS JOIN ROWS FROM (jsonb_to_recordset(e.events) AS (kind perdure.event_kind, data jsonb))
            WITH ORDINALITY AS x(kind, data, i)
      WHERE CASE e.kind WHEN 'reply' THEN e.id IN (SELECT id FROM reply)
                        WHEN 'call' THEN e.id IN (SELECT id FROM proposed)
@@ -90,7 +90,7 @@ WITH entry AS MATERIALIZED (
     RETURNING h.run_id, h.seq - e.n AS seq, clock_timestamp() AS at
 ), told AS (
     INSERT INTO perdure.run_events (run_id, seq, tenant_id, kind, data, created_at)
-    SELECT e.run_id, h.seq + e.i, e.tenant_id, e.kind::perdure.event_kind, e.data, h.at
+    SELECT e.run_id, h.seq + e.i, e.tenant_id, e.kind, e.data, h.at
       FROM event e JOIN head h USING (run_id)
 )
 SELECT f.n,

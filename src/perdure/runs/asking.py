@@ -84,15 +84,17 @@ def _delay(error: Exception, attempt: int) -> float | None:
     return delay * (0.75 + random.random() / 2)  # noqa: S311
 
 
-async def read_to_end(stream: AsyncIterator[TResponseStreamEvent]) -> ResponseCompletedEvent:
-    """Read a provider's stream and return its completed event.
+async def read_to_end(
+    stream: AsyncIterator[TResponseStreamEvent], hear: Callable[[TResponseStreamEvent], None]
+) -> ResponseCompletedEvent:
+    """Read a provider's stream, let each event be heard, and return its completed one.
 
     Raises:
         StreamCut: it ended before, or says that the provider has passing trouble.
         ReplyFailed: the provider gave up on the reply.
     """
     try:
-        completed = await _completed(stream)
+        completed = await _completed(stream, hear)
         # A connection whose answer was read whole serves the next request. What happens to it
         # now takes nothing away from the reply, and nobody waits long for an end that is late.
         with suppress(Exception):
@@ -107,7 +109,9 @@ async def read_to_end(stream: AsyncIterator[TResponseStreamEvent]) -> ResponseCo
                 await close()
 
 
-async def _completed(stream: AsyncIterator[TResponseStreamEvent]) -> ResponseCompletedEvent:
+async def _completed(
+    stream: AsyncIterator[TResponseStreamEvent], hear: Callable[[TResponseStreamEvent], None]
+) -> ResponseCompletedEvent:
     done: list[Any] = []
     async for event in stream:
         if isinstance(event, ResponseCompletedEvent):
@@ -115,6 +119,7 @@ async def _completed(stream: AsyncIterator[TResponseStreamEvent]) -> ResponseCom
                 # Some providers send the items one by one and leave the last event empty.
                 event.response.output = done
             return event
+        hear(event)
         if isinstance(event, ResponseOutputItemDoneEvent):
             done.append(event.item)
         elif getattr(event, "type", None) in _FAILED:

@@ -9,8 +9,8 @@ before anything comes of it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 from uuid import UUID
 
@@ -19,6 +19,7 @@ from agents.handoffs import Handoff
 from agents.items import TResponseInputItem, TResponseStreamEvent
 from agents.models.interface import ModelTracing
 from agents.tool import Tool
+from openai.types.responses import ResponseCompletedEvent
 
 from perdure.db import uuid7
 from perdure.ledger.journal import RecordedReply
@@ -41,6 +42,7 @@ from perdure.runs.reply_rows import (
     response_of,
     usage_columns,
 )
+from perdure.runs.reply_stream import ReplyStream
 from perdure.runs.sdk import supports_prompt_cache_key
 
 
@@ -86,6 +88,8 @@ class DurableModel(Model):
         """Answer from the ledger, or ask the inner model and record its reply."""
 
         async def ask() -> ModelResponse:
+            if place is not None:
+                place.stream.begin()
             return await self.inner.get_response(
                 system_instructions,
                 input,
@@ -98,9 +102,9 @@ class DurableModel(Model):
             )
 
         execution = current_execution.get()
-        if execution is None:
+        place = None if execution is None else _Place(execution, input, self.name)
+        if execution is None or place is None:
             return await ask()
-        place = _Place(execution, input)
         recorded = place.recall(handoffs)
         if recorded is not None:
             return recorded_response(recorded)
@@ -109,7 +113,7 @@ class DurableModel(Model):
                 execution, guarded(place.hosted, ask), model_settings
             )
             response.output = fit_output(response.output)
-            await place.record(self.name, response, tools, handoffs, latency_ms)
+            await place.record(response, tools, handoffs, latency_ms)
         return response
 
     async def stream_response(
@@ -137,23 +141,27 @@ class DurableModel(Model):
                 **rest,
             )
 
+        async def heard() -> ResponseCompletedEvent:
+            place.stream.begin()
+            return await read_to_end(ask(), place.stream.hear)
+
         execution = current_execution.get()
         if execution is None:
             async for event in ask():
                 yield event
             return
-        place = _Place(execution, input)
+        place = _Place(execution, input, self.name)
         recorded = place.recall(handoffs)
         if recorded is not None:
             yield recorded_event(recorded, self.name)
             return
         async with place.asking(input, tools):
             completed, latency_ms = await with_retries(
-                execution, guarded(place.hosted, lambda: read_to_end(ask())), model_settings
+                execution, guarded(place.hosted, heard), model_settings
             )
             completed.response.output = fit_output(completed.response.output)
             response = response_of(completed)
-            await place.record(self.name, response, tools, handoffs, latency_ms)
+            await place.record(response, tools, handoffs, latency_ms)
         yield completed
 
 
@@ -180,13 +188,19 @@ def durable_model(model: Model) -> DurableModel:
 class _Place:
     """Where a model call stands: its scope, its agent and the hash of what it is asked."""
 
-    def __init__(self, execution: Execution, model_input: str | list[Any]) -> None:
+    def __init__(self, execution: Execution, model_input: str | list[Any], model: str) -> None:
         self.execution = execution
+        self.model = model
+        self.id = uuid7()
         self.top = not current_scope.get()
         self.scope = scope_text(current_scope.get())
         self.agent = current_agent.get()
         self.input_hash = execution.input_hash(self.scope, self.agent, model_input)
         self.hosted: HostedCall | None = None
+        self.stream = ReplyStream(
+            *(execution.writer.streams, execution.source),
+            *(str(self.id), self.agent, self.scope, model),
+        )
 
     def recall(self, handoffs: list[Handoff]) -> RecordedReply | None:
         reply = self.execution.journal.take_reply(self.scope, self.agent, self.input_hash)
@@ -210,23 +224,36 @@ class _Place:
         if not servers:
             await execution.may_begin()
             execution.writer.asking()
-            yield
+            with self._streaming():
+                yield
             return
         self.hosted = await begin_hosted(
             execution, self.scope, self.agent, self.input_hash, servers
         )
-        with self.hosted.under_way():
+        with self.hosted.under_way(), self._streaming():
             yield
+
+    @contextmanager
+    def _streaming(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception:
+            self.stream.end("failed")
+            raise
+        except BaseException:
+            # Where the segment stops, whoever writes its rest or goes on with it says so.
+            if not self.execution.stopped.done():
+                self.stream.end("cancelled")
+            raise
 
     async def record(
         self,
-        model: str,
         response: ModelResponse,
         tools: list[Tool],
         handoffs: list[Handoff],
         latency_ms: int,
     ) -> None:
-        id = uuid7()
+        id = self.id
         output = [dump_item(item) for item in response.output]
         calls = proposed_calls(self.execution, self.scope, self.agent, output, tools)
         entry = {
@@ -235,7 +262,7 @@ class _Place:
             "scope": self.scope,
             "agent": self.agent,
             "input_hash": self.input_hash,
-            "model": model,
+            "model": self.model,
             "response_id": response.response_id,
             "request_id": response.request_id,
             "output": output,
@@ -248,7 +275,11 @@ class _Place:
         asked = [call.as_recorded(self.scope, self.agent) for call in calls]
         for call in asked:
             self.execution.journal.calls.setdefault((self.scope, call.call_id), call)
-        entry["events"] = [*entry.get("events", ()), *replied(entry, 1, asked)]
+        entry["events"] = [
+            *entry.get("events", ()),
+            *await self.stream.finish(output),
+            *replied(entry, self.stream.attempt, asked),
+        ]
         if hands_off(output, handoffs):
             await self.execution.record(entry)
         else:

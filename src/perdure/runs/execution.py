@@ -28,6 +28,7 @@ from perdure.interruptions.policies.question_rules import Rules
 from perdure.ledger.effects import Effect
 from perdure.ledger.hashing import InputHasher
 from perdure.ledger.journal import Journal, RecordedCall, RecordedReply
+from perdure.ledger.streams import Source
 from perdure.ledger.writer import Entry, LedgerWriter
 from perdure.runs.approvals import Approval
 from perdure.runs.liveness import UNDOUBTED, Liveness
@@ -144,6 +145,11 @@ class Execution:
             "base_seq": self.journal.base_seq,
         }
 
+    @property
+    def source(self) -> Source:
+        """Who this execution is to what takes its models' streams."""
+        return Source(str(self.run_id), str(self.tenant_id), self.segment, self.epoch)
+
     def input_hash(self, scope: str, agent: str, model_input: str | list[Any]) -> str:
         """Return the hash of a model's input; a pure function of the input."""
         return self._hashers.setdefault((scope, agent), InputHasher()).digest(model_input)
@@ -206,6 +212,8 @@ class Execution:
         while self._writes:
             self.writer.hurry()
             await asyncio.wait(set(self._writes))
+        if not self.stopped.done():
+            await self.writer.streams.flush(str(self.run_id))
 
     def stop(self, reason: StopSegment) -> None:
         """Ask the driver to end this segment; the first reason counts."""
@@ -267,6 +275,7 @@ class Execution:
 
     async def end(self) -> None:
         """Call what is to be called at the end, the last one first."""
+        self.writer.streams.forget(self.source)
         while self.at_end:
             try:
                 called = self.at_end.pop()()

@@ -159,6 +159,7 @@ class SegmentRunner:
             begun = await self._begin(run_id, seq)
             if begun is None:
                 return "over"
+            self.writer.streams.announce([str(run_id)])
             self.policies.expect(begun.tenant_id, begun.policies_revision)
             return await self._run_begun(run_id, seq, begun)
         finally:

@@ -25,6 +25,7 @@ from perdure.notify import (
     DELIVERIES_DUE,
     DUE,
     POLICIES,
+    READERS,
     SEGMENTS,
     Listener,
 )
@@ -148,6 +149,7 @@ class Worker:
                 DELIVERIES: self._on_deliveries,
                 DELIVERIES_DUE: self._deliverer.wake,
                 POLICIES: self._runner.policies.heard,
+                READERS: writer.streams.heard,
             }
             await stack.enter_async_context(Listener(self._url, heard))
             for loop in (

@@ -1,0 +1,318 @@
+"""What models stream, written in batches: one statement for all runs of a process.
+
+Beside the run's way. Text gathers here for some ten milliseconds and goes out in one commit,
+however many runs stream; a reply that is over takes what is left of its own along into its ledger
+entry (``take``), so its deltas always stand before it. Who is too fast for the database loses
+deltas, which is said, and is not slowed down.
+
+Crash points. What has not been sent is gone with its process, and nobody has seen it. What was
+sent of a reply that did not come is closed by whoever begins the segment next or writes its rest
+(``perdure.end_streams``). A batch whose answer was lost is sent again under its number until the
+answer is known, and nothing else before it. An execution that was taken over writes nothing more:
+the head says whose turn it is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple, Self
+
+import psycopg
+
+from perdure import jsonsafe
+from perdure.db import connect, in_words, is_infrastructure, load_sql
+from perdure.ledger.telling import Told
+from perdure.tasks import end
+
+_SQL = load_sql("perdure.ledger", "streams.sql")
+_LOG = logging.getLogger(__name__)
+
+GATHER_SECONDS: Final = 0.01
+"""How long the first text after a silence waits for more: many replies are over by then."""
+APART_SECONDS: Final = 0.03
+"""How far apart batches are at least."""
+UNWATCHED_SECONDS: Final = 0.25
+"""How far apart they are while nobody reads."""
+WATCHED_SECONDS: Final = 30.0
+"""For how long somebody is taken to read who said so."""
+MAX_WAITING: Final = 4_000_000
+"""How many characters may wait to be written, of all runs of a process."""
+_MAX_BATCH: Final = 200_000
+_NAMED_AT_ONCE: Final = 200
+_BACKOFF_SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0)
+
+
+class Source(NamedTuple):
+    """Who streams: an execution of a segment. Ids as text."""
+
+    run_id: str
+    tenant_id: str
+    segment: int
+    epoch: int
+
+
+@dataclass(slots=True)
+class _Event:
+    kind: str
+    data: dict[str, Any]
+    pieces: list[str] | None = None
+
+    def told(self) -> Told:
+        data = self.data if self.pieces is None else {**self.data, "delta": "".join(self.pieces)}
+        return {"kind": self.kind, "data": data}
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """What a run has to be written."""
+
+    source: Source
+    events: list[_Event] = field(default_factory=list)
+    size: int = 0
+
+
+class StreamWriter:
+    """Writes what the models of this process stream, and tells readers what was written."""
+
+    def __init__(self, url: str, session_name: str = "perdure-streams") -> None:
+        self._url = url
+        self._session_name = session_name
+        self._waiting: dict[str, _Waiting] = {}
+        self._size = 0
+        self._flying: dict[str, _Waiting] = {}
+        self._landed = asyncio.Event()
+        self._named: set[str] = set()
+        self._wake = asyncio.Event()
+        self._hurry = asyncio.Event()
+        self._began = 0.0
+        self._watched_until: float | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._conn: psycopg.AsyncConnection[Any] | None = None
+
+    async def __aenter__(self) -> Self:
+        self._task = asyncio.create_task(self._run(), name="perdure-stream-writer")
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        if self._task is not None:
+            await end(self._task)
+        if self._conn is not None:
+            await self._conn.close()
+
+    def heard(self, _: str) -> None:
+        """Somebody reads: the callback of the channel on which readers say so."""
+        if not self.watched:
+            self._hurry.set()
+        self._watched_until = asyncio.get_running_loop().time() + WATCHED_SECONDS
+
+    @property
+    def watched(self) -> bool:
+        """Whether somebody may be reading: always, where nothing is heard of readers."""
+        until = self._watched_until
+        return until is None or asyncio.get_running_loop().time() < until
+
+    def announce(self, run_ids: Iterable[str]) -> None:
+        """Tell readers soon that these runs have events, which have committed.
+
+        In a commit of its own, as NOTIFY makes those of a whole database wait for each other.
+        """
+        if self.watched:
+            self._named.update(run_ids)
+            self._wake.set()
+
+    def add(self, source: Source, kind: str, data: dict[str, Any], text: str | None = None) -> bool:
+        """Queue an event of ``source``; ``text`` is joined to that of the delta before it.
+
+        Returns whether it was: text is not while too much waits.
+        """
+        waiting = self._waiting.get(source.run_id)
+        if waiting is None or waiting.source.epoch < source.epoch:
+            self._drop(source.run_id)
+            waiting = self._waiting[source.run_id] = _Waiting(source)
+        elif waiting.source != source:
+            return False
+        if text is not None:
+            if self._size + len(text) > MAX_WAITING:
+                return False
+            waiting.size += len(text)
+            self._size += len(text)
+            last = _last_of(waiting.events, data)
+            if last is not None and last.pieces is not None and last.data == data:
+                last.pieces.append(text)
+                return True
+        waiting.events.append(_Event(kind, data, None if text is None else [text]))
+        self._wake.set()
+        return True
+
+    async def take(self, source: Source, reply_id: str) -> list[Told]:
+        """Take out what waits of a reply, to be written with it; first what is on its way lands."""
+        while source.run_id in self._flying:
+            await self._landed.wait()
+        return [event.told() for event in self._withdraw(source, reply_id)]
+
+    def withdraw(self, source: Source, reply_id: str) -> bool:
+        """Forget what waits of a reply; returns whether nothing of it was ever sent."""
+        return any(one.kind == "model.started" for one in self._withdraw(source, reply_id))
+
+    async def flush(self, run_id: str) -> None:
+        """Return when nothing of a run waits any more."""
+        while run_id in self._waiting or run_id in self._flying:
+            self._hurry.set()
+            self._wake.set()
+            await self._landed.wait()
+
+    def forget(self, source: Source) -> None:
+        """Drop what waits of an execution that ends: whoever goes on closes what it had sent."""
+        waiting = self._waiting.get(source.run_id)
+        if waiting is not None and waiting.source == source:
+            self._drop(source.run_id)
+
+    def _drop(self, run_id: str) -> None:
+        waiting = self._waiting.pop(run_id, None)
+        if waiting is not None:
+            self._size -= waiting.size
+
+    def _withdraw(self, source: Source, reply_id: str) -> list[_Event]:
+        waiting = self._waiting.get(source.run_id)
+        if waiting is None or waiting.source != source:
+            return []
+        taken = [one for one in waiting.events if one.data["model_response_id"] == reply_id]
+        waiting.events = [
+            one for one in waiting.events if one.data["model_response_id"] != reply_id
+        ]
+        size = sum(len(piece) for one in taken for piece in one.pieces or ())
+        waiting.size -= size
+        self._size -= size
+        if not waiting.events:
+            self._drop(source.run_id)
+        return taken
+
+    async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await self._wake.wait()
+            apart = APART_SECONDS if self.watched else UNWATCHED_SECONDS
+            pause = max(self._began + apart - loop.time(), GATHER_SECONDS)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._hurry.wait()
+            self._hurry.clear()
+            self._wake.clear()
+            self._began = loop.time()
+            batch = self._next_batch()
+            if batch:
+                await self._fly(batch)
+            if self._waiting:
+                self._wake.set()
+            await self._tell()
+
+    def _next_batch(self) -> dict[str, _Waiting]:
+        batch: dict[str, _Waiting] = {}
+        size = 0
+        for run_id, waiting in list(self._waiting.items()):
+            if batch and size + waiting.size > _MAX_BATCH:
+                break
+            batch[run_id] = self._waiting.pop(run_id)
+            size += waiting.size
+        return batch
+
+    async def _fly(self, batch: dict[str, _Waiting]) -> None:
+        self._flying = batch
+        try:
+            await self._write(list(batch.values()))
+        finally:
+            self._flying = {}
+            landed, self._landed = self._landed, asyncio.Event()
+            landed.set()
+
+    async def _write(self, batch: list[_Waiting]) -> None:
+        number = secrets.randbits(63)
+        attempt = 0
+        while True:
+            try:
+                rows = await self._send(batch, number)
+                break
+            except psycopg.Error as error:
+                if not is_infrastructure(error):
+                    await self._write_alone(batch, error)
+                    return
+                delay = _BACKOFF_SECONDS[min(attempt, len(_BACKOFF_SECONDS) - 1)]
+                attempt += 1
+                _LOG.warning(
+                    "Streamed text was not written (%s); trying again in %.2f s.",
+                    in_words(error), delay,
+                )  # fmt: skip
+                if self._conn is not None:
+                    await self._conn.close()
+                await asyncio.sleep(delay)
+        for waiting in batch:
+            row = rows[waiting.source.run_id]
+            if row["written"]:
+                self._size -= waiting.size
+                self._named.add(waiting.source.run_id)
+            elif row["current"]:
+                self._put_back(waiting)
+            else:
+                self._size -= waiting.size
+
+    async def _write_alone(self, batch: list[_Waiting], error: psycopg.Error) -> None:
+        """Write each run's part by itself, as the database refuses the whole."""
+        if len(batch) > 1:
+            for waiting in batch:
+                await self._write([waiting])
+            return
+        _LOG.warning("What run %s streamed is left out: %s", batch[0].source.run_id, error)
+        self._size -= batch[0].size
+
+    def _put_back(self, waiting: _Waiting) -> None:
+        """Let what found its head held go with the next batch, before what came since."""
+        later = self._waiting.get(waiting.source.run_id)
+        if later is None:
+            self._waiting[waiting.source.run_id] = waiting
+        elif later.source == waiting.source:
+            later.events[:0] = waiting.events
+            later.size += waiting.size
+        else:
+            self._size -= waiting.size
+
+    async def _send(self, batch: list[_Waiting], number: int) -> dict[str, dict[str, Any]]:
+        events = [
+            {"run_id": waiting.source.run_id, "i": i, **event.told()}
+            for waiting in batch
+            for i, event in enumerate(waiting.events, 1)
+        ]
+        runs = [{**one.source._asdict(), "n": len(one.events)} for one in batch]
+        cursor = await (await self._connected()).execute(
+            _SQL["write"],
+            {"batch": number, "runs": jsonsafe.dumps(runs), "events": jsonsafe.dumps(events)},
+            prepare=True,
+        )
+        return {row["run_id"]: row for row in await cursor.fetchall()}
+
+    async def _tell(self) -> None:
+        named, self._named = sorted(self._named), set()
+        if not named or not self.watched:
+            return
+        try:
+            conn = await self._connected()
+            for at in range(0, len(named), _NAMED_AT_ONCE):
+                payload = ",".join(named[at : at + _NAMED_AT_ONCE])
+                await conn.execute(_SQL["announce"], (payload,), prepare=True)
+        except psycopg.Error as error:
+            # Readers look for themselves every few seconds.
+            _LOG.warning("Readers were not told of new events: %s", in_words(error))
+
+    async def _connected(self) -> psycopg.AsyncConnection[Any]:
+        if self._conn is None or self._conn.closed:
+            self._conn = await connect(self._url, application_name=self._session_name)
+        return self._conn
+
+
+def _last_of(events: list[_Event], data: dict[str, Any]) -> _Event | None:
+    reply = data["model_response_id"]
+    return next((e for e in reversed(events) if e.data["model_response_id"] == reply), None)
