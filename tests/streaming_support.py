@@ -43,8 +43,8 @@ class StreamedModel(RuleModel):
 
     def __init__(self, rule: Any, pauses: dict[int, Any] | None = None) -> None:
         super().__init__(rule)
-        self._pauses = pauses or {}
-        self._pieces = 0
+        self.pauses = pauses or {}
+        self.pieces = 0
 
     async def stream_response(
         self, system_instructions: Any, input: Any, *args: Any, **rest: Any
@@ -53,8 +53,8 @@ class StreamedModel(RuleModel):
         for number, event in enumerate([*_events(completed.response), completed]):
             event.sequence_number = number
             if event.type.endswith(".delta"):
-                self._pieces += 1
-                pause = self._pauses.pop(self._pieces, None)
+                self.pieces += 1
+                pause = self.pauses.pop(self.pieces, None)
                 if pause is not None:
                     await pause()
             yield event

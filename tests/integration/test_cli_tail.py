@@ -1,115 +1,124 @@
-"""``perdure runs tail`` and ``--follow``: the real command against a real server that goes away."""
+"""``perdure runs tail`` and ``--follow``: the real command, a run that lives through a lot."""
 
 from __future__ import annotations
 
+import asyncio
 import json
-import queue
-import socket
-import subprocess
-import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
+from uuid import UUID
 
+import pytest
+from agents import Agent, function_tool
+from agents.testing import assistant_message
+
+from perdure import effect
+from perdure.access.keys import create_key
 from perdure.events import Event
-from tests.cli_support import PERDURE, SECONDS, environment, going, perdure, perdure_json
-from tests.events_support import check_log
+from perdure.runs.asking import StreamCut
+from tests.engine_support import (
+    Gate,
+    call,
+    other_worker,
+    quick_retries,
+    replies_in,
+    running,
+)
+from tests.events_support import check_log, log_of
+from tests.following import following, run_to_end
+from tests.loopback.api import serving
+from tests.streaming_support import StreamedModel, thought
 
-APP = str(Path(__file__).parents[1] / "cli_app.py")
-
-
-class Following:
-    """A command that goes on: what it says on both streams, as it comes."""
-
-    def __init__(self, env: Mapping[str, str], *command: str) -> None:
-        self.process = subprocess.Popen(
-            [*PERDURE, *command],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=environment(env),
-        )
-        self._said: dict[str, queue.Queue[str]] = {"out": queue.Queue(), "err": queue.Queue()}
-        for name, stream in (("out", self.process.stdout), ("err", self.process.stderr)):
-            assert stream is not None
-            threading.Thread(target=self._read, args=(name, stream), daemon=True).start()
-
-    def _read(self, name: str, stream: Any) -> None:
-        for line in stream:
-            self._said[name].put(line.decode().rstrip("\n"))
-        stream.close()
-
-    def line(self) -> str:
-        return self._said["out"].get(timeout=SECONDS)
-
-    def note(self) -> str:
-        return self._said["err"].get(timeout=SECONDS)
+HOSTILE = "13:00:00 completed \x1b[2J\u202e!"
 
 
-@contextmanager
-def following(env: Mapping[str, str], *command: str) -> Iterator[Following]:
-    there = Following(env, *command)
-    try:
-        yield there
-    finally:
-        there.process.kill()
-        there.process.wait(SECONDS)
+@effect("read")
+@function_tool
+async def find(order: str) -> str:
+    """Find an order."""
+    return f"order {order}: 4900 cents"
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+@function_tool(needs_approval=True)
+async def refund(cents: int) -> str:
+    """Pay."""
+    return f"refunded {cents}"
 
 
-def test_a_run_is_followed_through_a_restart_of_the_server(database_url: str) -> None:
-    base = {"DATABASE_URL": database_url}
-    key = perdure_json("keys", "create", "--subject", "alice", env=base)["key"]
-    port = free_port()
-    serve = ("serve", APP, "--worker", "--port", str(port))
-    env = {**base, "PERDURE_URL": f"http://127.0.0.1:{port}", "PERDURE_API_KEY": key}
-    with going(*serve, env=base) as server:
-        server.address("Serving")
-        words = "\x1b[2J\u202e new"
-        started = ("runs", "start", "echo", words, "--follow", "--json")
-        with following(env, *started) as told:
-            events: list[dict[str, Any]] = []
-            while not events or events[-1]["event"] != "run.interrupted":
-                events.append(json.loads(told.line()))
-            [asked] = [one for one in events if one["event"] == "interruption.created"]
-            run_id = events[0]["run_id"]
-            with following(env, "runs", "tail", run_id) as shown:
-                while "waits for you" not in (line := shown.line()):
-                    assert "interrupted" not in line
-                assert (
-                    f"note wants to be approved: perdure approve {asked['interruption_id']}" in line
-                )
-                server.kill()
-                note = told.note()
-                while "is away; waiting for it" not in note:
-                    note = told.note()
-                with going(*serve, env=base) as again:
-                    again.address("Serving")
-                    perdure("approve", asked["interruption_id"], "--yes", env=env)
-                    while events[-1]["event"] != "run.completed":
-                        events.append(json.loads(told.line()))
-                    assert told.process.wait(90) == 0
-                    while "completed" not in (line := shown.line()):
-                        assert "\x1b" not in line
-                    # The output at the end, as one can see it.
-                    assert shown.line() == r"note gave: \x1b[2J\u202e new"
-                    assert shown.process.wait(90) == 0
-                    check_log([Event.of(one) for one in events], "completed")
+def _replies(items: list[Any]) -> list[Any]:
+    return [
+        [thought("First the order."), call("ask_clerk", "k1", input="where is order 7?")],
+        [
+            assistant_message(f"One moment, please.\n{HOSTILE} " + "and so on " * 6),
+            call("refund", "r1", cents=4900),
+        ],
+        [assistant_message("Your refund of 49 euros is on its way.")],
+    ][replies_in(items)]
 
-                    # A run that does not complete is exit code 1; one that is over is told whole.
-                    failed = perdure("runs", "start", "failing", "x", "--follow", env=env, code=1)
-                    assert "failed: model_error: " in failed.stdout
-                    again_told = perdure("runs", "tail", run_id, "--json", env=env).stdout
-                    assert [json.loads(line) for line in again_told.splitlines()] == events
-                    rest = perdure("runs", "tail", run_id, "--after", str(len(events)), env=env)
-                    assert rest.stdout.strip() == r"note gave: \x1b[2J\u202e new"
-                    assert again.stop() == 0
-    done = perdure("runs", "tail", run_id, env=env, code=1)
-    assert "No server answers at" in done.stderr
+
+def _clerk(items: list[Any]) -> list[Any]:
+    if replies_in(items):
+        return [assistant_message("It was delivered.")]
+    return [call("find", "f1", order="7")]
+
+
+async def test_a_run_is_followed_through_all_that_happens_to_it(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mid_sentence = Gate()
+
+    async def cut() -> None:
+        raise StreamCut("gone")
+
+    # The third word of the second reply, the second of the third.
+    model = StreamedModel(_replies, {10: mid_sentence.stop})
+    clerk = Agent(name="clerk", model=StreamedModel(_clerk), tools=[find])
+    teller = Agent(name="teller", model=model, tools=[clerk.as_tool("ask_clerk", "Ask."), refund])
+    failing = Agent(name="failing", model=StreamedModel(lambda _: RuntimeError("no model today")))
+    with quick_retries(monkeypatch):
+        async with running(database_url, teller, failing) as engine:
+            async with engine.pool.connection() as conn:
+                key = (await create_key(conn)).secret
+            run = await engine.start("teller", "hi")
+            async with serving(engine.api()) as server:
+                env = {"PERDURE_URL": server.url, "PERDURE_API_KEY": key}
+                tail = ("runs", "tail", run.id)
+                async with (
+                    following(env, *tail, "--json") as as_json,
+                    following(env, *tail) as piped,
+                    following(env, *tail, terminal=True) as seen,
+                ):
+                    # Live: what the model has begun to say stands there while it says it.
+                    await mid_sentence.reached()
+                    await seen.until("teller: One moment,")
+                    # Its worker dies: another one asks anew, and the run comes to its question.
+                    async with other_worker(engine, database_url) as other:
+                        assert await other.run(UUID(run.id), 1) == "interrupted"
+                    for one in (as_json, piped, seen):
+                        await one.until("refund")
+                    await run.refresh()
+                    [question] = run.interruptions
+                    await seen.until(f"perdure approve {question.id}")
+                    # The server goes away, and comes back.
+                    await server.kill()
+                    await asyncio.gather(
+                        *(one.until("is away; waiting for it", note=True) for one in (piped, seen))
+                    )
+                    model.pauses[model.pieces + 3] = cut
+                    async with serving(engine.api(), server.port):
+                        await engine.decide(question.id, "approve", digest=question.digest)
+                        ends = [one.ended() for one in (as_json, piped, seen)]
+                        assert await asyncio.gather(*ends) == [0, 0, 0]
+                        late, rest, failed = await asyncio.gather(
+                            run_to_end(env, *tail),
+                            run_to_end(env, *tail, "--after", str(len(as_json.lines))),
+                            run_to_end(env, "runs", "start", "failing", "x", "--follow", code=1),
+                        )
+                log = await log_of(engine.pool, run.id)
+                check_log(log, "completed")
+    print(piped.said)
+    print(seen.said)
+    print(late.said)
+    print(rest.said)
+    print(failed.said)
+    assert [Event.of(json.loads(line)) for line in as_json.said.splitlines()] == log
+    assert 0

@@ -119,14 +119,16 @@ class Terminal:
     def line(self, head: str, text: str, style: str = "") -> None:
         """Write a line, broken where the terminal ends."""
         self.give_way()
-        self._begin(head, style)
-        self._give(text)
+        self._begin("", style)
+        # In one piece with its time, which has no place to break at.
+        self._give(head + text)
         self._break("")
 
     def command(self, text: str) -> None:
         """Write what to type, unbroken."""
         self.give_way()
-        print_part(f"{_INDENT}{text}\n", "bold yellow")
+        print_part(f"{_INDENT}{text}", "bold yellow")
+        self._break("")
 
     def say(self, head: str, text: str, style: str = "") -> None:
         """Write all but a last word that may go on."""

@@ -1,8 +1,8 @@
 """A run as a person follows it: its events become lines, and a text that grows.
 
-What agents that serve as tools say is not shown as it comes: several may talk at once, and it is
-their tool's working material, of which one line a reply says enough. Their tools are shown, behind
-the name of the tool they work for. Who wants every word has ``--json``.
+What agents that serve as tools say is left out: several may talk at once, it is working material,
+and the last of it is what their tool gave, which is shown. The tools they call are shown behind the
+name of the tool they work for, and what they cost is in the sum. ``--json`` has every word.
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ class _Reply:
     """The time its head has: all of its text stands under one."""
     text: str = ""
     shown: bool = False
+    dropped: int = 0
+    """How many characters were lost at its end, as far as it has come."""
 
 
 @dataclass
@@ -113,11 +115,18 @@ class Told:
         if event.get("scope") or event["type"] not in _HEADS:
             return
         reply = self._attempt(event, time)
-        if event.get("dropped"):
-            self._say(reply, event, f"[… {event['dropped']:,} characters are missing]")
+        reply.dropped += event.get("dropped") or 0
+        if not event["delta"]:
+            return
+        self._missing(reply, event)
         self._say(reply, event, event["delta"])
         if event["type"] == "text":
             reply.text += event["delta"]
+
+    def _missing(self, reply: _Reply, event: _Event) -> None:
+        if reply.dropped:
+            self._say(reply, event, f"[… {reply.dropped:,} characters are missing] ")
+            reply.dropped = 0
 
     def _say(self, reply: _Reply, event: _Event, text: str) -> None:
         head = f"{reply.begun}{short(event['agent'])}{_HEADS[event['type']]}: "
@@ -145,16 +154,17 @@ class Told:
         agent, text, tokens = short(event["agent"]), event.get("text"), event["usage"]
         self._tokens += tokens["total_tokens"]
         if event.get("scope"):
-            if text:
-                self.live.line(time, f"{self._beneath(event)}{agent} says: {short(text)}", "dim")
             return
         reply, self._reply = self._attempt(event, time), None
         self._turn += 1
-        missing = (text or "").removeprefix(reply.text)
-        if text and text.startswith(reply.text) and missing:
-            # Its pieces are thinned away, or nobody streamed it.
-            self._say(reply, {**event, "type": "text"}, missing)
+        said = {**event, "type": "text"}
+        if text and text.startswith(reply.text):
+            # Its pieces are thinned away, or the last ones were dropped.
+            if rest := text.removeprefix(reply.text):
+                self._say(reply, said, rest)
             reply.text = text
+        else:
+            self._missing(reply, said)
         self.live.end()
         self.said = reply.text
         if self.whole and self._began is not None:

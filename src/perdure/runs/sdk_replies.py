@@ -75,8 +75,8 @@ class Reply:
     def delta(self, data: Mapping[str, Any]) -> list[_Raw]:
         """Return what a delta of the log is, behind the item's beginning if it is its first."""
         index, kind, text = data["index"], data["type"], data["delta"]
-        if kind not in _DELTAS:
-            return []
+        if kind not in _DELTAS or not text:
+            return []  # of a later version; or it only says that what came last was dropped
         begun = list(self._begin(index, kind, data)) if index not in self._begun else []
         self._texts[index, kind] = self._texts.get((index, kind), "") + text
         return [*begun, self._delta(index, kind, text)]
