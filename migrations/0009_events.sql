@@ -17,12 +17,17 @@ CREATE TABLE perdure.run_event_heads (
     segment  int,
     epoch    int,
     batch    bigint,
+    thin_at  timestamptz,
     CONSTRAINT an_execution_has_an_epoch CHECK ((segment IS NULL) = (epoch IS NULL))
 ) WITH (fillfactor = 50);
+CREATE INDEX run_event_heads_thin_at ON perdure.run_event_heads (thin_at)
+    WHERE thin_at IS NOT NULL;
 COMMENT ON TABLE perdure.run_event_heads IS 'The number of each run''s last event. Whoever writes events holds its row to the end of the transaction, and waits for no run or segment after it.';
 COMMENT ON COLUMN perdure.run_event_heads.segment IS 'Of which segment what a model streams is taken; null while the run rests.';
 COMMENT ON COLUMN perdure.run_event_heads.epoch IS 'Of which execution of it: what an earlier one still sends is not.';
 COMMENT ON COLUMN perdure.run_event_heads.batch IS 'The last batch of streamed text that was written, so that one sent again is not written twice.';
+
+COMMENT ON COLUMN perdure.run_event_heads.thin_at IS 'When to look for streamed text that need not be kept any more; null where there is none.';
 
 -- No key to the run: its check would lock the run once an event. A row goes with its head.
 CREATE TABLE perdure.run_events (
@@ -96,7 +101,9 @@ DECLARE
     kinds text[];
     about jsonb[];
 BEGIN
-    UPDATE perdure.run_event_heads SET segment = NULL, epoch = NULL WHERE run_id = run;
+    UPDATE perdure.run_event_heads
+       SET segment = NULL, epoch = NULL, thin_at = coalesce(thin_at, now() + interval '1 hour')
+     WHERE run_id = run;
     IF NOT open THEN
         RETURN 0;
     END IF;

@@ -19,7 +19,7 @@ async def log_of(pool: Pool, run_id: UUID | str, *, page: int = 100) -> list[Eve
                 conn,
                 tenant_id=DEFAULT_TENANT,
                 run_id=UUID(str(run_id)),
-                after=len(found),
+                after=found[-1].id if found else 0,
                 limit=page,
             )
         found += read.events

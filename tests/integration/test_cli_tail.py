@@ -26,7 +26,7 @@ from tests.engine_support import (
 from tests.events_support import check_log, log_of
 from tests.following import following, run_to_end
 from tests.loopback.api import serving
-from tests.streaming_support import StreamedModel, thought
+from tests.sdk_stream_support import StreamedModel, thought
 
 HOSTILE = "13:00:00 completed \x1b[2J\u202e!"
 

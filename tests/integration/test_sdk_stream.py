@@ -12,7 +12,7 @@ from openai.types.responses import ResponseTextDeltaEvent
 from perdure import Interrupted, effect
 from perdure.runs.sdk_stream import RunStream
 from tests.engine_support import SECONDS, call, replies_in, running
-from tests.streaming_support import StreamedModel, joined, seen, thought
+from tests.sdk_stream_support import StreamedModel, joined, seen, thought
 
 
 @effect("read")

@@ -10,7 +10,7 @@ from agents import Agent
 from perdure.events import Event
 from perdure.ledger.journal import RecordedReply
 from perdure.runs.sdk_events import Recorded, Telling
-from tests.streaming_support import seen
+from tests.sdk_stream_support import seen
 
 _REPLY = str(uuid4())
 _USAGE = ("requests", "input_tokens", "cached_input_tokens", "output_tokens", "reasoning_tokens")

@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, Self
@@ -38,8 +38,8 @@ APART_SECONDS: Final = 0.03
 """How far apart batches are at least."""
 UNWATCHED_SECONDS: Final = 0.25
 """How far apart they are while nobody reads."""
-WATCHED_SECONDS: Final = 30.0
-"""For how long somebody is taken to read who said so."""
+WATCHED_SECONDS: Final = 15.0
+"""For how long somebody is taken to read who said so; readers say it again after ten."""
 MAX_WAITING: Final = 4_000_000
 """How many characters may wait to be written, of all runs of a process."""
 _MAX_BATCH: Final = 200_000
@@ -105,7 +105,7 @@ class StreamWriter:
             await self._conn.close()
 
     def heard(self, _: str) -> None:
-        """Somebody reads: the callback of the channel on which readers say so."""
+        """Somebody reads, or may: the callback of the channel on which readers say so."""
         if not self.watched:
             self._hurry.set()
         self._watched_until = asyncio.get_running_loop().time() + WATCHED_SECONDS
@@ -153,11 +153,17 @@ class StreamWriter:
         """Take out what waits of a reply, to be written with it; first what is on its way lands."""
         while source.run_id in self._flying:
             await self._landed.wait()
-        return [event.told() for event in self._withdraw(source, reply_id)]
+        return [
+            event.told()
+            for event in self._withdraw(source, lambda one: one["model_response_id"] == reply_id)
+        ]
 
-    def withdraw(self, source: Source, reply_id: str) -> bool:
-        """Forget what waits of a reply; returns whether nothing of it was ever sent."""
-        return any(one.kind == "model.started" for one in self._withdraw(source, reply_id))
+    def withdraw(self, source: Source, attempt: tuple[str, int]) -> bool:
+        """Forget what waits of an attempt at a reply; returns whether nothing of it was sent."""
+        taken = self._withdraw(
+            source, lambda one: (one["model_response_id"], one["attempt"]) == attempt
+        )
+        return any(one.kind == "model.started" for one in taken)
 
     async def flush(self, run_id: str) -> None:
         """Return when nothing of a run waits any more."""
@@ -177,14 +183,12 @@ class StreamWriter:
         if waiting is not None:
             self._size -= waiting.size
 
-    def _withdraw(self, source: Source, reply_id: str) -> list[_Event]:
+    def _withdraw(self, source: Source, wanted: Callable[[dict[str, Any]], bool]) -> list[_Event]:
         waiting = self._waiting.get(source.run_id)
         if waiting is None or waiting.source != source:
             return []
-        taken = [one for one in waiting.events if one.data["model_response_id"] == reply_id]
-        waiting.events = [
-            one for one in waiting.events if one.data["model_response_id"] != reply_id
-        ]
+        taken = [one for one in waiting.events if wanted(one.data)]
+        waiting.events = [one for one in waiting.events if not wanted(one.data)]
         size = sum(len(piece) for one in taken for piece in one.pieces or ())
         waiting.size -= size
         self._size -= size

@@ -13,7 +13,9 @@ WITH of AS MATERIALIZED (
        AND h.batch IS DISTINCT FROM %(batch)s::bigint
        FOR UPDATE OF h SKIP LOCKED
 ), head AS (
-    UPDATE perdure.run_event_heads h SET seq = h.seq + free.n, batch = %(batch)s
+    UPDATE perdure.run_event_heads h
+       SET seq = h.seq + free.n, batch = %(batch)s,
+           thin_at = coalesce(h.thin_at, now() + interval '1 hour')
       FROM free
      WHERE h.run_id = free.run_id
     RETURNING h.run_id, free.tenant_id, h.seq - free.n AS seq, clock_timestamp() AS at

@@ -80,7 +80,7 @@ class ReplyStream:
                 parts = item.get("content") or ()
                 text = "".join(part.get("text") or "" for part in parts)
                 rest = text[self._streamed.get(index, 0) :]
-                if rest and not self._dropped:
+                if rest:
                     self._delta("text", index, rest)
         if self._dropped:
             self._add("model.delta", type="text", index=0, delta="", dropped=self._dropped)
@@ -92,7 +92,8 @@ class ReplyStream:
         if not self._open:
             return
         self._open = False
-        if not self._writer.withdraw(self._source, self._about["model_response_id"]):
+        attempt = self._about["model_response_id"], self.attempt
+        if not self._writer.withdraw(self._source, attempt):
             self._add("model.superseded", model=self._model, reason=reason)
 
     def _delta(self, name: str, index: int, text: str) -> None:
@@ -101,10 +102,10 @@ class ReplyStream:
             about |= self._calls.get(index, {})
         if self._dropped:
             about["dropped"] = self._dropped
+        if name == "text":
+            self._streamed[index] = self._streamed.get(index, 0) + len(text)
         if self._add("model.delta", text, **about):
             self._dropped = 0
-            if name == "text":
-                self._streamed[index] = self._streamed.get(index, 0) + len(text)
         else:
             self._dropped += len(text)
 

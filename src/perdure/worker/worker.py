@@ -47,6 +47,7 @@ from perdure.worker.purge import keep_purging
 from perdure.worker.recovery import hand_over, keep_recovering
 from perdure.worker.seal import keep_sealing
 from perdure.worker.sweep import Sweeper
+from perdure.worker.thinning import keep_thinning
 from perdure.worker.wake import QueueLoop
 from perdure.worker.watch import LoopWatch
 
@@ -157,6 +158,7 @@ class Worker:
                 keep_enqueuing(self._pool, self._due),
                 keep_expiring(self._pool, self._overdue),
                 keep_purging(self._pool),
+                keep_thinning(self._pool),
                 keep_sealing(self._pool, self._secret_keys),
                 *self._deliverer.loops(),
             ):
