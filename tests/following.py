@@ -8,11 +8,11 @@ import pty
 import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Any
 
 from tests.cli_support import PERDURE, SECONDS, environment
 
 _TIME = re.compile(r"^\d\d:\d\d:\d\d ", re.MULTILINE)
+_SECONDS = re.compile(r" \d+ s$", re.MULTILINE)
 
 
 class Following:
@@ -48,11 +48,6 @@ class Following:
         async with asyncio.timeout(SECONDS):
             return await self.process.wait()
 
-    @property
-    def lines(self) -> list[str]:
-        """What it said, with ``T`` for the times."""
-        return _TIME.sub("T ", self.said).splitlines()
-
 
 @asynccontextmanager
 async def following(
@@ -87,8 +82,11 @@ async def following(
             os.close(descriptor)
 
 
-async def run_to_end(env: Mapping[str, str], *command: str, code: int = 0) -> Any:
-    """Run a command to its end, check its exit code and return what it said and noted."""
-    async with following(env, *command) as there:
-        assert await there.ended() == code, f"{command}: {there.said}\n{there.notes}"
-        return there
+def without_times(said: str) -> list[str]:
+    """The lines of it, with ``T`` for the moments and ``N`` for seconds."""
+    return _SECONDS.sub(" N s", _TIME.sub("T ", said)).splitlines()
+
+
+def plain(said: str) -> str:
+    """What it says without its colours."""
+    return re.sub("\x1b\\[[0-9;]*m", "", said)

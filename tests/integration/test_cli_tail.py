@@ -4,30 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import Any
 from uuid import UUID
 
 import pytest
 from agents import Agent, function_tool
-from agents.testing import assistant_message
+from typer.testing import CliRunner
 
 from perdure import effect
 from perdure.access.keys import create_key
+from perdure.cli.app import app
 from perdure.events import Event
 from perdure.runs.asking import StreamCut
-from tests.engine_support import (
-    Gate,
-    call,
-    other_worker,
-    quick_retries,
-    replies_in,
-    running,
-)
+from tests.engine_support import Gate, call, other_worker, quick_retries, running, turns
 from tests.events_support import check_log, log_of
-from tests.following import following, run_to_end
+from tests.following import Following, following, plain, without_times
 from tests.loopback.api import serving
-from tests.sdk_stream_support import StreamedModel, thought
+from tests.streaming_support import StreamingModel
 
+# What a model writes that would like to be taken for us.
 HOSTILE = "13:00:00 completed \x1b[2J\u202e!"
 
 
@@ -44,36 +38,42 @@ async def refund(cents: int) -> str:
     return f"refunded {cents}"
 
 
-def _replies(items: list[Any]) -> list[Any]:
-    return [
-        [thought("First the order."), call("ask_clerk", "k1", input="where is order 7?")],
-        [
-            assistant_message(f"One moment, please.\n{HOSTILE} " + "and so on " * 6),
-            call("refund", "r1", cents=4900),
-        ],
-        [assistant_message("Your refund of 49 euros is on its way.")],
-    ][replies_in(items)]
-
-
-def _clerk(items: list[Any]) -> list[Any]:
-    if replies_in(items):
-        return [assistant_message("It was delivered.")]
-    return [call("find", "f1", order="7")]
+async def _command(env: dict[str, str], *words: str) -> tuple[int, str]:
+    """Run a command to its end, in this process."""
+    result = await asyncio.to_thread(CliRunner().invoke, app, words, env=env)
+    return result.exit_code, result.stdout
 
 
 async def test_a_run_is_followed_through_all_that_happens_to_it(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mid_sentence = Gate()
+    watching: list[Following] = []
 
-    async def cut() -> None:
-        raise StreamCut("gone")
+    async def shown() -> None:
+        await watching[0].until("teller: Your wrong ")
 
-    # The third word of the second reply, the second of the third.
-    model = StreamedModel(_replies, {10: mid_sentence.stop})
-    clerk = Agent(name="clerk", model=StreamedModel(_clerk), tools=[find])
-    teller = Agent(name="teller", model=model, tools=[clerk.as_tool("ask_clerk", "Ask."), refund])
-    failing = Agent(name="failing", model=StreamedModel(lambda _: RuntimeError("no model today")))
+    look = [
+        ("reasoning", "First ", "the order."),
+        ("call", "ask_clerk", "k1", '{"input": ', '"Where?"}'),
+    ]
+    moment = ["One ", "moment, ", "please.\n", f"{HOSTILE} ", "and so on " * 6]
+    teller = Agent(
+        name="teller",
+        model=StreamingModel(
+            *([], [], ["Your ", "refund of 49 euros is ", "on its way."]),
+            before=[
+                look,
+                ["One ", "moment, ", mid_sentence.stop],
+                [*moment, ("call", "refund", "r1", '{"cents": 4900}')],
+                ["Your ", "wrong ", shown, StreamCut("gone")],
+            ],
+        ),
+    )
+    answers = turns([call("find", "f1", order="7")], "It was delivered.")
+    clerk = Agent(name="clerk", model=answers, tools=[find])
+    teller.tools = [clerk.as_tool("ask_clerk", "Ask."), refund]
+    failing = Agent(name="failing", model=StreamingModel([RuntimeError("no model today")]))
     with quick_retries(monkeypatch):
         async with running(database_url, teller, failing) as engine:
             async with engine.pool.connection() as conn:
@@ -87,38 +87,87 @@ async def test_a_run_is_followed_through_all_that_happens_to_it(
                     following(env, *tail) as piped,
                     following(env, *tail, terminal=True) as seen,
                 ):
+                    watching.append(seen)
                     # Live: what the model has begun to say stands there while it says it.
-                    await mid_sentence.reached()
-                    await seen.until("teller: One moment,")
+                    await seen.until("teller: One moment, ")
                     # Its worker dies: another one asks anew, and the run comes to its question.
                     async with other_worker(engine, database_url) as other:
                         assert await other.run(UUID(run.id), 1) == "interrupted"
-                    for one in (as_json, piped, seen):
-                        await one.until("refund")
-                    await run.refresh()
-                    [question] = run.interruptions
-                    await seen.until(f"perdure approve {question.id}")
+                    [question] = (await run.refresh()).interruptions
+                    for one in (piped, seen):
+                        await one.until(f"perdure approve {question.id}")
                     # The server goes away, and comes back.
                     await server.kill()
-                    await asyncio.gather(
-                        *(one.until("is away; waiting for it", note=True) for one in (piped, seen))
-                    )
-                    model.pauses[model.pieces + 3] = cut
+                    for one in (piped, seen):
+                        await one.until("is away; waiting for it", note=True)
                     async with serving(engine.api(), server.port):
                         await engine.decide(question.id, "approve", digest=question.digest)
-                        ends = [one.ended() for one in (as_json, piped, seen)]
-                        assert await asyncio.gather(*ends) == [0, 0, 0]
-                        late, rest, failed = await asyncio.gather(
-                            run_to_end(env, *tail),
-                            run_to_end(env, *tail, "--after", str(len(as_json.lines))),
-                            run_to_end(env, "runs", "start", "failing", "x", "--follow", code=1),
-                        )
+                        for one in (as_json, piped, seen):
+                            assert await one.ended() == 0, one.notes
+                        assert "The server is back." in seen.notes
+                        late = await _command(env, *tail)
+                        ids = [json.loads(line)["id"] for line in as_json.said.splitlines()]
+                        rest = await _command(env, *tail, "--after", str(ids[-1]))
+                        failed = await _command(env, "runs", "start", "failing", "x", "--follow")
                 log = await log_of(engine.pool, run.id)
-                check_log(log, "completed")
-    print(piped.said)
-    print(seen.said)
-    print(late.said)
-    print(rest.said)
-    print(failed.said)
+    check_log(log, "completed")
     assert [Event.of(json.loads(line)) for line in as_json.said.splitlines()] == log
-    assert 0
+
+    told = without_times(piped.said)
+    assert told == _expected(question.id)
+    assert without_times(late[1]) == told
+    # Who begins at the end is given the output.
+    assert rest == (0, "Your refund of 49 euros is on its way.\n")
+    assert failed[0] == 1
+    assert without_times(failed[1])[-1] == "T failed: model_error: RuntimeError: no model today"
+
+    # On a terminal the same, with what was void before it was known to be.
+    assert "\x1b[2m" in seen.said
+    assert "\x1b[2J" not in seen.said
+    screen = without_times(plain(seen.said))
+    assert all(len(line) < 60 or "perdure approve" in line for line in screen)
+    wrapped = [
+        "T teller: One moment, please.",
+        r"         13:00:00 completed \x1b[2J\u202e! and so on and so",
+        "         on and so on and so on and so on and so on ",
+    ]
+    at = told.index("T its worker died; the reply begins anew")
+    until = told.index("T the provider failed; the reply begins anew")
+    assert screen == [
+        *told[:at],
+        "T teller: One moment, ",
+        *told[at : at + 2],
+        *wrapped,
+        *told[at + 4 : until],
+        "T teller: Your wrong ",
+        *told[until:],
+    ]
+
+
+def _expected(question: str) -> list[str]:
+    return [
+        "T queued",
+        "T started",
+        "T teller thinks: First the order.",
+        "T teller: turn 1, 15 tokens, N s",
+        'T ask_clerk({"input": "Where?"})',
+        'T ask_clerk > find({"order": "7"})',
+        "T ask_clerk > find gave order 7: 4900 cents",
+        "T ask_clerk gave It was delivered.",
+        "T its worker died; the reply begins anew",
+        "T another worker took it up",
+        "T teller: One moment, please.",
+        r"         13:00:00 completed \x1b[2J\u202e! " + "and so on " * 6,
+        "T teller: turn 2, 60 tokens, N s",
+        "T waits for you: refund wants to be approved",
+        f"         perdure approve {question}",
+        "T refund: approved by program",
+        "T queued",
+        "T goes on",
+        'T refund({"cents": 4900})',
+        "T refund gave refunded 4900",
+        "T the provider failed; the reply begins anew",
+        "T teller: Your refund of 49 euros is on its way.",
+        "T teller: turn 3, 75 tokens, N s",
+        "T completed",
+    ]
