@@ -20,6 +20,8 @@ class Plan:
     latencies: int = 60
     idle_seconds: float = 20.0
     parked: int = 2000
+    readers: int = 1000
+    reading_seconds: float = 15.0
 
 
 QUICK = Plan(
@@ -32,4 +34,5 @@ QUICK = Plan(
     latencies=15,
     idle_seconds=6.0,
     parked=200,
+    reading_seconds=5.0,
 )

@@ -23,13 +23,14 @@ from perdure.config import Settings
 from perdure.db import Pool, open_pool
 from perdure.embedded import running as embedded_server
 from perdure.errors import ConfigurationError
+from perdure.events import Hub
 from perdure.interruptions.policies.policy import Policy
 from perdure.interruptions.queries import get_interruption
 from perdure.interruptions.rules import UNSET, Decision
 from perdure.ledger.effects import EffectName, parse_effect
 from perdure.migrate import migrate
 from perdure.migrate import status as migration_status
-from perdure.notify import Feed, Listener, Waiters
+from perdure.notify import Listener, Waiters
 from perdure.roles import other_role
 from perdure.runs import resume
 from perdure.runs.dbos_schema import migrate_dbos
@@ -100,7 +101,7 @@ class Engine:
         self._concurrency = concurrency
         self._pool: Pool | None = None
         self._waiters = Waiters()
-        self._feed = Feed()
+        self._hub = Hub(lambda: self.pool)
         self._worker: Worker | None = None
         self._stack: AsyncExitStack | None = None
 
@@ -161,7 +162,7 @@ class Engine:
             stack.callback(self._forget)
             self._waiters.begin()
             await stack.enter_async_context(Listener(url, self._waiters.callbacks()))
-            await stack.enter_async_context(self._feed.serving(url))
+            await stack.enter_async_context(self._hub.serving(url))
             if worker:
                 make = partial(
                     self._new_worker, url, tag, concurrency or self._concurrency, stop_seconds
@@ -219,7 +220,7 @@ class Engine:
 
     def end_streams(self) -> None:
         """Let everybody who follows a run of this process end: it stops."""
-        self._feed.close()
+        self._hub.close()
 
     async def start(
         self,
@@ -272,7 +273,7 @@ class Engine:
         return self._handle(run_id)
 
     def _handle(self, run_id: UUID) -> Run:
-        return Run(lambda: self.pool, self._waiters, run_id, self._feed, self.registry)
+        return Run(lambda: self.pool, self._waiters, run_id, self._hub, self.registry)
 
     async def get(self, run_id: UUID | str) -> Run:
         """Return a run as it stands.
@@ -365,7 +366,7 @@ class Engine:
             pool=lambda: self.pool,
             registry=self.registry,
             waiters=self._waiters,
-            feed=self._feed,
+            hub=self._hub,
             authenticate=authenticate,
             **options,
         )

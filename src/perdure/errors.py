@@ -8,6 +8,7 @@
   x UnauthorizedError
   x ForbiddenError
   x NotFoundError
+    + GoneError
   x ConflictError
     + InvalidStateError
     + AlreadyDecidedError
@@ -45,6 +46,7 @@ __all__ = [
     "Fenced",
     "FieldError",
     "ForbiddenError",
+    "GoneError",
     "IdempotencyConflictError",
     "InvalidRequestError",
     "InvalidStateError",
@@ -176,6 +178,16 @@ class NotFoundError(PerdureError):
         super().__init__(f"There is no {kind} {id} here. Check the id and the key you are using.")
         self.kind = kind
         self.id = str(id)
+
+
+class GoneError(NotFoundError):
+    """There was such an object, and it was deleted."""
+
+    code = "gone"
+
+    def __init__(self, kind: str, id: UUID | str) -> None:
+        super().__init__(kind, id)
+        self.args = (f"The {kind} {id} was deleted, with all that was told of it.",)
 
 
 class ConflictError(PerdureError):

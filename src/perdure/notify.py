@@ -43,15 +43,14 @@ DELIVERIES = "perdure_deliveries"
 DELIVERIES_DONE = "perdure_deliveries_done"
 """An attempt at a delivery is over; the payload is the delivery's id."""
 EVENTS = "perdure_events"
-"""Events were written; the payload is the run's id, or those of several with commas between."""
+"""Events were written; the payload is the run's id, or several joined by commas. Many: only who has
+readers listens."""
 READERS = "perdure_readers"
-"""Somebody reads events, and says so again while it lasts; the payload is empty."""
+"""Somebody reads events; the payload is empty. Workers announce what they write for a while."""
 
 FALLBACK_SECONDS = 5.0
 """How long a wait trusts notifications alone before it looks for itself."""
 
-_LINGER_SECONDS = 10.0
-"""How long a feed that nobody reads keeps listening: readers reconnect."""
 _FIRST_BACKOFF, _LAST_BACKOFF = 0.1, 1.0
 
 Callback = Callable[[str], None]
@@ -201,89 +200,3 @@ class Waiters:
                         await event.wait()
                 except TimeoutError:
                     continue
-
-
-class Feed:
-    """Wakes the readers of runs' events, of a process, over one connection they share.
-
-    It listens from the first reader on and until a while after the last one: what nobody reads
-    costs nobody anything. Outside ``serving`` readers look for themselves every few seconds.
-    """
-
-    def __init__(self) -> None:
-        self._waiters = Waiters()
-        self._readers = 0
-        self._url: str | None = None
-        self._listening: asyncio.Task[None] | None = None
-        self._ready = asyncio.Event()
-        self._unread: asyncio.TimerHandle | None = None
-        self.closed = False
-        """Whether readers are to end what they read to now, as the process stops."""
-
-    @asynccontextmanager
-    async def serving(self, url: str) -> AsyncIterator[Feed]:
-        """Listen in the database of ``url`` within the block, whenever somebody reads."""
-        self._url, self.closed = url, False
-        try:
-            yield self
-        finally:
-            self.close()
-            self._url = None
-            await self._stop()
-
-    def close(self) -> None:
-        """Let every reader end once it has read what is there."""
-        self.closed = True
-        self._waiters.notify("")
-
-    @asynccontextmanager
-    async def expect(self, run_id: str) -> AsyncIterator[asyncio.Event]:
-        """Give an event that is set by each notification for a run within the block.
-
-        Enter first and read the tables then, or a change in between is missed.
-        """
-        self._readers += 1
-        if self._unread is not None:
-            self._unread.cancel()
-            self._unread = None
-        try:
-            async with self._waiters.expect(run_id) as woken:
-                await self._listen()
-                yield woken
-        finally:
-            self._readers -= 1
-            if not self._readers and self._listening is not None:
-                loop = asyncio.get_running_loop()
-                self._unread = loop.call_later(_LINGER_SECONDS, self._let_go)
-
-    async def _listen(self) -> None:
-        if self._url is None:
-            return
-        if self._listening is None:
-            self._ready = asyncio.Event()
-            task = self._run(self._url, self._ready)
-            self._listening = asyncio.create_task(task, name="perdure-feed")
-        await self._ready.wait()
-
-    async def _run(self, url: str, ready: asyncio.Event) -> None:
-        try:
-            async with Listener(url, {EVENTS: self._waiters.notify}):
-                ready.set()
-                await asyncio.get_running_loop().create_future()
-        finally:
-            ready.set()
-
-    def _let_go(self) -> asyncio.Task[None] | None:
-        if self._unread is not None:
-            self._unread.cancel()
-            self._unread = None
-        # Whoever comes now listens anew, and does not wait for what is ending.
-        listening, self._listening = self._listening, None
-        if listening is not None:
-            listening.cancel()
-        return listening
-
-    async def _stop(self) -> None:
-        listening = self._let_go()
-        if listening is not None:
-            await end(listening)

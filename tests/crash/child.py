@@ -11,7 +11,7 @@ from psycopg import AsyncConnection
 
 from perdure.db import load_sql
 from perdure.runs.workflow import SegmentRunner
-from tests.crash import orders, outside, policed, scenario, till
+from tests.crash import orders, outside, policed, scenario, talker, till
 from tests.crash.orders_server import FATAL
 from tests.crash.scenario import LOG, log
 
@@ -87,6 +87,7 @@ SCENARIOS = {
     "orders": orders,
     "till": till,
     "policed": policed,
+    "talker": talker,
 }
 
 

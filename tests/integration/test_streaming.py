@@ -247,7 +247,7 @@ async def test_a_batch_whose_answer_is_lost_is_written_once(database_url: str) -
                     raise psycopg.OperationalError("server closed the connection")
                 return answer
 
-            writer._send = lose_the_answer  # type: ignore[method-assign]
+            writer._send = lose_the_answer  # type: ignore[method-assign,assignment]
             writer.add(source, "model.started", {**about, "model": "m"})
             writer.add(source, "model.delta", {**about, "type": "text", "index": 0}, "once")
             async with asyncio.timeout(SECONDS):

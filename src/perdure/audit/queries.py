@@ -17,6 +17,7 @@ _SQL = load_sql("perdure.audit", "queries.sql")
 _LIST = f"{_SQL['select_entries']}\n{_SQL['page_of_entries']}"
 _AFTER = f"{_SQL['select_entries']}\n{_SQL['entries_after']}"
 _SEALS_AFTER = _SQL["seals_after"]
+_WAS_DELETED = _SQL["run_was_deleted"]
 _AT_ONCE = 200
 _NOTHING = UUID(int=0)
 _ONE_MOMENT = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"
@@ -50,6 +51,13 @@ async def list_entries(
         },
     )
     return page_of([entry_object(row) for row in await cursor.fetchall()], page)
+
+
+async def was_deleted(conn: Connection, *, tenant_id: UUID, run_id: UUID) -> bool:
+    """Return whether the tenant had a run that was deleted."""
+    params = {"tenant_id": tenant_id, "run_id": run_id}
+    row = await (await conn.execute(_WAS_DELETED, params)).fetchone()
+    return row is not None and bool(row["deleted"])
 
 
 async def export(conn: Connection, *, tenant_id: UUID) -> AsyncIterator[dict[str, Any]]:

@@ -35,3 +35,8 @@ FROM perdure.audit_seals
 WHERE tenant_id = %(tenant_id)s AND seq > %(after)s
 ORDER BY seq
 LIMIT %(fetch)s
+
+-- name: run_was_deleted
+SELECT EXISTS (
+    SELECT FROM perdure.audit_log
+    WHERE tenant_id = %(tenant_id)s AND run_id = %(run_id)s AND kind = 'run.deleted') AS deleted

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing, suppress
 from dataclasses import asdict
 from typing import Any
@@ -11,11 +11,11 @@ from uuid import UUID
 from psycopg import AsyncConnection
 
 from perdure.access.principals import DEFAULT_TENANT
-from perdure.db import Connection, Pool
+from perdure.db import Pool
 from perdure.errors import NotFoundError, UnavailableError
-from perdure.events import Event, EventPage, Look, follow, read_events
+from perdure.events import Event, Hub
 from perdure.idempotency import IdempotencyKey, RecordedAnswer, claim, hash_request, record
-from perdure.notify import Feed, Waiters
+from perdure.notify import Waiters
 from perdure.runs import store
 from perdure.runs.interruption import Interruption
 from perdure.runs.registry import Registry
@@ -35,13 +35,13 @@ class Run:
         pool: Callable[[], Pool],
         waiters: Waiters,
         run_id: UUID,
-        feed: Feed,
+        hub: Hub,
         registry: Registry,
     ) -> None:
         self._pool = pool
         self._registry = registry
         self._waiters = waiters
-        self._feed = feed
+        self._hub = hub
         self._id = run_id
         self._seen: dict[str, Any] = {}
 
@@ -134,10 +134,11 @@ class Run:
             UnavailableError: the database cannot be reached at first.
         """
 
-        async with aclosing(self._pages(self._look, after)) as pages:
+        following = self._hub.follow(DEFAULT_TENANT, self._id, after=after)
+        async with aclosing(following) as pages:
             async for page in pages:
-                for event in page:
-                    yield event
+                for entry in page:
+                    yield entry.event
 
     def stream(self, *, after: int = 0) -> RunStream:
         """Give what happens in the run as the Agents SDK's own stream events, to the run's end.
@@ -153,35 +154,11 @@ class Run:
         Raises, when it is iterated over, what ``events`` raises.
         """
 
-        async def read(
-            number: int, more: Callable[[Connection, EventPage], Awaitable[None]]
-        ) -> EventPage:
-            async with self._pool().prompt(CONNECTION_SECONDS) as conn:
-                page = await read_events(
-                    conn, tenant_id=DEFAULT_TENANT, run_id=self._id, after=number
-                )
-                await more(conn, page)
-                return page
-
         async def ended() -> None:
             with suppress(NotFoundError, UnavailableError):
                 await self.refresh()
 
-        return RunStream(
-            self._id,
-            self._registry.agents,
-            read=read,
-            follow=self._pages,
-            ended=ended,
-            after=after,
-        )
-
-    async def _look(self, number: int) -> EventPage:
-        async with self._pool().prompt(CONNECTION_SECONDS) as conn:
-            return await read_events(conn, tenant_id=DEFAULT_TENANT, run_id=self._id, after=number)
-
-    def _pages(self, look: Look, after: int = 0) -> AsyncGenerator[list[Event], None]:
-        return follow(look, self._feed, self._id, after=after)
+        return RunStream(self._hub, self._registry.agents, self._id, ended=ended, after=after)
 
 
 def _content(new: NewRun) -> dict[str, Any]:

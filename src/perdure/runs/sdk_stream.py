@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping
-from contextlib import aclosing
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import aclosing, suppress
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Final, Self
 from uuid import UUID
 
 from agents import Agent
@@ -13,8 +14,8 @@ from agents import Agent
 from perdure import jsonsafe
 from perdure.access.principals import DEFAULT_TENANT
 from perdure.db import Connection, load_sql
-from perdure.errors import NotFoundError
-from perdure.events import Event, EventPage, Look
+from perdure.errors import NotFoundError, UnavailableError
+from perdure.events import Event, Hub
 from perdure.ledger.journal import RecordedReply
 from perdure.runs import store
 from perdure.runs.reply_rows import recorded_event
@@ -24,10 +25,10 @@ from perdure.times import rfc3339
 
 _SQL = load_sql("perdure.runs", "sdk_events.sql")
 
-Pages = Callable[[Look], AsyncGenerator[list[Event], None]]
-"""Follows a run from its first event on; reads each page by what it is given."""
-Read = Callable[[int, Callable[[Connection, EventPage], Awaitable[None]]], Awaitable[EventPage]]
-"""Reads the page after a number, and more in the same connection."""
+_RETRY_SECONDS: Final = 0.5
+_ENDED: Final = frozenset({"tool.completed", "tool.failed"})
+_READ_FOR: Final = STORED | _ENDED | {"model.completed"}
+"""Events that are told with rows they speak of."""
 
 
 class RunStream:
@@ -39,21 +40,19 @@ class RunStream:
 
     def __init__(
         self,
-        run_id: UUID,
+        hub: Hub,
         agents: Mapping[str, Agent[Any]],
+        run_id: UUID,
         *,
-        read: Read,
-        follow: Pages,
         ended: Callable[[], Awaitable[None]],
         after: int = 0,
     ) -> None:
+        """``agents`` are this build's, by name; ``ended`` is called when the run has."""
         self.last_event_id = after
+        self._hub = hub
         self._run_id = run_id
         self._telling = Telling(agents, after)
-        self._read = read
-        self._follow = follow
         self._ended = ended
-        self._rows = Recorded()
         self._events = self._given()
 
     def __aiter__(self) -> Self:
@@ -81,10 +80,12 @@ class RunStream:
         # From the first event on, also for who comes back: what a call or a reply is about was
         # said before.
         after = self.last_event_id
-        async with aclosing(self._follow(self._look)) as pages:
+        async with aclosing(self._hub.follow(DEFAULT_TENANT, self._run_id)) as pages:
             async for page in pages:
-                for event in page:
-                    told = self._telling.tell(event, self._rows)
+                events = [entry.event for entry in page]
+                rows = await self._rows(events)
+                for event in events:
+                    told = self._telling.tell(event, rows)
                     if event.id <= after:
                         continue
                     last = told.pop() if told else None
@@ -95,25 +96,29 @@ class RunStream:
                         yield last
         await self._ended()
 
-    async def _look(self, number: int) -> EventPage:
-        return await self._read(number, self._read_rows)
+    async def _rows(self, events: Sequence[Event]) -> Recorded:
+        """Read what events speak of, before any of them is told; a database away is waited for."""
+        wanted = [one for one in events if one.event in _READ_FOR and not one.data.get("scope")]
+        while wanted:
+            try:
+                async with self._hub.read() as conn:
+                    return await self._read(conn, wanted)
+            except UnavailableError:
+                if self._hub.closed:
+                    raise
+                await asyncio.sleep(_RETRY_SECONDS)
+        return Recorded()
 
-    async def _read_rows(self, conn: Connection, page: EventPage) -> None:
-        """Read what the events of a page speak of, before any of them is told."""
-        events = [one for one in page.events if not one.data.get("scope")]
+    async def _read(self, conn: Connection, events: Sequence[Event]) -> Recorded:
         rows = Recorded()
         open_ = set(self._telling.open)
         replied = [
             one.data["model_response_id"] for one in events if one.event == "model.completed"
         ]
         for row in await self._records(conn, "replies", ids=replied):
-            rows.replies[row["id"]] = _reply(row)
-            open_ |= calls_in(recorded_event(rows.replies[row["id"]], "").response.output)
-        ended = [
-            one.data["tool_call_id"]
-            for one in events
-            if one.event in ("tool.completed", "tool.failed")
-        ]
+            rows.replies[row["id"]] = reply = _reply(row)
+            open_ |= calls_in(recorded_event(reply, "").response.output)
+        ended = [one.data["tool_call_id"] for one in events if one.event in _ENDED]
         for row in await self._records(conn, "calls", ids=ended):
             rows.calls[row["id"]] = row
         kinds = {one.event for one in events}
@@ -123,12 +128,10 @@ class RunStream:
                 for row in await self._records(conn, "outputs", open=sorted(open_))
             ]
         if "run.interrupted" in kinds:
-            try:
+            with suppress(NotFoundError):  # it is being deleted
                 run = await store.get_run(conn, tenant_id=DEFAULT_TENANT, run_id=self._run_id)
                 rows.pending = run["interruptions"]
-            except NotFoundError:
-                pass
-        self._rows = rows
+        return rows
 
     async def _records(
         self, conn: Connection, name: str, **wanted: Collection[str]

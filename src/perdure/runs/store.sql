@@ -77,4 +77,4 @@ WITH found AS MATERIALIZED (
     DELETE FROM perdure.runs r USING found f
     WHERE r.id = f.id AND f.status IN ('completed', 'failed', 'cancelled')
 )
-SELECT status FROM found
+SELECT status, pg_notify('perdure_events', id::text) FROM found

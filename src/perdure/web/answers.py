@@ -376,6 +376,16 @@ class EventList(Answer):
     has_more: bool
 
 
+class AllEventsList(Answer):
+    """A page of the events of all runs, oldest first; go on with ``after=<last_id>``."""
+
+    object: Literal["list"]
+    data: list[Event]
+    first_id: str | None
+    last_id: str
+    has_more: bool
+
+
 class AuditSubject(Answer):
     """What something was done to."""
 

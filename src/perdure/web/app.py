@@ -15,11 +15,13 @@ from starlette.responses import HTMLResponse, Response
 from perdure import __version__
 from perdure.config import Settings
 from perdure.db import Pool
-from perdure.notify import Feed, Waiters
+from perdure.events import Hub
+from perdure.notify import Waiters
 from perdure.web import (
     audit,
     decisions,
     deliveries,
+    everywhere,
     grants,
     health,
     interruptions,
@@ -57,7 +59,7 @@ def create_app(
     pool: Pool | Callable[[], Pool],
     registry: StartRules,
     waiters: Waiters,
-    feed: Feed | None = None,
+    hub: Hub | None = None,
     authenticate: Authenticate | None = None,
     loopback_only: bool = False,
     lifespan: Lifespan | None = None,
@@ -68,10 +70,9 @@ def create_app(
 
     ``pool`` is an open pool, or gives one when it is needed. ``waiters`` has to be told of its
     channels, or waits fall back to looking every few seconds, and so do those who follow a run
-    where ``feed`` is not serving. ``authenticate`` recognises who
-    asks; by default by service key, with ``loopback_only`` everybody is the local user and only
-    requests of this machine's own pages and programs are let in. ``settings`` are those of the
-    environment by default.
+    where ``hub`` is not serving. ``authenticate`` recognises who asks; by default by service key,
+    with ``loopback_only`` everybody is the local user and only requests of this machine's own pages
+    and programs are let in. ``settings`` are those of the environment by default.
 
     Raises:
         ConfigurationError: a setting cannot be meant.
@@ -88,11 +89,12 @@ def create_app(
         lifespan=lifespan,
         responses=_REFUSALS,
     )
+    open_pool = (lambda: pool) if isinstance(pool, AsyncConnectionPool) else pool
     app.state.api = Api(
-        pool=(lambda: pool) if isinstance(pool, AsyncConnectionPool) else pool,
+        pool=open_pool,
         registry=registry,
         waiters=waiters,
-        feed=feed or Feed(),
+        hub=hub or Hub(open_pool),
         authenticate=authenticate or (as_local_user if loopback_only else by_service_key),
         settings=settings,
         allowed=Allowed.parse(settings.webhook_allow),
@@ -100,7 +102,18 @@ def create_app(
     app.state.scrapes = metrics.Scrapes(app.state.api)
     problems.install(app)
     for module in (
-        *(runs, stream, interruptions, decisions, grants, policies, links, webhooks, deliveries),
+        *(
+            runs,
+            stream,
+            everywhere,
+            interruptions,
+            decisions,
+            grants,
+            policies,
+            links,
+            webhooks,
+            deliveries,
+        ),
         *(audit, later, health, metrics),
     ):
         app.include_router(module.router)

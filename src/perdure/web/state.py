@@ -12,7 +12,8 @@ from fastapi import Request
 from perdure.access.principals import Principal
 from perdure.config import Settings
 from perdure.db import Connection, Pool
-from perdure.notify import Feed, Waiters
+from perdure.events import Hub
+from perdure.notify import Waiters
 from perdure.web.paths import path_within
 from perdure.webhooks.addresses import Allowed
 
@@ -44,7 +45,7 @@ class Api:
     pool: Callable[[], Pool]
     registry: StartRules
     waiters: Waiters
-    feed: Feed
+    hub: Hub
     authenticate: Callable[[Request], Awaitable[Principal]]
     settings: Settings
     allowed: Allowed

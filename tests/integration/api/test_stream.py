@@ -16,7 +16,8 @@ from fastapi import FastAPI
 from perdure import notify
 from perdure.access.keys import create_key
 from perdure.db import Connection, Pool
-from perdure.web import answers, stream
+from perdure.events import hub as hubs
+from perdure.web import answers, sse
 from tests.integration.api.reading import pointers, read, refused
 from tests.integration.api.test_server import DEADLINE, START, served
 
@@ -64,7 +65,7 @@ async def there(
     key = (await create_key(conn)).secret
     async with (
         asyncio.timeout(DEADLINE * 2),
-        app.state.api.feed.serving(database_url),
+        app.state.api.hub.serving(database_url),
         served(app) as url,
         httpx.AsyncClient(base_url=url, headers={"Authorization": f"Bearer {key}"}) as client,
     ):
@@ -84,6 +85,7 @@ async def test_who_comes_back_misses_nothing_and_sees_nothing_twice(
 ) -> None:
     # Notifications alone: who would wait for a look of its own would wait for ever.
     monkeypatch.setattr(notify, "FALLBACK_SECONDS", 3600.0)
+    monkeypatch.setattr(hubs, "LINGER_SECONDS", 0.0)
     run_id = await _started(there)
     path = f"/v1/runs/{run_id}/events"
     seen: list[int] = []
@@ -109,16 +111,16 @@ async def test_who_comes_back_misses_nothing_and_sees_nothing_twice(
     assert seen == list(range(1, MANY + 3))
     # It is over, and a browser is told not to come back.
     assert (await there.get(path, headers={"Last-Event-ID": str(len(seen))})).status_code == 204
-    # Nobody reads: nothing is held for anybody.
-    feed = app.state.api.feed
-    while feed._readers or feed._waiters._events:
+
+    hub = app.state.api.hub
+    while not hub.idle:
         await conn.execute("SELECT pg_sleep(0.01)")
 
 
 async def test_a_waiting_stream_holds_no_connection_and_says_that_it_is_there(
     there: httpx.AsyncClient, pool: Pool, conn: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stream, "HEARTBEAT_SECONDS", 0.05)
+    monkeypatch.setattr(sse, "HEARTBEAT_SECONDS", 0.05)
     run_id = await _started(there)
     async with _streaming(there, f"/v1/runs/{run_id}/events") as response:
         lines = response.aiter_lines()
@@ -139,7 +141,7 @@ async def test_a_server_that_stops_lets_its_readers_go(
     async with _streaming(there, f"/v1/runs/{run_id}/events") as response:
         events = _events(response)
         assert (await anext(events))["event"] == "run.queued"
-        app.state.api.feed.close()
+        app.state.api.hub.close()
         assert [event async for event in events] == []
 
 

@@ -1,0 +1,43 @@
+-- What an event is about. A reply's text is not with its event: it is read from the reply.
+-- name: data
+CASE t.kind WHEN 'model.completed' THEN t.data || coalesce((
+    SELECT jsonb_build_object('text', coalesce((
+               SELECT string_agg(said #>> '{}', '')
+                 FROM jsonb_path_query(m.output, 'lax $[*] ? (@.type == "message").content[*]
+                          ? (@.type == "output_text").text') said), ''))
+      FROM perdure.model_responses m
+     WHERE m.run_id = t.run_id AND m.id = (t.data ->> 'model_response_id')::uuid), '{}')
+ELSE t.data END
+
+-- One row at least for a run there is: with a null `seq` where the page is empty, and always with
+-- how its log ends at this moment. Numbers commit in their order, so a page has no hole that is
+-- filled later.
+-- name: page
+SELECT x.run_id, x.seq, x.kind, x.data, x.created_at, l.seq AS last_seq, l.kind AS last_kind
+  FROM perdure.runs r
+  LEFT JOIN LATERAL (
+       SELECT t.seq, t.kind::text FROM perdure.run_events t
+        WHERE t.run_id = r.id ORDER BY t.seq DESC LIMIT 1) l ON true
+  LEFT JOIN LATERAL (
+       SELECT t.run_id, t.seq, t.kind::text, (/*data*/)::text AS data, t.created_at
+         FROM perdure.run_events t
+        WHERE t.run_id = r.id AND t.seq > %(after)s
+        ORDER BY t.seq LIMIT %(fetch)s) x ON true
+ WHERE r.tenant_id = %(tenant_id)s AND r.id = %(run_id)s AND r.deleted_at IS NULL
+ ORDER BY x.seq
+
+-- The same of many runs at once, a row at least for each; `id` is null where it was deleted.
+-- name: news
+SELECT f.run_id AS asked, r.id, x.run_id, x.seq, x.kind, x.data, x.created_at
+  FROM unnest(%(runs)s::uuid[], %(after)s::int[]) AS f (run_id, after)
+  LEFT JOIN perdure.runs r ON r.id = f.run_id AND r.deleted_at IS NULL
+  LEFT JOIN LATERAL (
+       SELECT t.run_id, t.seq, t.kind::text, (/*data*/)::text AS data, t.created_at
+         FROM perdure.run_events t
+        WHERE t.run_id = r.id AND t.seq > f.after
+        ORDER BY t.seq LIMIT %(fetch)s) x ON true
+ ORDER BY f.run_id, x.seq
+
+-- Writers of many runs tell of what they wrote only while somebody reads.
+-- name: say_that_somebody_reads
+SELECT pg_notify(%(channel)s, '')
