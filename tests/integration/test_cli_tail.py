@@ -93,6 +93,7 @@ async def test_a_run_is_followed_through_all_that_happens_to_it(
                     # Its worker dies: another one asks anew, and the run comes to its question.
                     async with other_worker(engine, database_url) as other:
                         assert await other.run(UUID(run.id), 1) == "interrupted"
+                    mid_sentence.open()
                     [question] = (await run.refresh()).interruptions
                     for one in (piped, seen):
                         await one.until(f"perdure approve {question.id}")
