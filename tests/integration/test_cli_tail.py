@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Awaitable, Callable
 from uuid import UUID
 
 import pytest
@@ -48,10 +49,15 @@ async def test_a_run_is_followed_through_all_that_happens_to_it(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mid_sentence = Gate()
-    watching: list[Following] = []
+    watching: asyncio.Future[Following] = asyncio.get_running_loop().create_future()
 
-    async def shown() -> None:
-        await watching[0].until("teller: Your wrong ")
+    def shown(text: str) -> Callable[[], Awaitable[None]]:
+        """What the model waits for: an outcome commits beside what it says next."""
+
+        async def until() -> None:
+            await (await asyncio.shield(watching)).until(text)
+
+        return until
 
     look = [
         ("reasoning", "First ", "the order."),
@@ -64,9 +70,12 @@ async def test_a_run_is_followed_through_all_that_happens_to_it(
             *([], [], ["Your ", "refund of 49 euros is ", "on its way."]),
             before=[
                 look,
-                ["One ", "moment, ", mid_sentence.stop],
+                [shown("ask_clerk gave"), "One ", "moment, ", mid_sentence.stop],
                 [*moment, ("call", "refund", "r1", '{"cents": 4900}')],
-                ["Your ", "wrong ", shown, StreamCut("gone")],
+                [
+                    shown("refund gave"),
+                    *("Your ", "wrong ", shown("Your wrong "), StreamCut("gone")),
+                ],
             ],
         ),
     )
@@ -87,7 +96,7 @@ async def test_a_run_is_followed_through_all_that_happens_to_it(
                     following(env, *tail) as piped,
                     following(env, *tail, terminal=True) as seen,
                 ):
-                    watching.append(seen)
+                    watching.set_result(seen)
                     # Live: what the model has begun to say stands there while it says it.
                     await seen.until("teller: One moment, ")
                     # Its worker dies: another one asks anew, and the run comes to its question.
@@ -95,11 +104,12 @@ async def test_a_run_is_followed_through_all_that_happens_to_it(
                         assert await other.run(UUID(run.id), 1) == "interrupted"
                     mid_sentence.open()
                     [question] = (await run.refresh()).interruptions
+                    await as_json.until('"event": "run.interrupted"')
                     for one in (piped, seen):
                         await one.until(f"perdure approve {question.id}")
                     # The server goes away, and comes back.
                     await server.kill()
-                    for one in (piped, seen):
+                    for one in (as_json, piped, seen):
                         await one.until("is away; waiting for it", note=True)
                     async with serving(engine.api(), server.port):
                         await engine.decide(question.id, "approve", digest=question.digest)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from typing import Any
 
+import pytest
 from agents import Agent, ItemHelpers, Runner, function_tool
 from agents.testing import assistant_message
 from openai.types.responses import ResponseTextDeltaEvent
 
-from perdure import Interrupted, effect
+from perdure import Engine, Interrupted, effect
 from perdure.runs.sdk_stream import RunStream
-from tests.engine_support import SECONDS, call, replies_in, running
+from tests.docs_support import DOCS, blocks
+from tests.engine_support import SECONDS, call, query, replies_in, running
 from tests.sdk_stream_support import StreamedModel, joined, seen, thought
 
 
@@ -65,8 +68,17 @@ async def _all(stream: RunStream) -> list[tuple[int, tuple[str, ...]]]:
         return [(stream.last_event_id, seen(event)) async for event in stream]
 
 
-def _without_done(events: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
-    return joined(one for one in events if not one[0].endswith(".done"))
+def _in_order(events: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    """What comes in the SDK's order: not what is done, nor what tools gave, which come apart."""
+    return joined(one for one in events if not _comes_apart(one))
+
+
+def _apart(events: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    return sorted(filter(_comes_apart, events))
+
+
+def _comes_apart(event: tuple[str, ...]) -> bool:
+    return event[0].endswith(".done") or event[0] == "tool_output"
 
 
 async def test_it_is_what_the_sdk_streams(database_url: str) -> None:
@@ -81,13 +93,10 @@ async def test_it_is_what_the_sdk_streams(database_url: str) -> None:
         assert run.output == result.final_output
         late = await _all(run.stream())
 
-        # The same, in the same order; what says that a part is done comes when all are recorded.
-        assert _without_done(ours) == _without_done(theirs)
-        assert sorted(one for one in ours if one[0].endswith(".done")) == sorted(
-            one for one in theirs if one[0].endswith(".done")
-        )
-        # A late reader is told no less, and nothing twice.
-        assert _without_done([one for _, one in late]) == _without_done(theirs)
+        # The same in the same order, live and late; what is done is told when it is recorded.
+        for told in (ours, [one for _, one in late]):
+            assert _in_order(told) == _in_order(theirs)
+            assert _apart(told) == _apart(theirs)
 
         # Whoever left with a number is told the rest: nothing is lost, and again comes what had
         # been given of an event that was not given whole.
@@ -152,3 +161,34 @@ async def test_people_are_waited_for(database_url: str) -> None:
         later = [one for _, one in await _all(run.stream())]
         assert "interrupted" not in {one[0] for one in later}
         assert len(later) == len(told) - 1
+
+
+async def test_what_the_docs_port_does_the_same(
+    database_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = blocks("python", pages=[DOCS / "streaming.md"])
+    before, after = (
+        _defined(block.text)["answer"] for block in page if "def answer(" in block.text
+    )
+    shop = _shop()
+    shop.name = "support"
+    capsys.readouterr()
+    async with asyncio.timeout(SECONDS):
+        output = await before(shop, "hi")
+        wanted = capsys.readouterr().out
+        async with running(database_url, shop) as engine:
+            assert await after(engine, "hi") == output
+            said = capsys.readouterr().out
+            [relay] = (block.text for block in page if "def relay(" in block.text)
+            [run] = await query(engine, "SELECT id::text FROM perdure.runs")
+            told = [one async for one in _defined(relay)["relay"](engine, run["id"], 0)]
+    # The outputs of two tools at once come in the order in which they ended.
+    assert sorted(said.splitlines()) == sorted(wanted.splitlines())
+    assert "[a tool gave order 9: 4900 cents]" in said
+    assert [number for number, _ in told] == sorted(number for number, _ in told)
+
+
+def _defined(source: str) -> dict[str, Any]:
+    names: dict[str, Any] = {"Engine": Engine, "AsyncIterator": AsyncIterator}
+    exec(source, names)  # noqa: S102 - our own documentation
+    return names
