@@ -5,17 +5,29 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
+from uuid import UUID
 
 import pytest
 from agents import Agent, ItemHelpers, Runner, function_tool
 from agents.testing import assistant_message
 from openai.types.responses import ResponseTextDeltaEvent
 
-from perdure import Engine, Interrupted, effect
+from perdure import Engine, Interrupted, Superseded, effect
+from perdure.runs.asking import StreamCut
 from perdure.runs.sdk_stream import RunStream
 from tests.docs_support import DOCS, blocks
-from tests.engine_support import SECONDS, call, query, replies_in, running
+from tests.engine_support import (
+    SECONDS,
+    Gate,
+    call,
+    other_worker,
+    query,
+    quick_retries,
+    replies_in,
+    running,
+)
 from tests.sdk_stream_support import StreamedModel, joined, seen, thought
+from tests.streaming_support import StreamingModel
 
 
 @effect("read")
@@ -161,6 +173,69 @@ async def test_people_are_waited_for(database_url: str) -> None:
         later = [one for _, one in await _all(run.stream())]
         assert "interrupted" not in {one[0] for one in later}
         assert len(later) == len(told) - 1
+
+
+async def test_what_dies_is_void_and_what_is_recorded_comes_once(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stuck = Gate()
+    told: list[Any] = []
+    more = asyncio.Event()
+
+    async def heard(text: str) -> None:
+        while text not in _text(told):
+            more.clear()
+            await more.wait()
+
+    model = StreamingModel(
+        [("call", "find", "f1", '{"order": "7"}')],
+        ["All ", "is ", "well."],
+        before=[
+            [("call", "find", "f1", '{"order": "7"}')],
+            ["Lost ", "with ", stuck.stop],
+            ["Cut ", "off ", lambda: heard("Cut off "), StreamCut("gone")],
+        ],
+    )
+    agent = Agent(name="a", model=model, tools=[find])
+    with quick_retries(monkeypatch):
+        async with running(database_url, agent) as engine, asyncio.timeout(SECONDS):
+            run = await engine.start("a", "hi")
+
+            async def read() -> None:
+                async for event in run.stream():
+                    told.append(event)
+                    more.set()
+
+            reading = asyncio.create_task(read())
+            await heard("Lost with ")
+            async with other_worker(engine, database_url) as other:
+                assert await other.run(UUID(run.id), 1) == "completed"
+            stuck.open()
+            await reading
+            late = [event async for event in run.stream()]
+    assert (run.status, run.output) == ("completed", "All is well.")
+    assert [one.reason for one in told if isinstance(one, Superseded)] == ["death", "retry"]
+    *void, whole = _parts(told)
+    assert void == ["Lost with ", "Cut off "]
+    assert whole == run.output
+    names = [one.name for one in told if one.type == "run_item_stream_event"]
+    assert names == ["tool_called", "tool_output", "message_output_created"]
+    assert joined(map(seen, late)) == joined(map(seen, told))
+
+
+def _text(told: list[Any]) -> str:
+    return "".join(_parts(told))
+
+
+def _parts(told: list[Any]) -> list[str]:
+    """The text streamed, as far as the next Superseded each."""
+    parts = [""]
+    for one in told:
+        if isinstance(one, Superseded):
+            parts.append("")
+        elif one.type == "raw_response_event" and isinstance(one.data, ResponseTextDeltaEvent):
+            parts[-1] += one.data.delta
+    return parts
 
 
 async def test_what_the_docs_port_does_the_same(
