@@ -180,6 +180,8 @@ def _about_raw(raw: Any) -> str:
             return "".join(part.text for part in raw.summary)
         case "web_search_call":
             return str(raw.id)
+        case "custom_tool_call":
+            return str(raw.input)
     return f"{raw.name} {raw.arguments} {raw.call_id}"
 
 

@@ -120,19 +120,24 @@ def test_items_of_all_kinds_come_and_nested_ones_stay_out() -> None:
     refusal = {**_said(""), "content": [{"type": "refusal", "refusal": "No."}]}
     search = {"type": "web_search_call", "id": "ws_1", "status": "completed"}
     thought = {"type": "reasoning", "id": "rs", "summary": []}
+    patch = {"type": "custom_tool_call", "call_id": "c9", "name": "patch", "input": "x = 1"}
     log = _log(
         STARTED,
+        ("model.delta", {"type": "arguments", "index": 3, "delta": "x = 1", "tool": "patch"}),
         ("model.delta", {"type": "refusal", "index": 1, "delta": "No."}),
         ("model.delta", {"type": "of a later version", "index": 0, "delta": "?"}),
         _delta("not for the top", scope="c1"),
         COMPLETED,
     )
-    told = _told(log, _recorded(thought, refusal, search))
-    assert _deltas(told) == ["No."]
+    told = _told(log, _recorded(thought, refusal, search, patch))
+    assert _deltas(told) == ["x = 1", "No."]
     assert [one[0] for one in told if not one[0].startswith("response.")] == [
         "reasoning_item_created",
         "message_output_created",
         "tool_called",
+        "tool_called",
     ]
-    assert [one[0] for one in told].count("response.output_item.done") == 3
+    for name in ("added", "done"):
+        indexes = [one[1] for one in told if one[0] == f"response.output_item.{name}"]
+        assert sorted(indexes) == ["0", "1", "2", "3"]
     assert "response.reasoning_summary_text.done" not in {one[0] for one in told}

@@ -94,9 +94,10 @@ class Reply:
     def _rest_of(self, index: int, item: Any) -> Iterator[_Raw]:
         place = {"output_index": index}
         if item.type not in _STREAMED:
-            yield self._next(
-                ResponseOutputItemAddedEvent, "response.output_item.added", item=item, **place
-            )
+            if index not in self._begun:
+                yield self._next(
+                    ResponseOutputItemAddedEvent, "response.output_item.added", item=item, **place
+                )
         elif item.type == "message":
             yield from self._rest_of_message(index, item)
         else:
