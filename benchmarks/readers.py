@@ -41,9 +41,9 @@ async def measure(server: Server, plan: Plan) -> list[Figure]:
     """Return what one reader and what many see, and what they cost."""
     url = await server.database(migrated=True)
     async with await open_pool(url, 1, 4) as pool:
-        runs = [await _a_run(pool) for _ in range(_RUNS)]
+        first, *runs = [await _a_run(pool) for _ in range(1 + _RUNS)]
         async with served(url) as (child, address), pool.connection() as conn:
-            one = await _streamed(conn, child, address, runs[:1], 1, plan)
+            one = await _streamed(conn, child, address, [first], 1, plan)
             many = await _streamed(conn, child, address, runs, plan.readers, plan)
     title = f"{plan.readers:,} readers of {_RUNS} streaming runs"
     return [
