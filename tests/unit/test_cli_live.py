@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
+from perdure.cli import tail
 from perdure.cli.live import Lines, Live, Terminal
-from perdure.cli.tail import _next_silence
 from perdure.cli.told import Told
 from perdure.visible import visible
 
@@ -194,5 +194,35 @@ def test_what_a_reply_is_that_says_nothing() -> None:
     assert told.has_said({"a": 1})
 
 
-def test_silence_is_spoken_of_less_and_less() -> None:
-    assert [_next_silence(said) for said in range(6)] == [30, 60, 120, 300, 600, 900]
+def test_silence_is_spoken_of_less_and_less(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock = 0.0
+    monkeypatch.setattr("perdure.cli.tail.time.monotonic", lambda: clock)
+    followed = tail._Followed(as_json=False, after=0)
+
+    def hear(*told: tuple[str, dict[str, Any]]) -> None:
+        for event in _log(*told):
+            followed.take({"id": 1, **event})
+        capsys.readouterr()
+
+    def heartbeats(seconds: int) -> list[str]:
+        nonlocal clock
+        for _ in range(seconds // 15):
+            clock += 15
+            followed.take(None)
+        return capsys.readouterr().err.splitlines()
+
+    hear(("tool.started", {"tool": "dig", "call_id": "c", "arguments": "{}"}))
+    assert heartbeats(1200) == [
+        f"Nothing new for {silence}: dig is at it."
+        for silence in (
+            *("30 s", "1 min 0 s", "2 min 0 s", "5 min 0 s"),
+            *("10 min 0 s", "15 min 0 s", "20 min 0 s"),
+        )
+    ]
+    hear(("tool.completed", {"tool": "dig", "call_id": "c"}))
+    assert heartbeats(30) == ["Nothing new for 30 s: the run is at it."]
+    # Who waits for people says so, once.
+    hear(("run.interrupted", {}))
+    assert heartbeats(600) == []

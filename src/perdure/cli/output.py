@@ -53,7 +53,8 @@ def print_part(text: str, style: str = "") -> None:
     """Print a part of a line to stdout, on a terminal in a ``style`` of ``STYLES``."""
     code = STYLES.get(style) if style and has_colours() else None
     text = visible(text)
-    _put(sys.stdout, text if code is None else f"\x1b[{code}m{text}\x1b[0m")
+    if text:
+        _put(sys.stdout, text if code is None else f"\x1b[{code}m{text}\x1b[0m")
 
 
 def has_colours() -> bool:
