@@ -17,14 +17,10 @@ from perdure.errors import NotFoundError, UnavailableError
 from perdure.events import Event, Hub
 from perdure.idempotency import IdempotencyKey, RecordedAnswer, claim, hash_request, record
 from perdure.notify import Waiters
-<<<<<<< HEAD
-from perdure.runs import store
+from perdure.runs import inputs, store
 from perdure.runs.interruption import Interruption
 from perdure.runs.registry import Registry
 from perdure.runs.sdk_stream import RunStream
-=======
-from perdure.runs import inputs, store
->>>>>>> events
 from perdure.runs.store import NewRun
 
 _START_ROUTE = "engine.start"
