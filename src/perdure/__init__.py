@@ -17,15 +17,20 @@ if TYPE_CHECKING:
     from perdure.interruptions.policies.policy import Policy
     from perdure.ledger.effects import Done, effect, tool_call
     from perdure.runs.ask_human import ask_human
-    from perdure.runs.handle import Interruption, Run
+    from perdure.runs.handle import Run
+    from perdure.runs.interruption import Interruption
+    from perdure.runs.sdk_events import Interrupted, StreamEvent, Superseded
 
 _HOMES = {
     "Deciders": "perdure.interruptions.policies.deciders",
     "Done": "perdure.ledger.effects",
     "Engine": "perdure.engine",
-    "Interruption": "perdure.runs.handle",
+    "Interrupted": "perdure.runs.sdk_events",
+    "Interruption": "perdure.runs.interruption",
     "Policy": "perdure.interruptions.policies.policy",
     "Run": "perdure.runs.handle",
+    "StreamEvent": "perdure.runs.sdk_events",
+    "Superseded": "perdure.runs.sdk_events",
     "ask_human": "perdure.runs.ask_human",
     "effect": "perdure.ledger.effects",
     "tool_call": "perdure.ledger.effects",
@@ -35,9 +40,12 @@ __all__ = [
     "Deciders",
     "Done",
     "Engine",
+    "Interrupted",
     "Interruption",
     "Policy",
     "Run",
+    "StreamEvent",
+    "Superseded",
     "__version__",
     "ask_human",
     "effect",
