@@ -16,7 +16,17 @@ from typing import Any
 import psutil  # type: ignore[import-untyped]
 from rich.console import Console
 
-from benchmarks import latency, parked, readers, recovery, statements, takeover, throughput, turns
+from benchmarks import (
+    latency,
+    parked,
+    readers,
+    recovery,
+    statements,
+    streaming,
+    takeover,
+    throughput,
+    turns,
+)
 from benchmarks.plan import QUICK, Plan
 from benchmarks.report import Figure, print_table
 from benchmarks.server import Server, running
@@ -24,7 +34,17 @@ from benchmarks.server import Server, running
 Measure = Callable[[Server, Plan], Awaitable[list[Figure]]]
 MEASURES: dict[str, Measure] = {
     module.NAME: module.measure
-    for module in (turns, statements, throughput, recovery, takeover, latency, parked, readers)
+    for module in (
+        turns,
+        statements,
+        throughput,
+        recovery,
+        takeover,
+        latency,
+        parked,
+        streaming,
+        readers,
+    )
 }
 
 

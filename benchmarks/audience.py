@@ -75,22 +75,24 @@ class Client:
                 raise RuntimeError(f"The server refused a reader: {head!r}")
         self.socket.setblocking(False)
 
-    def read(self) -> None:
-        """Read what is there."""
+    def read(self) -> bool:
+        """Read what is there; whether there may be more, as the run goes on."""
         read = self.socket.recv(1 << 18)
         now = time.monotonic()
-        if not read:
-            raise RuntimeError(f"The server ended the stream of run {self.run_id}.")
         if not self.looked_at:
-            return
+            return bool(read)
         *lines, self._rest = (self._rest + read).split(b"\n")
         for line in lines:
-            if line.startswith(b"data: ") and b'"at":' in line:
+            if line.startswith(b"data: ") and b'"model.delta"' in line:
                 event = json.loads(line[6:])
                 if self.last and event["id"] != self.last + 1:
                     raise AssertionError(f"{event['id']} came after {self.last}.")
                 self.last = event["id"]
-                self.delays.append((now - event["at"]) * 1000)
+                # It begins with the moment at which it was said.
+                at = event["delta"].partition(" ")[0]
+                if at[0].isdigit():
+                    self.delays.append((now - float(at)) * 1000)
+        return bool(read)
 
 
 def _listen(clients: Sequence[Client], events: int, waiting: selectors.BaseSelector) -> None:
@@ -100,8 +102,8 @@ def _listen(clients: Sequence[Client], events: int, waiting: selectors.BaseSelec
         if time.monotonic() > deadline:
             raise TimeoutError("Readers were not given all there is.")
         for key, _ in waiting.select(0.2):
-            if key.data is not None:
-                key.data.read()
+            if key.data is not None and not key.data.read():
+                waiting.unregister(key.fileobj)
 
 
 def main() -> None:
@@ -120,7 +122,8 @@ def main() -> None:
     while True:
         for key, _ in waiting.select():
             if key.data is not None:
-                key.data.read()
+                if not key.data.read():
+                    waiting.unregister(key.fileobj)
             elif line := sys.stdin.readline():
                 _listen(clients, json.loads(line)["events"], waiting)
                 _say({"delays": [ms for one in clients for ms in one.delays]})

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 from benchmarks import workload
-from benchmarks.contestants import CONTESTANTS, Contestant, Setting
+from benchmarks.contestants import CONTESTANTS, Contestant, Perdure, Setting
 
 Say = Callable[[dict[str, Any]], None]
 
@@ -47,6 +47,8 @@ async def _answer(contestant: Contestant, request: dict[str, Any]) -> dict[str, 
             )
         case "start":
             return {"run_id": await contestant.start(request["turns"], request["bytes"])}
+        case "start_many" if isinstance(contestant, Perdure):
+            return {"run_ids": await contestant.start_many(request)}
         case "wait":
             return await _wait(contestant, request["run_id"])
         case other:

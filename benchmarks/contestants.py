@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from agents import RunConfig, Runner
 
@@ -35,6 +35,7 @@ class Setting:
     url: str
     stop_at: int | None = None
     gated: bool = False
+    concurrency: int = 64
     reached: Callable[[], None] = field(default=lambda: None)
 
     @property
@@ -116,9 +117,10 @@ class Perdure:
         tool = workload.tool(body, gated=setting.gated)
         self._url = setting.url
         self._engine = Engine(
-            agents=[workload.agent(tool, setting.before)],
+            agents=[workload.agent(tool, setting.before), workload.talker()],
             run_config=_UNTRACED,
             database_url=setting.url,
+            concurrency=setting.concurrency,
         )
 
     async def __aenter__(self) -> Self:
@@ -136,6 +138,20 @@ class Perdure:
 
     async def wait(self, run_id: str) -> str:
         return _output(await (await self._engine.get(run_id)).wait())
+
+    async def start_many(self, request: dict[str, Any]) -> list[str]:
+        """Begin ``count`` runs of an agent on an input, or of so many turns; return their ids."""
+        input = request.get("input") or workload.prompt(request["turns"], request["bytes"])
+        started = [
+            await self._engine.start(
+                request.get("agent", workload.AGENT),
+                input,
+                max_turns=request.get("turns", 0) + 1,
+                delay_seconds=request.get("delay"),
+            )
+            for _ in range(request["count"])
+        ]
+        return [run.id for run in started]
 
     async def _start(self, turns: int, tool_bytes: int) -> Run:
         return await self._engine.start(

@@ -31,7 +31,7 @@ _WRITE = """
 WITH written AS (
     SELECT perdure.write_events(run, ARRAY['model.delta'], ARRAY[jsonb_build_object(
                'model_response_id', run, 'attempt', 1, 'agent', 'writer', 'scope', '',
-               'type', 'text', 'index', 0, 'delta', ' of all', 'at', %(at)s::float8)])
+               'type', 'text', 'index', 0, 'delta', %(at)s::float8 || ' of all')])
       FROM unnest(%(runs)s::uuid[]) run)
 SELECT pg_notify('perdure_events', array_to_string(%(runs)s::uuid[], ',')) FROM (
     SELECT count(*) FROM written) w"""

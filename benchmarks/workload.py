@@ -21,11 +21,13 @@ from openai.types.responses import (
     ResponseFunctionToolCall,
     ResponseOutputMessage,
     ResponseOutputText,
+    ResponseTextDeltaEvent,
     ResponseUsage,
 )
 from openai.types.responses.response_usage import InputTokensDetails, OutputTokensDetails
 
 AGENT = "worker"
+TALKER = "talker"
 TOOL = "look_up"
 
 set_tracing_disabled(True)
@@ -81,6 +83,41 @@ class AtOnce(Model):
         yield _COMPLETED.model_copy(update={"response": response})
 
 
+class Talker(Model):
+    """A model that says so many tokens at some speed; each is the moment it is said."""
+
+    async def get_response(self, *args: Any, **kwargs: Any) -> ModelResponse:
+        raise NotImplementedError("It is streamed.")
+
+    async def stream_response(
+        self,
+        system_instructions: str | None,
+        input: str | list[Any],
+        *args: Any,
+        **kwargs: Any,
+    ) -> AsyncIterator[Any]:
+        task = json.loads(input if isinstance(input, str) else input[0]["content"])
+        said: list[str] = []
+        due = time.monotonic() + task["after"]
+        for _ in range(task["tokens"]):
+            await asyncio.sleep(max(due - time.monotonic(), 0))
+            due += 1 / task["per_second"]
+            token = f"{time.monotonic():.6f} "
+            said.append(token)
+            yield _TOKEN.model_copy(update={"delta": token})
+        response = _RESPONSE.model_copy(update={"output": [_message("".join(said))]})
+        yield _COMPLETED.model_copy(update={"response": response})
+
+
+_TOKEN = ResponseTextDeltaEvent(
+    type="response.output_text.delta",
+    content_index=0,
+    delta="",
+    item_id="message",
+    logprobs=[],
+    output_index=0,
+    sequence_number=0,
+)
 _USAGE = ResponseUsage(
     input_tokens=100,
     output_tokens=20,
@@ -116,7 +153,10 @@ def _answer(model_input: str | list[Any]) -> ResponseFunctionToolCall | Response
             type="function_call", call_id=f"call_{turn}", name=TOOL, arguments=arguments
         )
     # The moment tells a benchmark when the last reply was asked for.
-    text = f"{expected(turn)} at {time.monotonic()}"
+    return _message(f"{expected(turn)} at {time.monotonic()}")
+
+
+def _message(text: str) -> ResponseOutputMessage:
     return ResponseOutputMessage(
         id="message",
         type="message",
@@ -152,6 +192,11 @@ def agent(
         model=AtOnce(before),
         tools=[tool_ if tool_ is not None else tool()],
     )
+
+
+def talker() -> Agent[Any]:
+    """Return an agent that does nothing but talk."""
+    return Agent(name=TALKER, model=Talker())
 
 
 def stop_at(turn: int, reached: Callable[[], None]) -> Callable[[int], Awaitable[None]]:

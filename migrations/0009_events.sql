@@ -71,7 +71,9 @@ BEGIN
     IF n = 0 THEN
         RETURN 0;
     END IF;
-    UPDATE perdure.run_event_heads SET seq = seq + n WHERE run_id = run RETURNING seq INTO last;
+    INSERT INTO perdure.run_event_heads AS h (run_id, seq) VALUES (run, n)
+        ON CONFLICT (run_id) DO UPDATE SET seq = h.seq + excluded.seq
+    RETURNING h.seq INTO last;
     INSERT INTO perdure.run_events (run_id, seq, tenant_id, kind, data)
     SELECT run, last - n + i, r.tenant_id, kinds[i]::perdure.event_kind, about[i]
       FROM perdure.runs r, generate_series(1, n) i

@@ -248,6 +248,10 @@ class Gate:
         """Let through whoever stops, now and later."""
         self._open.set()
 
+    def shut(self) -> None:
+        """Stop whoever comes from now on, as if nobody had come to it yet."""
+        self._reached, self._open = asyncio.Event(), asyncio.Event()
+
 
 @asynccontextmanager
 async def other_worker(engine: Engine, url: str) -> AsyncIterator[SegmentRunner]:

@@ -82,6 +82,14 @@ async def insert_run(
             """,
             (run_id, seq, tenant_id, status if outcome is None else "rested", outcome),
         )
+    await conn.execute(
+        """
+        WITH head AS (INSERT INTO perdure.run_event_heads (run_id, seq) VALUES (%(id)s, 1))
+        INSERT INTO perdure.run_events (run_id, seq, tenant_id, kind, data)
+        VALUES (%(id)s, 1, %(tenant)s, 'run.queued', '{"segment": 1}')
+        """,
+        {"id": run_id, "tenant": tenant_id},
+    )
     return run_id
 
 

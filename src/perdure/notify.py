@@ -31,6 +31,8 @@ RUNS = "perdure_runs"
 """A run's status changed; the payload is the run's id."""
 CANCEL = "perdure_cancel"
 """A running run shall stop; the payload is the run's id."""
+INPUT = "perdure_input"
+"""A message was added to a run; the payload is the run's id."""
 POLICIES = "perdure_policies"
 """A tenant's policies changed; the payload is its id, a colon and the new revision."""
 

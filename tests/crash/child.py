@@ -11,7 +11,7 @@ from psycopg import AsyncConnection
 
 from perdure.db import load_sql
 from perdure.runs.workflow import SegmentRunner
-from tests.crash import orders, outside, policed, scenario, talker, till
+from tests.crash import orders, outside, policed, scenario, steered, talker, till
 from tests.crash.orders_server import FATAL
 from tests.crash.scenario import LOG, log
 
@@ -21,6 +21,7 @@ COUNTED = {
         ("perdure.runs", "segment.sql"),
         ("perdure.runs", "transactions.sql"),
         ("perdure.runs", "doubts.sql"),
+        ("perdure.runs", "inputs.sql"),
         ("perdure.ledger", "writer.sql"),
     )
     for name, statement in load_sql(package, file).items()
@@ -87,6 +88,7 @@ SCENARIOS = {
     "orders": orders,
     "till": till,
     "policed": policed,
+    "steered": steered,
     "talker": talker,
 }
 

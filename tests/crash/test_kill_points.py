@@ -24,9 +24,11 @@ STATEMENTS = [
     not in (
         *("doubt", "not_begun", "supersede"),
         *("doubt_call", "probed", "begin_again", "keep_late"),
+        *("lock_run", "add", "waiting", "give"),
     )
 ]
-"""What this run writes; the rest is written only after a crash or a failure."""
+"""What this run writes; the rest is written only after a crash or a failure, or
+where somebody speaks to the run."""
 
 
 async def _check(told: Story, *, died: bool) -> None:

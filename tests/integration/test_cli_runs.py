@@ -75,6 +75,38 @@ def test_the_way_of_a_run(run: Run, run_json: Run, waiting: dict[str, Any]) -> N
     assert "It is: approve by alice at " in again.stderr
 
 
+def test_saying_something(run: Run, run_json: Run, served: Any, waiting: dict[str, Any]) -> None:
+    said = ("runs", "say", waiting["id"])
+    key = ("--idempotency-key", str(uuid4()))
+    added = run_json(*said, "-", *key, stdin="\x1b[2J Wait.\n")
+    assert (added["status"], added["added_by"]["subject"]) == ("pending", "alice")
+    assert added["input"] == [{"role": "user", "content": "\x1b[2J Wait."}]
+    assert run(*said, "\x1b[2J Wait.", *key).stdout == f"{added['id']}\n"
+    second = run(*said, "And more.").stdout.strip()
+    assert run_json("runs", "show", waiting["id"])["status"] == "interrupted"
+    run("approve", waiting["interruptions"][0]["id"])
+    with httpx.Client(
+        base_url=f"{served['PERDURE_URL']}/v1/runs",
+        headers={"Authorization": f"Bearer {served['PERDURE_API_KEY']}"},
+    ) as client:
+        rested = client.get(waiting["id"], params={"wait": 30}).json()
+        listed = client.get(f"{waiting['id']}/inputs").json()["data"]
+    # It has something else to note now.
+    [question] = rested["interruptions"]
+    assert question["tool"]["arguments"] == {"text": "And more."}
+    assert [(one["id"], one["status"]) for one in listed] == [
+        (added["id"], "given"),
+        (second, "given"),
+    ]
+    shown = run("runs", "show", waiting["id"]).stdout
+    assert re.search(r"^alice +\d+ s +given +\S*\[2J Wait\.$", shown, re.MULTILINE), shown
+    assert "\x1b" not in shown
+    run("runs", "cancel", waiting["id"])
+    too_late = run(*said, "Too late.", code=1)
+    assert "is cancelled and cannot be given a message" in too_late.stderr
+    assert "has to be text" in run(*said, "", code=1).stderr
+
+
 def test_grants(run: Run, run_json: Run, waiting: dict[str, Any]) -> None:
     [question] = waiting["interruptions"]
     word = f"rent-{uuid4()}"

@@ -615,7 +615,7 @@ async def _taking_over(engine: Engine, url: str, run: Run) -> AsyncIterator[asyn
 
 async def _cancel_when_asked(runner: Any) -> None:
     while True:
-        await runner.cancel_requested()
+        await runner.look_again()
 
 
 async def test_a_late_outcome_is_kept_as_evidence(database_url: str) -> None:

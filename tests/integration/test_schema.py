@@ -16,6 +16,7 @@ GROWING = [
     ("decisions", "run_id"),
     ("grant_uses", "run_id"),
     ("run_events", "run_id"),
+    ("run_inputs", "run_id"),
 ]
 
 

@@ -97,6 +97,8 @@ def test_the_command_line_takes_measures_by_name() -> None:
         "takeover",
         "latency",
         "parked",
+        "streaming",
+        "readers",
     ]
 
 

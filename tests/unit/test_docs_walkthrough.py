@@ -69,6 +69,8 @@ def test_the_readmes_curl_commands_with_a_kill_where_it_says_so(
         again.address()
         again.wait_for("Ctrl-C stops")
         said = _bash(f"api={api} run={run}\n# {after}")
+    said, mark, told = said.partition("run.queued\n")
+    assert mark
     decided, ended, *calls = _documents(said)
     assert decided == "approved"
     assert isinstance(ended, dict)
@@ -78,6 +80,9 @@ def test_the_readmes_curl_commands_with_a_kill_where_it_says_so(
         ("lookup_order", "succeeded", 1),
         ("refund", "succeeded", 1),
     ]
+    events = told.split()
+    assert {"model.delta", "interruption.decided", "run.resumed"} < set(events)
+    assert events[-1] == "run.completed"
 
 
 def _sql(*, containing: str) -> list[str]:

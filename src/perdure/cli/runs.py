@@ -10,7 +10,7 @@ from uuid import uuid4
 
 import typer
 
-from perdure.cli import later
+from perdure.cli import later, say
 from perdure.cli.client import Client, checked_id, connected
 from perdure.cli.help import examples
 from perdure.cli.output import ago, print_json, print_note, print_table, print_text, shortened
@@ -37,6 +37,7 @@ RunId = Annotated[str, typer.Argument(metavar="ID", help="The run's id.")]
 
 def register(parent: typer.Typer) -> None:
     """Add the commands to those of ``perdure``."""
+    say.register(app)
     later.register_for_runs(app)
     parent.add_typer(app, name="runs")
 
@@ -115,7 +116,8 @@ def show(run_id: RunId, as_json: Json = False) -> None:
         if as_json:
             print_json(run)
             return
-        show_run(run, client.get(f"{path}/tool_calls", _ALL)["data"])
+        calls = client.get(f"{path}/tool_calls", _ALL)["data"]
+        show_run(run, calls, client.get(f"{path}/inputs", _ALL)["data"])
 
 
 @app.command(
@@ -236,7 +238,10 @@ def _wait(client: Client, run: dict[str, Any], *, quietly: bool) -> dict[str, An
     epilog=examples("perdure runs cancel 01a20131-4a27-77ae-b605-6e01616eb463"),
 )
 def cancel(run_id: RunId, as_json: Json = False) -> None:
-    """Cancel a run. One that is running stops within moments; tools under way finish."""
+    """Cancel a run. One that is running stops within moments; tools under way are cut off.
+
+    Whether what they were doing happened is not known: their calls are left uncertain.
+    """
     with connected() as client:
         run = client.post(f"/v1/runs/{checked_id('run', run_id)}/cancel")
     if as_json:

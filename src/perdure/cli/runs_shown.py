@@ -18,10 +18,11 @@ from perdure.cli.output import (
 
 _Object = Mapping[str, Any]
 _SHOWN_OF_EVIDENCE = 200
+_SHOWN_OF_MESSAGE = 200
 
 
-def show_run(run: _Object, calls: Sequence[_Object]) -> None:
-    """Print a run and its tool calls, as the API gave them."""
+def show_run(run: _Object, calls: Sequence[_Object], messages: Sequence[_Object] = ()) -> None:
+    """Print a run, its tool calls and what was said to it, as the API gave them."""
     print_fields(
         {
             "run": run["id"],
@@ -52,6 +53,21 @@ def show_run(run: _Object, calls: Sequence[_Object]) -> None:
                     arguments_text(call["arguments"], call["arguments_raw"]),
                 ]
                 for call in calls
+            ],
+        )
+    if messages:
+        print_text("")
+        print_table(
+            ["said by", "age", "status", "message"],
+            [
+                [
+                    by["subject"] or by["type"],
+                    ago(one["added_at"]),
+                    one["status"] + (f" ({one['reason']})" if one["reason"] else ""),
+                    shortened(message_text(one["input"]), _SHOWN_OF_MESSAGE),
+                ]
+                for one in messages
+                for by in [one["added_by"]]
             ],
         )
     for interruption in run["interruptions"]:
@@ -88,6 +104,16 @@ def evidence_text(known: _Object) -> str:
 def as_text(value: Any) -> str:
     """Return text as it is, anything else as JSON."""
     return value if isinstance(value, str) else to_json(value, indent=2)
+
+
+def message_text(items: Sequence[_Object]) -> str:
+    """Return the words of messages; of a part that is no text, what it is."""
+    words = []
+    for item in items:
+        content = item["content"]
+        parts = [{"text": content}] if isinstance(content, str) else content
+        words += [str(part.get("text", f"[{part.get('type')}]")) for part in parts]
+    return " ".join(words)
 
 
 def arguments_text(arguments: Any, raw: str | None = None) -> str:

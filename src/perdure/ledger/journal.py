@@ -102,6 +102,8 @@ class Journal:
     _replies: dict[tuple[str, str], deque[RecordedReply]] = field(
         default_factory=lambda: defaultdict(deque)
     )
+    _beyond: bool = False
+    """Whether the top level has come to a request that nothing recorded answers."""
 
     @classmethod
     def load(
@@ -124,14 +126,24 @@ class Journal:
 
     def take_reply(self, scope: str, agent: str, input_hash: str) -> RecordedReply | None:
         """Return and consume the first recorded reply to this input, or None."""
-        queue = self._replies.get((scope, agent))
-        if queue is None:
-            return None
+        queue = self._replies.get((scope, agent), ())
         for reply in queue:
             if reply.input_hash == input_hash:
-                queue.remove(reply)
+                self._replies[scope, agent].remove(reply)
                 return reply
+        if not scope:
+            self._beyond = True
         return None
+
+    @property
+    def replaying(self) -> bool:
+        """Whether recorded replies to the top level may be matched yet.
+
+        A state made before they are would leave them, and the effects they began, behind.
+        """
+        return not self._beyond and any(
+            queue for (scope, _), queue in self._replies.items() if not scope
+        )
 
     def unmatched_with_effects(self, scope: str, agent: str) -> list[RecordedReply]:
         """Return the recorded, unconsumed replies whose calls have started effects.
@@ -182,6 +194,7 @@ class Journal:
     def rebase(self, base_seq: int) -> None:
         """Start anew after a checkpoint: what came before it is in the state."""
         self.base_seq = base_seq
+        self._beyond = False
         self._replies.clear()
         self.tools.clear()
         self.calls = {

@@ -36,6 +36,9 @@ GATHER_SECONDS: Final = 0.01
 """How long the first text after a silence waits for more: many replies are over by then."""
 APART_SECONDS: Final = 0.03
 """How far apart batches are at least."""
+_APART_A_RUN: Final = 0.0004
+_MOST_APART: Final = 0.1
+"""How much farther for each run that streams, and how far at most: many share fewer commits."""
 UNWATCHED_SECONDS: Final = 0.25
 """How far apart they are while nobody reads."""
 WATCHED_SECONDS: Final = 15.0
@@ -90,6 +93,7 @@ class StreamWriter:
         self._wake = asyncio.Event()
         self._hurry = asyncio.Event()
         self._began = 0.0
+        self._apart = APART_SECONDS
         self._watched_until: float | None = None
         self._task: asyncio.Task[None] | None = None
         self._conn: psycopg.AsyncConnection[Any] | None = None
@@ -200,7 +204,7 @@ class StreamWriter:
         loop = asyncio.get_running_loop()
         while True:
             await self._wake.wait()
-            apart = APART_SECONDS if self.watched else UNWATCHED_SECONDS
+            apart = self._apart if self.watched else UNWATCHED_SECONDS
             pause = max(self._began + apart - loop.time(), GATHER_SECONDS)
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause):
@@ -210,6 +214,7 @@ class StreamWriter:
             self._began = loop.time()
             batch = self._next_batch()
             if batch:
+                self._apart = min(APART_SECONDS + _APART_A_RUN * len(batch), _MOST_APART)
                 await self._fly(batch)
             if self._waiting:
                 self._wake.set()

@@ -1,15 +1,18 @@
 """Drives the SDK's runner through one segment, from its base to the next resting point.
 
-The SDK is asked to stop after a turn where a state is due (a handoff, or a long way since the
-last one), the state is written, and the run goes on from it. Whatever stops the segment from
-within lets effects under way finish first.
+The SDK is asked to stop after a turn where a state is due (a handoff, a long way since the last
+one, a message to the run), the state is written, and the run goes on from it. Whatever stops the
+segment from within lets effects under way finish first.
+
+A message becomes part of the state that is written between two turns; where the last one was to be
+the run's end, the run takes another. Recorded replies are replayed first: the state they were
+given from is the one they are matched by.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 from uuid import UUID
@@ -20,8 +23,6 @@ from pydantic import TypeAdapter
 
 from perdure import jsonsafe
 from perdure.errors import Fenced, LedgerRejected, LedgerUnavailable, StopSegment, Uncertain
-from perdure.ledger.effects import Effect
-from perdure.ledger.journal import RecordedCall
 from perdure.runs.approvals import Tampered, approvals_of
 from perdure.runs.execution import (
     CancelRequested,
@@ -29,12 +30,20 @@ from perdure.runs.execution import (
     current_execution,
     database_needed,
 )
-from perdure.runs.failures import classify, is_unusable_reply
+from perdure.runs.failures import classify
+from perdure.runs.inputs import Waiting
 from perdure.runs.items import input_rows, item_rows
+from perdure.runs.leftovers import (
+    begun_calls,
+    cancelled,
+    leaving_nothing_under_way,
+    never_begun,
+    unusable_reply,
+)
 from perdure.runs.questions import Questions
 from perdure.runs.registry import Registry
 from perdure.runs.rest import Checkpoint, Question, Rest
-from perdure.runs.sdk import goes_on
+from perdure.runs.sdk import add_messages, goes_on, has_turns_left, reopen, resumes_a_turn
 from perdure.runs.segment import Begun, SegmentRows
 from perdure.runs.state import apply_decisions, dump_state, load_state, worth_writing
 
@@ -57,13 +66,16 @@ class Driver:
         self._stream: RunResultStreaming | None = None
         self._turns_since = 0
         self._due: str | None = None
+        self._in_turn = False
+        self._ended: tuple[RunResultStreaming, RunState[Any, Any]] | None = None
         execution.on_reply = self._on_reply
+        execution.on_input = self._on_input
         execution.approvals = approvals_of(begun.decisions)
         execution.dump_context = lambda: registry.dump_context(self._context)
         execution.stored_context = begun.context
 
     async def run(self) -> Rest:
-        """Run to the next resting point.
+        """Run to the next resting point; called again, on from there, as messages wait.
 
         Raises:
             StopSegment: when another execution owns the segment or the database is gone.
@@ -89,17 +101,20 @@ class Driver:
         if isinstance(reason, Fenced | LedgerUnavailable):
             raise reason
         await self._execution.flush()
-        never = [call.id for call in self._never_begun()]
+        never = [call.id for call in never_begun(self._execution)]
         match reason:
             case CancelRequested():
-                return replace(cancelled(self._begun_calls()), not_begun=never, turn=self._turn)
+                return replace(
+                    cancelled(begun_calls(self._execution)), not_begun=never, turn=self._turn
+                )
             case Uncertain():
                 begun = [one for one in self._execution.journal.doubts() if one.id not in never]
                 rest = self._questions.uncertain(begun, self._execution.lost_replies)
                 return replace(rest, not_begun=never, turn=self._turn)
             case LedgerRejected() | Tampered():
-                return self._leaving_nothing_under_way(
-                    Rest("failed", error_type="infrastructure", error_message=str(reason))
+                return leaving_nothing_under_way(
+                    Rest("failed", error_type="infrastructure", error_message=str(reason)),
+                    self._execution,
                 )
         # The worker stops: whoever goes on need not ask about what was never begun.
         await self._rows.withdraw(never, epoch=self._execution.epoch)
@@ -137,26 +152,71 @@ class Driver:
             await self._execution.end()
 
     async def _drive(self) -> Rest:
+        if self._ended is not None:
+            result, source = self._ended
+            if not await self._goes_on_with_messages(result, source):
+                return await self._completed(result, source)
+            return await self._drive_from(source)
         doubts = await self._questions.left_by_probes()
         if doubts:
             return self._questions.uncertain(doubts)
-        source: str | list[Any] | RunState[Any, Any] = self._begun.input
-        if self._begun.state is not None:
-            source = await load_state(self._begun.state, self._agent, self._context)
-            again = await self._questions.no_longer_as_shown(source)
-            if again:
-                return self._asked_again(again)
-            apply_decisions(source, self._begun.decisions)
+        if self._begun.state is None:
+            return await self._drive_from(self._begun.input)
+        source = await load_state(self._begun.state, self._agent, self._context)
+        again = await self._questions.no_longer_as_shown(source)
+        if again:
+            return self._asked_again(again)
+        apply_decisions(source, self._begun.decisions)
+        return await self._drive_from(source)
+
+    async def _drive_from(self, source: str | list[Any] | RunState[Any, Any]) -> Rest:
         while True:
+            if isinstance(source, RunState) and goes_on(source) and self._may_give:
+                await self._give(source)
             result = await self._to_next_stop(source)
             if result.interruptions:
                 return await self._interrupted(result)
-            state = result.to_state()
+            source = result.to_state()
             # Without a stop of ours it ended by itself; a handler's output leaves no trace in it.
-            if self._due is None or not goes_on(state):
-                return await self._completed(result, state)
-            await self._write_checkpoint(self._due, result, state)
-            source = state
+            if self._due is not None and goes_on(source) and result.final_output is None:
+                given = await self._waiting(source) if self._may_give else []
+                # Nothing is written where it was for messages only, and there are none.
+                if given or self._due != "input":
+                    kind = "handoff" if self._due == "handoff" else "periodic"
+                    await self._write_checkpoint(kind, result, source, given)
+            elif not await self._goes_on_with_messages(result, source):
+                return await self._completed(result, source)
+
+    async def _give(self, state: RunState[Any, Any]) -> None:
+        given = await self._waiting(state)
+        if given:
+            await self._write_checkpoint("periodic", None, state, given)
+
+    async def _goes_on_with_messages(
+        self, result: RunResultStreaming, state: RunState[Any, Any]
+    ) -> bool:
+        """Let a run that was to end take another turn, if messages wait for it."""
+        given = await self._waiting(state)
+        if given:
+            reopen(state)
+            await self._write_checkpoint("periodic", result, state, given)
+        return bool(given)
+
+    @property
+    def _may_give(self) -> bool:
+        """Whether a state may be written for messages: what is recorded would be left behind."""
+        return self._execution.inputs_waiting and not self._execution.journal.replaying
+
+    async def _waiting(self, state: RunState[Any, Any]) -> list[Waiting]:
+        """Return the messages that wait and may become part of ``state``, in order."""
+        if not (self._execution.inputs_waiting and has_turns_left(state)):
+            return []
+        # What the state before was given has to be told from what waits.
+        await self._execution.committed()
+        # Before the look: of one that is added after it we are told again.
+        self._execution.inputs_waiting = False
+        with database_needed(self._rows.run_id, doing="reading the messages added to it"):
+            return await self._rows.waiting()
 
     async def _to_next_stop(
         self, source: str | list[Any] | RunState[Any, Any]
@@ -164,6 +224,7 @@ class Driver:
         registry = self._registry
         self._due = None
         fresh = not isinstance(source, RunState)
+        self._in_turn = isinstance(source, RunState) and resumes_a_turn(source)
         self._stream = sdk.Runner.run_streamed(
             self._agent,
             source,
@@ -173,17 +234,29 @@ class Driver:
             run_config=registry.sdk_config,
             error_handlers=registry.error_handlers,
         )
+        self._on_input()
         async for _ in self._stream.stream_events():
             pass
         return self._stream
 
     def _on_reply(self, handoff: bool) -> None:
         self._turns_since += 1
+        self._in_turn = True
         if handoff:
-            self._due = "handoff"
+            self._stop_after_turn("handoff")
         elif worth_writing(self._turns_since, self._turn):
-            self._due = "periodic"
-        if self._due is not None and self._stream is not None:
+            self._stop_after_turn("periodic")
+        else:
+            self._on_input()
+
+    def _on_input(self) -> None:
+        # Asked to stop before its first turn, the SDK returns what looks like an end.
+        if self._in_turn and self._due is None and self._may_give:
+            self._stop_after_turn("input")
+
+    def _stop_after_turn(self, due: str) -> None:
+        self._due = due
+        if self._stream is not None:
             self._stream.cancel(mode="after_turn")
 
     def _checkpoint(self, kind: str, state: RunState[Any, Any]) -> Checkpoint:
@@ -195,22 +268,33 @@ class Driver:
         )
 
     async def _write_checkpoint(
-        self, kind: str, result: RunResultStreaming, state: RunState[Any, Any]
+        self,
+        kind: str,
+        result: RunResultStreaming | None,
+        state: RunState[Any, Any],
+        given: list[Waiting],
     ) -> None:
+        """Write ``state`` with the messages ``given`` to it; ``result`` has what came before."""
+        for one in given:
+            add_messages(state, one.items)
         # Serialized while the last outcomes still commit.
         checkpoint = self._checkpoint(kind, state)
         await self._execution.flush()
         await self._execution.check()
-        self._execution.write_beside(self._store(checkpoint, self._new_items(result)))
+        items = [] if result is None else self._new_items(result)
+        ids = [one.id for one in given]
+        self._execution.write_beside(self._store(checkpoint, items, ids))
         self._execution.rebase(checkpoint.seq)
         self._begun = self._begun.moved_on(checkpoint.state.turn)
         self._turns_since = 0
 
-    async def _store(self, checkpoint: Checkpoint, items: list[dict[str, Any]]) -> None:
+    async def _store(
+        self, checkpoint: Checkpoint, items: list[dict[str, Any]], given: list[UUID]
+    ) -> None:
         doing = f"storing its state after turn {checkpoint.state.turn}"
         try:
             with database_needed(self._rows.run_id, doing=doing):
-                await self._rows.checkpoint(checkpoint, items)
+                await self._rows.checkpoint(checkpoint, items, given)
         except Exception as error:
             # The run must not go on as if it were stored, whatever stood in the way.
             raise LedgerRejected(self._rows.run_id, doing=doing, reason=str(error)) from error
@@ -223,13 +307,16 @@ class Driver:
         # Serialized while the last reply still commits.
         checkpoint = self._checkpoint("final", state)
         await self._execution.flush()
-        return self._leaving_nothing_under_way(
+        self._ended = result, state
+        return leaving_nothing_under_way(
             Rest(
                 "completed",
                 checkpoint=checkpoint,
                 items=self._new_items(result),
                 output=_as_json(result.final_output),
-            )
+                takes_inputs=has_turns_left(state),
+            ),
+            self._execution,
         )
 
     async def _interrupted(self, result: RunResultStreaming) -> Rest:
@@ -243,9 +330,9 @@ class Driver:
             items=self._new_items(result),
             questions=questions,
             awaiting=waiting,
-            not_begun=[call.id for call in self._never_begun()],
+            not_begun=[call.id for call in never_begun(self._execution)],
             # Agents used as tools that wait: only if the run is cancelled do they end.
-            cut_short=[call.id for call in self._begun_calls()],
+            cut_short=[call.id for call in begun_calls(self._execution)],
         )
 
     def _asked_again(self, questions: list[Question]) -> Rest:
@@ -253,68 +340,27 @@ class Driver:
         waiting = [one.tool_call_id for one in questions if one.tool_call_id is not None]
         return Rest("interrupted", questions=questions, awaiting=waiting, turn=self._turn)
 
-    def _begun_calls(self) -> list[RecordedCall]:
-        """Return what was begun, here or by an execution before this one, and has no outcome."""
-        never = {call.id for call in self._never_begun()}
-        return [call for call in self._execution.journal.under_way() if call.id not in never]
-
-    def _never_begun(self) -> list[RecordedCall]:
-        return [
-            call
-            for key, call in self._execution.journal.calls.items()
-            if call.begun_here and key not in self._execution.started
-        ]
-
     async def _failed(self, error: BaseException) -> Rest:
         await self._execution.flush()
         kind, message = classify(error, self._execution.model_errors)
         items: list[dict[str, Any]] = []
         if self._stream is not None:
             items = self._new_items(self._stream)
-        return self._leaving_nothing_under_way(
+        return leaving_nothing_under_way(
             Rest(
                 "failed",
                 items=items,
                 error_type=kind,
                 error_message=message,
                 turn=self._turn,
-                superseded=self._unusable_reply(error),
-            )
-        )
-
-    def _unusable_reply(self, error: BaseException) -> list[UUID]:
-        """Return the reply that failed the run, if the model may be asked anew on a resume."""
-        if self._execution.last_reply is None or not is_unusable_reply(error):
-            return []
-        reply, call_ids = self._execution.last_reply
-        started = {call_id for scope, call_id in self._execution.started if not scope}
-        return [reply] if started.isdisjoint(call_ids) else []
-
-    def _leaving_nothing_under_way(self, rest: Rest) -> Rest:
-        """Return ``rest`` with what becomes of calls that were never begun, or cut short.
-
-        The SDK cancels a tool in mid-effect when one beside it raises.
-        """
-        cut = self._begun_calls()
-        return replace(
-            rest,
-            not_begun=[call.id for call in self._never_begun()],
-            doubtful=[call.id for call in cut if not call.effect.repeatable],
-            cut_short=[call.id for call in cut if call.effect.repeatable],
+                superseded=unusable_reply(error, self._execution),
+            ),
+            self._execution,
         )
 
     @property
     def _turn(self) -> int:
         return self._begun.turn + self._turns_since
-
-
-def cancelled(under_way: Sequence[RecordedCall]) -> Rest:
-    """Return the rest of a run that is cancelled while these calls are under way."""
-    return Rest(
-        "cancelled",
-        doubtful=[call.id for call in under_way if call.effect is not Effect.NESTED],
-        cut_short=[call.id for call in under_way if call.effect is Effect.NESTED],
-    )
 
 
 def _as_json(value: Any) -> Any:

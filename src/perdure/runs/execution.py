@@ -99,6 +99,10 @@ class Execution:
     """What people let run in the state this segment began at, by scope and call id."""
     on_reply: Callable[[bool], None] = lambda handoff: None
     """Called for each reply at the top level, with whether it hands off, before its tools run."""
+    inputs_waiting: bool = False
+    """Whether messages may have been added to the run that are in no state yet."""
+    on_input: Callable[[], None] = lambda: None
+    """Called when one was."""
     last_reply: tuple[UUID, frozenset[str]] | None = None
     """The latest reply at the top level: its id and those of the calls it asked for."""
     dump_context: Callable[[], Any] = lambda: None
@@ -215,6 +219,11 @@ class Execution:
         if not self.stopped.done():
             await self.writer.streams.flush(str(self.run_id))
 
+    def input_added(self) -> None:
+        """Let the driver know that a message was added to the run."""
+        self.inputs_waiting = True
+        self.on_input()
+
     def stop(self, reason: StopSegment) -> None:
         """Ask the driver to end this segment; the first reason counts."""
         if not self.stopped.done():
@@ -283,6 +292,7 @@ class Execution:
                     await called
             except Exception:  # noqa: BLE001 - the run is over; the next one is to be called too
                 _LOG.exception("Run %s: something of it could not be closed.", self.run_id)
+        self.computers.clear()
 
     def rebase(self, base_seq: int) -> None:
         """Go on after a checkpoint: what came before it is in the state."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import asdict
@@ -10,16 +11,17 @@ from uuid import UUID
 
 from psycopg import AsyncConnection
 
-from perdure.access.principals import DEFAULT_TENANT
+from perdure.access.principals import DEFAULT_TENANT, program_principal
 from perdure.db import Pool
 from perdure.errors import UnavailableError
 from perdure.events import Event, Hub
 from perdure.idempotency import IdempotencyKey, RecordedAnswer, claim, hash_request, record
 from perdure.notify import Waiters
-from perdure.runs import store
+from perdure.runs import inputs, store
 from perdure.runs.store import NewRun
 
 _START_ROUTE = "engine.start"
+_INPUT_ROUTE = "run.add_input"
 CONNECTION_SECONDS = 5.0
 """How long a program's call waits for a free connection; none while the database refuses."""
 
@@ -110,6 +112,49 @@ class Run:
                 ) from error
             raise TimeoutError(f"Run {self.id} is still {self.status} after {timeout:g} s.")
         return run
+
+    async def add_input(
+        self,
+        input: str | list[dict[str, Any]],
+        *,
+        by: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> dict[str, Any]:
+        """Add a message to the run; the model reads it when it is asked next, once.
+
+        ``input`` is a text or a list of Responses input messages of the role ``user``; ``by`` names
+        who says it. The same ``idempotency_key`` within 24 hours returns the message that was added
+        first. Returns it as the HTTP API shows it.
+
+        Raises:
+            InvalidRequestError: it is neither.
+            NotFoundError: the run is gone.
+            InvalidStateError: it has ended, is being cancelled, or too many messages wait for it.
+            IdempotencyConflictError: the key was used for another message.
+            UnavailableError: the database cannot be reached, or was lost in the middle: add it
+                again with the same ``idempotency_key``.
+        """
+        items = inputs.messages_of(input)
+        async with self._pool().prompt(CONNECTION_SECONDS) as conn, conn.transaction():
+            claimed = None
+            if idempotency_key is not None:
+                asked = hash_request({"run_id": self.id, "input": items})
+                claimed = IdempotencyKey(DEFAULT_TENANT, _INPUT_ROUTE, idempotency_key, asked)
+                answer = await claim(conn, claimed)
+                if answer is not None:
+                    before: dict[str, Any] = json.loads(answer.body)
+                    return before
+            added = await inputs.add_input(
+                conn,
+                tenant_id=DEFAULT_TENANT,
+                run_id=self._id,
+                input=items,
+                by=program_principal(by),
+            )
+            if claimed is not None:
+                body = json.dumps(added).encode()
+                await record(conn, claimed, RecordedAnswer(202, {}, body))
+            return added
 
     async def events(self, *, after: int = 0) -> AsyncGenerator[Event, None]:
         """Give what happens in the run, in order, each event once, from the number ``after`` on.

@@ -24,21 +24,22 @@ def input_rows(run_input: str | list[Any]) -> list[dict[str, Any]]:
     items = (
         [{"role": "user", "content": run_input}] if isinstance(run_input, str) else list(run_input)
     )
-    return [
-        {
-            "id": str(uuid7()),
-            "type": str(item.get("type", "message")),
-            "role": item.get("role"),
-            "agent": None,
-            "text": _content_text(item.get("content")),
-            "item": item,
-        }
-        for item in items
-    ]
+    return [_input_row(item) for item in items]
+
+
+def _input_row(item: Any) -> dict[str, Any]:
+    return {
+        "id": str(uuid7()),
+        "type": str(item.get("type", "message")),
+        "role": item.get("role"),
+        "agent": None,
+        "text": _content_text(item.get("content")),
+        "item": item,
+    }
 
 
 def item_rows(items: Sequence[RunItem], skip: int = 0) -> list[dict[str, Any]]:
-    """Return the rows of what the SDK generated, less the first ``skip``.
+    """Return the rows of what came after that, less the first ``skip``.
 
     Open approvals are left out, and do not count.
     """
@@ -48,6 +49,9 @@ def item_rows(items: Sequence[RunItem], skip: int = 0) -> list[dict[str, Any]]:
 
 def _row(item: RunItem) -> dict[str, Any]:
     raw = item.to_input_item()
+    if item.type == "input_item":
+        # Added while the run was under way.
+        return _input_row(raw)
     text = None
     if item.type == "message_output_item":
         text = _content_text(raw.get("content"))

@@ -1,4 +1,4 @@
-"""What a run left behind: items, tool calls, checkpoints, usage, its state. One query each."""
+"""What a run left behind: items, inputs, tool calls, checkpoints, usage, state. One query each."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from perdure.runs.views import (
     Object,
     Row,
     checkpoint_object,
+    input_object,
     item_object,
     state_object,
     tool_call_object,
@@ -23,10 +24,11 @@ from perdure.runs.views import (
 _SQL = load_sql("perdure.runs", "records.sql")
 _ACTIVE_STATE = _SQL["active_state"]
 
-Records = Literal["items", "tool_calls", "checkpoints", "usage"]
+Records = Literal["items", "inputs", "tool_calls", "checkpoints", "usage"]
 
 _KINDS: dict[Records, tuple[str, Callable[[Row], Object]]] = {
     "items": (_SQL["items"], item_object),
+    "inputs": (_SQL["inputs"], input_object),
     "tool_calls": (_SQL["tool_calls"], tool_call_object),
     "checkpoints": (_SQL["checkpoints"], checkpoint_object),
     "usage": (_SQL["usage"], usage_object),

@@ -15,6 +15,21 @@ LEFT JOIN LATERAL (
 WHERE r.tenant_id = %(tenant_id)s AND r.id = %(run_id)s AND r.deleted_at IS NULL
 ORDER BY x.seq /*order*/ DESC
 
+-- name: inputs
+SELECT x.record::text
+FROM perdure.runs r
+LEFT JOIN LATERAL (
+    SELECT t.seq, to_jsonb(t) || jsonb_build_object(
+               'run_status', r.status, 'run_error_type', r.error_type) AS record
+    FROM perdure.run_inputs t
+    WHERE t.run_id = r.id
+      AND (%(after)s::uuid IS NULL OR t.seq /*beyond*/ <
+           (SELECT a.seq FROM perdure.run_inputs a WHERE a.run_id = r.id AND a.id = %(after)s))
+    ORDER BY t.seq /*order*/ DESC
+    LIMIT %(fetch)s) x ON true
+WHERE r.tenant_id = %(tenant_id)s AND r.id = %(run_id)s AND r.deleted_at IS NULL
+ORDER BY x.seq /*order*/ DESC
+
 -- name: tool_calls
 SELECT x.record::text
 FROM perdure.runs r

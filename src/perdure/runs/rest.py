@@ -87,6 +87,8 @@ class Rest:
     superseded: Sequence[UUID] = ()
     """Replies that will not be matched again."""
     output: Any = None
+    takes_inputs: bool = False
+    """Whether the run goes on instead where messages wait for it."""
     error_type: str | None = None
     error_message: str | None = None
     turn: int = 0

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 from agents import (
     Agent,
@@ -28,7 +28,7 @@ from agents.agent_tool_state import (
     get_agent_tool_state_scope,
     peek_agent_tool_run_result,
 )
-from agents.items import ToolApprovalItem
+from agents.items import ToolApprovalItem, TResponseInputItem
 from agents.models._retry_runtime import (
     get_error_header,
     get_retry_after,
@@ -57,6 +57,7 @@ __all__ = [
     "PASSING_CODES",
     "SYNC_TOOL_MARKER",
     "PendingApproval",
+    "add_messages",
     "approval_call_id",
     "computer_config",
     "current_agent_name",
@@ -64,6 +65,7 @@ __all__ = [
     "forget_nested_run",
     "gate_function_tools",
     "goes_on",
+    "has_turns_left",
     "invoke_function_tool",
     "leaves_retries_to_us",
     "mark_default_failure",
@@ -72,6 +74,8 @@ __all__ = [
     "never_reached",
     "no_provider_retries",
     "pending_approvals",
+    "reopen",
+    "resumes_a_turn",
     "retryable",
     "sdk_version",
     "serve_computer_calls",
@@ -288,6 +292,34 @@ def current_turn(state: RunState[Any, Agent[Any]]) -> int:
 def goes_on(state: RunState[Any, Agent[Any]]) -> bool:
     """Whether a state made after a soft cancel has another turn to take."""
     return isinstance(state._current_step, NextStepRunAgain)
+
+
+def resumes_a_turn(state: RunState[Any, Agent[Any]]) -> bool:
+    """Whether ``state`` first ends a turn that was interrupted, before a model is asked."""
+    return isinstance(state._current_step, NextStepInterruption)
+
+
+def has_turns_left(state: RunState[Any, Agent[Any]]) -> bool:
+    """Whether the limit of turns lets ``state`` ask a model once more."""
+    return state._max_turns is None or state._current_turn < state._max_turns
+
+
+def reopen(state: RunState[Any, Agent[Any]]) -> None:
+    """Let a state whose agent has given its final output take another turn.
+
+    It is as that of a turn that ended with tool calls, but for this mark: the conversation, the
+    turns and what it used are in it.
+    """
+    state._current_step = NextStepRunAgain()
+
+
+def add_messages(state: RunState[Any, Agent[Any]], items: list[dict[str, Any]]) -> None:
+    """Add a user's messages to what ``state`` gives the model next.
+
+    Raises:
+        agents.UserError: it takes none: it has no turn left, or does not go on.
+    """
+    state.add_input(cast("list[TResponseInputItem]", items))
 
 
 IsGated = Callable[[FunctionTool, str], Awaitable[bool]]

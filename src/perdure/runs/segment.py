@@ -20,6 +20,7 @@ from perdure.db import Connection, Pool, load_sql, uuid7
 from perdure.errors import Fenced
 from perdure.interruptions.audited import withdrawn
 from perdure.ledger.journal import Journal
+from perdure.runs.inputs import Waiting, give, waiting
 from perdure.runs.rest import Checkpoint, Rest
 from perdure.runs.resume import go_on_if_decided
 from perdure.runs.settling import settle
@@ -35,6 +36,7 @@ _NOTHING: dict[str, Any] = {
     "calls": "[]",
     "context": None,
     "decisions": "[]",
+    "first_inputs": "[]",
 }
 """What ``load`` finds where nothing has been written."""
 
@@ -46,6 +48,7 @@ class Begun:
     tenant_id: UUID
     agent: str
     input: str | list[Any]
+    """The run's own, and the messages added before any model had been asked."""
     context: Any
     max_turns: int
     turn: int
@@ -56,6 +59,8 @@ class Begun:
     alone_deaths: int
     """How many processes in a row died that ran this segment alone, and recorded nothing."""
     cancel_requested: bool
+    inputs_waiting: bool
+    """Whether there are messages that are in no state yet."""
     policies_revision: int
     """Which revision the tenant's policies had."""
     mcp_lists: dict[str, list[dict[str, Any]]]
@@ -102,6 +107,11 @@ async def begin(
             [loaded] = await cursor.fetchall()
         if loaded["kind"] == "interrupted":
             await conn.execute(_SQL["mark_resumed"], key)
+        more = [item for items in jsonsafe.loads(loaded["first_inputs"]) for item in items]
+        wait = begun["inputs_waiting"] and not begun["cancel_requested"]
+        if wait and loaded["state"] is None and loaded["replies"] == "[]":
+            more += await give(conn, run_id, state_seq=0)
+            wait = False
     journal = Journal.load(
         loaded["base_seq"], jsonsafe.loads(loaded["replies"]), jsonsafe.loads(loaded["calls"])
     )
@@ -109,7 +119,7 @@ async def begin(
     return Begun(
         tenant_id=begun["tenant_id"],
         agent=begun["agent"],
-        input=jsonsafe.loads(begun["input"]),
+        input=_with_more(jsonsafe.loads(begun["input"]), more),
         context=None if context is None else jsonsafe.loads(context),
         max_turns=begun["max_turns"],
         turn=loaded["turn"],
@@ -118,6 +128,7 @@ async def begin(
         stalled=begun["stalled"],
         alone_deaths=begun["alone_deaths"],
         cancel_requested=begun["cancel_requested"],
+        inputs_waiting=wait,
         policies_revision=begun["policies_revision"],
         mcp_lists=jsonsafe.loads(begun["mcp_tools"]),
         state=loaded["state"],
@@ -125,6 +136,13 @@ async def begin(
         decisions=jsonsafe.loads(loaded["decisions"]),
         items=loaded["items"],
     )
+
+
+def _with_more(own: str | list[Any], more: list[Any]) -> str | list[Any]:
+    if not more:
+        return own
+    first = [{"role": "user", "content": own}] if isinstance(own, str) else own
+    return [*first, *more]
 
 
 @dataclass(eq=False)
@@ -139,8 +157,13 @@ class SegmentRows:
     """How many items of the run are stored."""
     tenant_id: UUID
 
-    async def checkpoint(self, checkpoint: Checkpoint, items: Sequence[dict[str, Any]]) -> None:
-        """Write a state in mid-run; it becomes the only active one.
+    async def checkpoint(
+        self,
+        checkpoint: Checkpoint,
+        items: Sequence[dict[str, Any]],
+        inputs: Sequence[UUID] = (),
+    ) -> None:
+        """Write a state in mid-run; it becomes the only active one. ``inputs`` are part of it.
 
         Raises:
             Fenced: when another execution owns the segment.
@@ -149,19 +172,25 @@ class SegmentRows:
             await self._fence(conn)
             await self._write_state(conn, checkpoint)
             await self._write_items(conn, items)
+            if inputs:
+                await give(conn, self.run_id, state_seq=checkpoint.seq, ids=inputs)
         self.items += len(items)
 
-    async def rest(self, rest: Rest) -> str:
+    async def rest(self, rest: Rest) -> str | None:
         """End the segment; returns how, ``cancelled`` if that was asked meanwhile.
 
-        A run that waits for nobody, as its questions are answered already, goes on at once.
+        A run that waits for nobody, as its questions are answered already, goes on at once. None,
+        and nothing is written, where it would complete and messages wait that it can take.
 
         Raises:
             Fenced: when another execution owns the segment.
         """
         key = {"run_id": self.run_id, "seq": self.seq, "epoch": self.epoch}
         async with self._transaction() as conn:
-            cancelled = await self._fence(conn) and rest.outcome == "interrupted"
+            asked = await self._fence(conn)
+            if rest.takes_inputs and asked["inputs_waiting"] and not asked["cancel_requested"]:
+                return None
+            cancelled = asked["cancel_requested"] and rest.outcome == "interrupted"
             outcome = "cancelled" if cancelled else rest.outcome
             if rest.checkpoint is not None:
                 await self._write_state(conn, rest.checkpoint)
@@ -221,6 +250,11 @@ class SegmentRows:
         self.items += len(rest.items)
         return outcome
 
+    async def waiting(self) -> list[Waiting]:
+        """Return the messages that are in no state yet, in the order they were accepted."""
+        async with self.pool.connection() as conn:
+            return await waiting(conn, self.run_id)
+
     async def withdraw(self, calls: Sequence[UUID], *, epoch: int) -> None:
         """Take back that ``calls`` were begun by the execution of ``epoch``: none of them was.
 
@@ -241,14 +275,14 @@ class SegmentRows:
         async with self.pool.connection() as conn, conn.pipeline(), conn.transaction():
             yield conn
 
-    async def _fence(self, conn: Connection) -> bool:
+    async def _fence(self, conn: Connection) -> dict[str, Any]:
         cursor = await conn.execute(
             _SQL["fence"], {"run_id": self.run_id, "seq": self.seq, "epoch": self.epoch}
         )
         row = await cursor.fetchone()
         if row is None:
             raise Fenced(self.run_id, epoch=self.epoch)
-        return bool(row["cancel_requested"])
+        return row
 
     async def _write_state(self, conn: Connection, checkpoint: Checkpoint) -> None:
         state = checkpoint.state

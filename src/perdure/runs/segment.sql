@@ -43,10 +43,11 @@ WITH run AS (
      WHERE r.id = began.run_id
     RETURNING r.tenant_id, r.agent, r.current_agent, r.input::text AS input,
               r.context::text AS context, r.max_turns,
-              r.cancel_requested_at IS NOT NULL AS cancel_requested, began.*
+              r.cancel_requested_at IS NOT NULL AS cancel_requested,
+              r.inputs_waiting > 0 AS inputs_waiting, began.*
 )
-SELECT tenant_id, agent, input, context, max_turns, cancel_requested, epoch, executions, stalled,
-       alone_deaths, mcp_tools::text AS mcp_tools,
+SELECT tenant_id, agent, input, context, max_turns, cancel_requested, inputs_waiting, epoch,
+       executions, stalled, alone_deaths, mcp_tools::text AS mcp_tools,
        (SELECT t.policies_revision FROM perdure.tenants t
          WHERE t.id = tenant_id) AS policies_revision,
        CASE WHEN executions > 1 THEN perdure.begin_streams(
@@ -115,11 +116,15 @@ SELECT number.seq AS base_seq,
                 ORDER BY one.decided_at DESC, one.id DESC LIMIT 1) d ON true
          WHERE i.run_id = %(run_id)s AND i.base_seq = number.seq
            AND i.type IN ('tool_approval', 'question')
-           AND i.status NOT IN ('pending', 'cancelled')) AS decisions
+           AND i.status NOT IN ('pending', 'cancelled')) AS decisions,
+       (SELECT COALESCE(jsonb_agg(g.input ORDER BY g.seq), '[]')::text
+          FROM perdure.run_inputs g
+         WHERE g.run_id = %(run_id)s AND g.given_seq = 0) AS first_inputs
   FROM number
 
 -- name: fence
-SELECT r.cancel_requested_at IS NOT NULL AS cancel_requested
+SELECT r.cancel_requested_at IS NOT NULL AS cancel_requested,
+       r.inputs_waiting > 0 AS inputs_waiting
   FROM perdure.runs r
   JOIN perdure.segments s ON s.run_id = r.id AND s.seq = %(seq)s
  WHERE r.id = %(run_id)s AND s.epoch = %(epoch)s AND s.status = 'running'

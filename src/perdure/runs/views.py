@@ -65,6 +65,37 @@ def item_object(row: Row) -> Object:
     }
 
 
+def input_object(row: Row) -> Object:
+    """A message added to a run; the row has ``run_status`` and ``run_error_type`` with it.
+
+    ``checkpoint`` is the number of the run state it became part of, 0 being the run's own input.
+    Of a failed run it waits: whoever resumes that has it given.
+    """
+    status, reason = "pending", None
+    if row["given_at"] is not None:
+        status = "given"
+    elif row["run_status"] == "cancelled":
+        status, reason = "not_given", "run_cancelled"
+    elif row["run_status"] == "completed" or row["run_error_type"] == "max_turns":
+        status, reason = "not_given", "max_turns"
+    return {
+        "id": str(row["id"]),
+        "object": "input",
+        "run_id": str(row["run_id"]),
+        "input": row["input"],
+        "status": status,
+        "reason": reason,
+        "added_by": {
+            "type": row["added_by_type"],
+            "id": row["added_by_id"],
+            "subject": row["added_by_subject"],
+        },
+        "added_at": rfc3339(row["created_at"]),
+        "given_at": rfc3339(row["given_at"]),
+        "checkpoint": row["given_seq"],
+    }
+
+
 def tool_call_object(row: Row) -> Object:
     """A tool call. ``output`` is what the tool returned: text as a string, else the JSON.
 

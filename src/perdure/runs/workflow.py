@@ -13,7 +13,8 @@ transaction).
 Who wins. Each execution raises the segment's epoch and every write checks it under a lock on the
 segment's row, so of two executions the later one writes and the earlier one is *fenced*: it stops
 starting effects and changes nothing. A cancellation wins over everything but a finish that was
-committed before it.
+committed before it. A message to the run wins over its completion: that writes nothing while one
+waits, and the run takes another turn.
 
 Crash points.
 
@@ -43,8 +44,10 @@ from psycopg_pool import PoolClosed
 from perdure.db import Pool, in_words, is_infrastructure, load_sql
 from perdure.errors import Fenced, LedgerUnavailable, PerdureError, UnavailableError
 from perdure.ledger.writer import LedgerWriter
-from perdure.runs.driver import Driver, cancelled
+from perdure.notify import CANCEL, INPUT
+from perdure.runs.driver import Driver
 from perdure.runs.execution import CancelRequested, Execution, Stopping
+from perdure.runs.leftovers import cancelled
 from perdure.runs.liveness import UNDOUBTED, Liveness
 from perdure.runs.policies import Policies
 from perdure.runs.quarantine import Only, Quarantine, Verdict
@@ -75,8 +78,8 @@ class SegmentRunner:
     policies: Policies = field(init=False)
     """Those of each tenant, as this process knows them."""
     _running: dict[UUID, Execution] = field(default_factory=dict)
-    _beginning: dict[tuple[UUID, int], bool] = field(default_factory=dict)
-    """Segments being begun, and whether a cancellation of their run came meanwhile.
+    _heard: dict[tuple[UUID, int], set[str]] = field(default_factory=dict)
+    """By segment under way here: the channels on which its run was named, from before it is begun.
 
     Two of one run at once are no mistake: one that rested already may be recovered beside its
     successor.
@@ -146,7 +149,7 @@ class SegmentRunner:
 
     async def _execute(self, run_id: UUID, seq: int) -> str | None:
         """Execute the segment once and return how it ended; None: it is to begin again."""
-        self._beginning[run_id, seq] = False
+        heard = self._heard[run_id, seq] = set()
         try:
             await self.lease.confirmed()
             previous = self._previous.get((run_id, seq))
@@ -161,9 +164,10 @@ class SegmentRunner:
                 return "over"
             self.writer.streams.announce([str(run_id)])
             self.policies.expect(begun.tenant_id, begun.policies_revision)
-            return await self._run_begun(run_id, seq, begun)
+            return await self._run_begun(run_id, seq, begun, heard)
         finally:
-            self._beginning.pop((run_id, seq), None)
+            if self._heard.get((run_id, seq)) is heard:
+                del self._heard[run_id, seq]
 
     async def _begin(self, run_id: UUID, seq: int) -> Begun | None:
         only = self.only
@@ -174,13 +178,13 @@ class SegmentRunner:
             only.began(begun.epoch)
         return begun
 
-    async def _run_begun(self, run_id: UUID, seq: int, begun: Begun) -> str | None:
+    async def _run_begun(self, run_id: UUID, seq: int, begun: Begun, heard: set[str]) -> str | None:
         rows = SegmentRows(self.pool, run_id, seq, begun.epoch, begun.items, begun.tenant_id)
         previous = self._previous.get((run_id, seq))
         if previous is not None and previous.epoch == begun.epoch - 1:
             never = begun.journal.withdraw(previous.epoch, previous.started)
             await rows.withdraw(never, epoch=previous.epoch)
-        if begun.cancel_requested or self._beginning.pop((run_id, seq)):
+        if begun.cancel_requested or CANCEL in heard:
             return await rows.rest(cancelled(begun.journal.under_way()))
         if self.quarantine is not None:
             match await self.quarantine.judge(begun, rows):
@@ -204,26 +208,36 @@ class SegmentRunner:
             lease=self.lease,
             policy_source=self.policies,
             policies=policies,
+            inputs_waiting=begun.inputs_waiting or INPUT in heard,
         )
         self._running[run_id] = self._previous[run_id, seq] = execution
+        if CANCEL in heard:
+            execution.stop(CancelRequested(run_id))
         if self._stop.is_set():
             execution.stop(Stopping(run_id))
         try:
-            rest = await self._drive(begun, execution, rows)
-            return await self._rest(rest, rows)
+            return await self._to_rest(begun, execution, rows)
         finally:
             if self._running.get(run_id) is execution:
                 del self._running[run_id]
 
-    async def _drive(self, begun: Begun, execution: Execution, rows: SegmentRows) -> Rest:
-        try:
-            return await Driver(self.registry, begun, execution, rows).run()
-        except PerdureError as error:
-            if isinstance(error, UnavailableError):
-                raise
-            return Rest("failed", error_type="programming_error", error_message=str(error))
+    async def _to_rest(self, begun: Begun, execution: Execution, rows: SegmentRows) -> str:
+        driver: Driver | None = None
+        while True:
+            try:
+                driver = driver or Driver(self.registry, begun, execution, rows)
+                rest = await driver.run()
+            except PerdureError as error:
+                if isinstance(error, UnavailableError):
+                    raise
+                rest = Rest("failed", error_type="programming_error", error_message=str(error))
+            ended = await self._rest(rest, rows)
+            if ended is not None:
+                return ended
+            # A message came at the last moment, and nothing was written: the run goes on.
+            execution.inputs_waiting = True
 
-    async def _rest(self, rest: Rest, rows: SegmentRows) -> str:
+    async def _rest(self, rest: Rest, rows: SegmentRows) -> str | None:
         try:
             return await rows.rest(rest)
         except Exception as error:
@@ -242,10 +256,18 @@ class SegmentRunner:
         execution = self._running.get(run_id)
         if execution is not None:
             execution.stop(CancelRequested(run_id))
-        else:
-            for key in self._beginning:
-                if key[0] == run_id:
-                    self._beginning[key] = True
+        for key, heard in self._heard.items():
+            if key[0] == run_id:
+                heard.add(CANCEL)
+
+    def input_added(self, run_id: UUID) -> None:
+        """Let the run's execution in this process, if there is one, take a message it was sent."""
+        execution = self._running.get(run_id)
+        if execution is not None:
+            execution.input_added()
+        for key, heard in self._heard.items():
+            if key[0] == run_id:
+                heard.add(INPUT)
 
     def stop(self) -> None:
         """Let every execution end at its next step; effects under way finish and are recorded."""
@@ -255,12 +277,12 @@ class SegmentRunner:
         for run_id, execution in self._running.items():
             execution.stop(Stopping(run_id))
 
-    async def cancel_requested(self) -> None:
-        """Cancel what was asked to be while nobody listened; returns when it could look."""
+    async def look_again(self) -> None:
+        """Do what was asked of runs while nobody listened; returns when it could look."""
         while True:
             try:
                 async with self.pool.connection() as conn:
-                    cursor = await conn.execute(_SQL["cancel_requested"], {"runs": self.running})
+                    cursor = await conn.execute(_SQL["asked_of"], {"runs": self.running})
                     rows = await cursor.fetchall()
                 break
             except psycopg.Error as error:
@@ -268,7 +290,10 @@ class SegmentRunner:
                     raise
                 await asyncio.sleep(_BACKOFF_SECONDS[-1])
         for row in rows:
-            self.cancel(row["id"])
+            if row["cancel_requested"]:
+                self.cancel(row["id"])
+            else:
+                self.input_added(row["id"])
 
     @property
     def running(self) -> list[UUID]:

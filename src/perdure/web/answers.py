@@ -278,6 +278,24 @@ class Item(Answer):
     created_at: datetime
 
 
+class Input(Answer):
+    """A message added to a run; ``checkpoint`` is the state it became part of, 0 the run's input.
+
+    ``not_given``: the run ended first; ``reason`` says how.
+    """
+
+    id: UUID
+    object: Literal["input"]
+    run_id: UUID
+    input: list[dict[str, Any]]
+    status: Literal["pending", "given", "not_given"]
+    reason: Literal["run_cancelled", "max_turns"] | None
+    added_by: By
+    added_at: datetime
+    given_at: datetime | None
+    checkpoint: int | None
+
+
 class ToolCall(Answer):
     """A tool call. ``arguments`` is null where the model wrote no object: see ``arguments_raw``."""
 

@@ -24,6 +24,7 @@ from perdure.web import (
     everywhere,
     grants,
     health,
+    inputs,
     interruptions,
     later,
     links,
@@ -104,6 +105,7 @@ def create_app(
     for module in (
         *(
             runs,
+            inputs,
             stream,
             everywhere,
             interruptions,

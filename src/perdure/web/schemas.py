@@ -128,6 +128,33 @@ class StartRun(Body):
     delay_seconds: Annotated[float, Field(ge=0, le=MAX_DELAY_SECONDS)] | None = None
 
 
+class AddInput(Body):
+    """A message to a run."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"input": "The customer wants an exchange instead."},
+                {"input": [{"role": "user", "content": "The customer wants an exchange instead."}]},
+            ]
+        }
+    )
+
+    input: Annotated[
+        Any,
+        # Checked with the run: the place within the items is named.
+        WithJsonSchema(
+            {
+                "anyOf": [
+                    {"type": "string", "minLength": 1},
+                    {"type": "array", "minItems": 1, "items": {"type": "object"}},
+                ],
+                "description": "Text, or a list of Responses input messages of the role user.",
+            }
+        ),
+    ]
+
+
 MAX_DECISIONS = 100
 
 _REMEMBER = {

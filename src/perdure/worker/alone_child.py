@@ -17,11 +17,11 @@ from uuid import UUID
 
 from perdure.db import open_pool
 from perdure.ledger.writer import LedgerWriter
-from perdure.notify import CANCEL, POLICIES, Listener
+from perdure.notify import POLICIES, Listener
 from perdure.runs.quarantine import Only
 from perdure.runs.registry import Registry
 from perdure.runs.workflow import SegmentRunner
-from perdure.worker.cancelling import Cancellations
+from perdure.worker.asked import Asked
 from perdure.worker.lease import CLOCK, session_name
 from perdure.worker.watch import LoopWatch
 
@@ -94,7 +94,7 @@ async def run_alone(
         await stack.enter_async_context(writer)
         only = Only(orders.after, lambda epoch: report("began", epoch))
         runner = SegmentRunner(registry, pool, writer, me, lease=lease, only=only)
-        heard = {CANCEL: Cancellations(runner).heard, POLICIES: runner.policies.heard}
+        heard = {**Asked(runner).callbacks(), POLICIES: runner.policies.heard}
         await stack.enter_async_context(Listener(orders.url, heard))
         running = asyncio.create_task(runner.run(UUID(orders.run_id), orders.seq))
         stopping = asyncio.create_task(lease.stop.wait())

@@ -1,9 +1,10 @@
 """A worker: joins the queue, runs segments, recovers those of workers that died.
 
 Enter: lease → watch over the loop → ledger writer → DBOS (launched in this event loop, so that
-segments run in it) → queue loop → recovery, delayed starts, cancellations. Leave, in the other
-order: nothing new is claimed, segments under way are parked at their next step, and what is left
-goes back to the queue. A worker that was taken for dead begins nothing more and says so (`lost`).
+segments run in it) → queue loop → recovery, delayed starts, what is asked of runs. Leave, in the
+other order: nothing new is claimed, segments under way are parked at their next step, and what is
+left goes back to the queue. A worker that was taken for dead begins nothing more and says so
+(`lost`).
 """
 
 from __future__ import annotations
@@ -20,7 +21,6 @@ from perdure.config import Settings
 from perdure.db import Pool
 from perdure.ledger.writer import LedgerWriter
 from perdure.notify import (
-    CANCEL,
     DELIVERIES,
     DELIVERIES_DUE,
     DUE,
@@ -36,7 +36,7 @@ from perdure.tasks import end
 from perdure.webhooks.addresses import Allowed
 from perdure.webhooks.sending import Sender
 from perdure.worker.alone import Alone
-from perdure.worker.cancelling import Cancellations
+from perdure.worker.asked import Asked
 from perdure.worker.delivering import Deliverer
 from perdure.worker.due import keep_enqueuing
 from perdure.worker.expiring import keep_expiring
@@ -129,7 +129,7 @@ class Worker:
                 *(self._registry, self._pool, writer, self.executor_id, self._lease),
                 quarantine=self._quarantine,
             )
-            cancellations = Cancellations(self._runner)
+            asked = Asked(self._runner)
             await stack.enter_async_context(self._sender)
             stack.push_async_callback(self._hand_over)
             launched = await launch(
@@ -146,11 +146,11 @@ class Worker:
             heard = {
                 SEGMENTS: self._on_segments,
                 DUE: self._on_due,
-                CANCEL: cancellations.heard,
                 DELIVERIES: self._on_deliveries,
                 DELIVERIES_DUE: self._deliverer.wake,
                 POLICIES: self._runner.policies.heard,
                 READERS: writer.streams.heard,
+                **asked.callbacks(),
             }
             await stack.enter_async_context(Listener(self._url, heard))
             for loop in (

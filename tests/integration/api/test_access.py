@@ -121,6 +121,8 @@ CALLS = [
     ("GET", "/v1/interruptions", {"runs:read", "decisions:write"}),
     ("GET", "/v1/interruptions/{stop}", {"runs:read", "decisions:write"}),
     ("POST", "/v1/interruptions/{stop}/decision", {"decisions:write"}),
+    ("GET", "/v1/runs/{run}/inputs", {"runs:read"}),
+    ("POST", "/v1/runs/{run}/input", {"runs:write"}),
     ("POST", "/v1/runs/{run}/cancel", {"runs:write"}),
     ("POST", "/v1/runs/{failed}/resume", {"runs:write"}),
     ("DELETE", "/v1/runs/{done}", {"runs:write"}),
@@ -145,7 +147,8 @@ async def test_each_call_asks_for_its_role(
         failed=await insert_run(conn, status="failed"),
         done=await insert_run(conn, status="completed"),
     )
-    body = {"/v1/runs": START}.get(path, DECISION if path.endswith("decision") else None)
+    bodies = {"runs": START, "input": {"input": "Wait."}, "decision": DECISION}
+    body = bodies.get(path.rpartition("/")[2])
 
     async def ask(client: httpx.AsyncClient) -> httpx.Response:
         return await client.request(method, path, json=body if method == "POST" else None)
@@ -218,7 +221,7 @@ async def test_a_tenant_sees_its_own_and_nothing_else(
         ("GET", f"/v1/runs/{run_id}?wait=60"),
         *[
             ("GET", f"/v1/runs/{run_id}/{kind}")
-            for kind in ("items", "tool_calls", "checkpoints", "usage", "state")
+            for kind in ("items", "inputs", "tool_calls", "checkpoints", "usage", "state")
         ],
         ("POST", f"/v1/runs/{run_id}/cancel"),
         ("POST", f"/v1/runs/{failed}/resume"),
@@ -228,6 +231,8 @@ async def test_a_tenant_sees_its_own_and_nothing_else(
         nothing.add(await _missing(them, method, path))
     body = {"decision": "approve", "digest": stop.digest}
     response = await them.post(f"/v1/interruptions/{stop.id}/decision", json=body)
+    refused(response, 404, "not_found")
+    response = await them.post(f"/v1/runs/{run_id}/input", json={"input": "Wait."})
     refused(response, 404, "not_found")
     # Nothing tells another's object from one that is not there.
     assert len({text.replace("interruption", "run") for text in nothing}) == 1
