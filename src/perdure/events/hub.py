@@ -220,8 +220,10 @@ class Hub:
             self._called.set()
 
     async def _work(self, url: str | None) -> None:
+        # What was read for readers before is not known to be all.
+        self._all = True
         async with nullcontext() if url is None else Listener(url, {EVENTS: self._hear}):
-            while True:
+            while self._working is asyncio.current_task():
                 try:
                     await self._until_called()
                     began = asyncio.get_running_loop().time()

@@ -129,9 +129,10 @@ async def _stream(api: Api, tenant_id: UUID, cursor: Cursor, only: Only) -> Asyn
         )
         async with aclosing(following) as turns:
             async for turn in turns:
-                yield b"".join([one.written(sse.written) for one in turn.entries]) or sse.position(
-                    turn.cursor.text
-                )
+                for piece in sse.in_pieces(turn.entries):
+                    yield piece
+                if not turn.entries:
+                    yield sse.position(turn.cursor.text)
 
 
 def _cursor(text: str, pointer: str) -> Cursor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Final
 
 from fastapi.sse import EventSourceResponse, format_sse_event
@@ -15,6 +15,7 @@ HEARTBEAT_SECONDS = 15.0
 """How long a stream is silent at most: what stands between may close one that says nothing."""
 HEARTBEAT: Final = format_sse_event(comment="")
 _RETRY_MS: Final = 1000
+_PIECE_BYTES: Final = 64 << 10
 
 
 def stream(content: AsyncIterator[bytes]) -> EventSourceResponse:
@@ -34,10 +35,28 @@ def position(text: str) -> bytes:
 
 def written(entry: Entry) -> bytes:
     """Return an event as it is sent."""
+    return entry.written(_written)
+
+
+def _written(entry: Entry) -> bytes:
     event = entry.event
     # ASCII on one line: some clients take separators of Unicode for the ends of lines.
     data = json.dumps(event.as_object(), separators=(",", ":"), allow_nan=False)
     return format_sse_event(id=entry.id, event=event.event, data_str=data)
+
+
+def in_pieces(entries: Sequence[Entry]) -> Iterator[bytes]:
+    """Give events as they are sent, many at once, and not more than a slow reader may hold up."""
+    piece: list[bytes] = []
+    size = 0
+    for entry in entries:
+        piece.append(written(entry))
+        size += len(piece[-1])
+        if size > _PIECE_BYTES:
+            yield b"".join(piece)
+            piece, size = [], 0
+    if piece:
+        yield b"".join(piece)
 
 
 def wants_json(accept: str) -> bool:

@@ -100,7 +100,10 @@ async def _stream(
     )
     async with aclosing(following) as pages:
         async for page in pages:
-            yield b"".join([entry.written(sse.written) for entry in page]) or sse.HEARTBEAT
+            for piece in sse.in_pieces(page):
+                yield piece
+            if not page:
+                yield sse.HEARTBEAT
 
 
 def _number(text: str) -> int:
