@@ -82,8 +82,16 @@ class _Waiting:
 class StreamWriter:
     """Writes what the models of this process stream, and tells readers what was written."""
 
-    def __init__(self, url: str, session_name: str = "perdure-streams") -> None:
+    def __init__(
+        self,
+        url: str,
+        session_name: str = "perdure-streams",
+        *,
+        held: Callable[[str], bool] = lambda run_id: False,
+    ) -> None:
+        """Take the database's URL; what a run streams waits while it is ``held``."""
         self._url = url
+        self._held = held
         self._session_name = session_name
         self._waiting: dict[str, _Waiting] = {}
         self._size = 0
@@ -224,6 +232,8 @@ class StreamWriter:
         batch: dict[str, _Waiting] = {}
         size = 0
         for run_id, waiting in list(self._waiting.items()):
+            if self._held(run_id):
+                continue
             if batch and size + waiting.size > _MAX_BATCH:
                 break
             batch[run_id] = self._waiting.pop(run_id)
