@@ -14,7 +14,8 @@ MEDIA_TYPE: Final = "text/event-stream"
 HEARTBEAT_SECONDS = 15.0
 """How long a stream is silent at most: what stands between may close one that says nothing."""
 HEARTBEAT: Final = format_sse_event(comment="")
-_RETRY_MS: Final = 1000
+RETRY_MS = 1000
+"""After how long a browser that lost its connection comes back."""
 _PIECE_BYTES: Final = 64 << 10
 
 
@@ -25,7 +26,7 @@ def stream(content: AsyncIterator[bytes]) -> EventSourceResponse:
 
 def beginning(position: str | None = None) -> bytes:
     """Return what a stream begins with: when to come back, and with which position."""
-    return format_sse_event(id=position, retry=_RETRY_MS)
+    return format_sse_event(id=position, retry=RETRY_MS)
 
 
 def position(text: str) -> bytes:

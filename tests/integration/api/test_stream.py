@@ -10,6 +10,7 @@ import tracemalloc
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from functools import partial
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -26,13 +27,14 @@ from perdure.notify import Waiters
 from perdure.runs.registry import Registry
 from perdure.web import answers, sse
 from perdure.web.app import create_app
+from tests.browser import CHROMIUM, browser
 from tests.factories import fetch, insert_tenant
-from tests.followers import Follower, add
 from tests.integration.api.conftest import ClientFor
 from tests.integration.api.reading import pointers, read, refused
 from tests.integration.api.test_server import DEADLINE, START, served
 from tests.loopback.api import serving
 from tests.loopback.cutting import cutting
+from tests.sse_support import Follower, add
 
 MANY = 350
 _LISTENING = (
@@ -157,6 +159,51 @@ async def test_through_cuts_a_restart_and_the_loss_of_what_wakes_readers(
             for run, last in ((run_id, MANY + 1), (other, 51)):
                 ids = [event["id"] for event in reader.seen if event["run_id"] == run]
                 assert ids == list(range(2, last + 1))
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine")
+async def test_the_event_source_of_a_browser(
+    pool: Pool,
+    registry: Registry,
+    waiters: Waiters,
+    database_url: str,
+    conn: Connection,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    """It comes back by itself from each cut, and stays away when all was said."""
+    monkeypatch.setattr(sse, "RETRY_MS", 20)
+    rng = random.Random(6)  # noqa: S311
+    app = create_app(pool=pool, registry=registry, waiters=waiters, loopback_only=True)
+    async with (
+        asyncio.timeout(DEADLINE * 2),
+        app.state.api.hub.serving(database_url),
+        serving(app) as api,
+        cutting(api.port, lambda: rng.randrange(2000, 9000)) as proxy,
+        httpx.AsyncClient(base_url=api.url) as client,
+        browser(tmp_path) as page,
+    ):
+        run_id = await _started(client)
+        address = f"http://127.0.0.1:{proxy.port}"
+        await page.open(f"{address}/healthz")
+        await page.run(
+            f"""
+            seen = [], all = []
+            source = new EventSource("{address}/v1/runs/{run_id}/events")
+            for (const kind of ["run.queued", "tool.completed", "run.cancelled"])
+                source.addEventListener(kind, event => seen.push(JSON.parse(event.data).id))
+            every = new EventSource("{address}/v1/events?kind=tool")
+            every.addEventListener("tool.completed", event => all.push(JSON.parse(event.data).id))
+            new Promise(done => every.onopen = done)
+            """
+        )
+        await add(conn, run_id, MANY)
+        await client.post(f"/v1/runs/{run_id}/cancel")
+        over = "source.readyState == EventSource.CLOSED && all.length >= " + str(MANY)
+        await page.run(f"new Promise(done => setInterval(() => {{ if ({over}) done() }}, 10))")
+        assert await page.run("seen") == list(range(1, MANY + 3))
+        assert await page.run("all") == list(range(2, MANY + 2))
+        assert proxy.cuts > 10
 
 
 async def test_closed_tabs_leave_nothing(
