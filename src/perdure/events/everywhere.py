@@ -100,9 +100,13 @@ class Everywhere:
         self._wanted = False
         for tenant_id, topic in list(self.topics.items()):
             topic.begun += 1
+            before = topic.cursor
             async with self._read() as conn:
-                cursor = topic.cursor or await where_it_is(conn)
+                cursor = before or await where_it_is(conn)
                 found = await read_window(conn, tenant_id, cursor, number=topic.position)
+            if topic.cursor is not before:
+                # Somebody else has looked, whose cancellation came late.
+                continue
             topic.hear(found)
             if found.has_more:
                 self._wanted, self._next_look = True, 0.0
