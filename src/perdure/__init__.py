@@ -19,18 +19,18 @@ if TYPE_CHECKING:
     from perdure.runs.ask_human import ask_human
     from perdure.runs.handle import Run
     from perdure.runs.interruption import Interruption
-    from perdure.runs.sdk_events import Interrupted, StreamEvent, Superseded
+    from perdure.runs.sdk_streaming.events import Interrupted, StreamEvent, Superseded
 
 _HOMES = {
     "Deciders": "perdure.interruptions.policies.deciders",
     "Done": "perdure.ledger.effects",
     "Engine": "perdure.engine",
-    "Interrupted": "perdure.runs.sdk_events",
+    "Interrupted": "perdure.runs.sdk_streaming.events",
     "Interruption": "perdure.runs.interruption",
     "Policy": "perdure.interruptions.policies.policy",
     "Run": "perdure.runs.handle",
-    "StreamEvent": "perdure.runs.sdk_events",
-    "Superseded": "perdure.runs.sdk_events",
+    "StreamEvent": "perdure.runs.sdk_streaming.events",
+    "Superseded": "perdure.runs.sdk_streaming.events",
     "ask_human": "perdure.runs.ask_human",
     "effect": "perdure.ledger.effects",
     "tool_call": "perdure.ledger.effects",

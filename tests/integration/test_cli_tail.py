@@ -16,9 +16,9 @@ from perdure.access.keys import create_key
 from perdure.cli.app import app
 from perdure.events import Event
 from perdure.runs.asking import StreamCut
+from tests.cli_following import Following, following, plain, without_times
 from tests.engine_support import Gate, call, other_worker, quick_retries, running, turns
 from tests.events_support import check_log, log_of
-from tests.following import Following, following, plain, without_times
 from tests.loopback.api import serving
 from tests.streaming_support import StreamingModel
 

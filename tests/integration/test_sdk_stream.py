@@ -14,7 +14,7 @@ from openai.types.responses import ResponseTextDeltaEvent
 
 from perdure import Engine, Interrupted, Superseded, effect
 from perdure.runs.asking import StreamCut
-from perdure.runs.sdk_stream import RunStream
+from perdure.runs.sdk_streaming.stream import RunStream
 from tests.docs_support import DOCS, blocks
 from tests.engine_support import (
     SECONDS,

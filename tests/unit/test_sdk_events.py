@@ -9,7 +9,7 @@ from agents import Agent
 
 from perdure.events import Event
 from perdure.ledger.journal import RecordedReply
-from perdure.runs.sdk_events import Recorded, Telling
+from perdure.runs.sdk_streaming.events import Recorded, Telling
 from tests.sdk_stream_support import seen
 
 _REPLY = str(uuid4())

@@ -20,7 +20,7 @@ from perdure.notify import Waiters
 from perdure.runs import inputs, store
 from perdure.runs.interruption import Interruption
 from perdure.runs.registry import Registry
-from perdure.runs.sdk_stream import RunStream
+from perdure.runs.sdk_streaming.stream import RunStream
 from perdure.runs.store import NewRun
 
 _START_ROUTE = "engine.start"

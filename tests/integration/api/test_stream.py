@@ -29,12 +29,12 @@ from perdure.web import answers, sse
 from perdure.web.app import create_app
 from tests.browser import CHROMIUM, browser
 from tests.factories import fetch, insert_tenant
-from tests.followers import Follower, add
 from tests.integration.api.conftest import ClientFor
 from tests.integration.api.reading import pointers, read, refused
 from tests.integration.api.test_server import DEADLINE, START, served
 from tests.loopback.api import serving
 from tests.loopback.cutting import cutting
+from tests.sse_support import Follower, add
 
 MANY = 350
 _LISTENING = (

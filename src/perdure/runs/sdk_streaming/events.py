@@ -22,7 +22,7 @@ from perdure.events import TERMINAL, Event
 from perdure.ledger.journal import RecordedReply
 from perdure.runs.interruption import Interruption
 from perdure.runs.reply_rows import recorded_event
-from perdure.runs.sdk_items import (
+from perdure.runs.sdk_streaming.items import (
     answered,
     calls_in,
     handoff_item,
@@ -31,7 +31,7 @@ from perdure.runs.sdk_items import (
     stored_item,
     told,
 )
-from perdure.runs.sdk_replies import Reply
+from perdure.runs.sdk_streaming.replies import Reply
 
 
 @dataclass(frozen=True, slots=True)

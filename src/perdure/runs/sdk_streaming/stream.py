@@ -19,11 +19,11 @@ from perdure.events import Event, Hub
 from perdure.ledger.journal import RecordedReply
 from perdure.runs import store
 from perdure.runs.reply_rows import recorded_event
-from perdure.runs.sdk_events import STORED, Recorded, StreamEvent, Telling
-from perdure.runs.sdk_items import calls_in
+from perdure.runs.sdk_streaming.events import STORED, Recorded, StreamEvent, Telling
+from perdure.runs.sdk_streaming.items import calls_in
 from perdure.times import rfc3339
 
-_SQL = load_sql("perdure.runs", "sdk_events.sql")
+_SQL = load_sql("perdure.runs.sdk_streaming", "stream.sql")
 
 _RETRY_SECONDS: Final = 0.5
 _ENDED: Final = frozenset({"tool.completed", "tool.failed"})
