@@ -26,6 +26,8 @@ _PACE_SECONDS: Final = 0.1
 """How far apart two looks at a tenant are at least: it is not streamed text that one waits for."""
 _ROOM: Final = 1 << 20
 _RETRY_SECONDS: Final = 0.5
+_PAGES_AT_ONCE: Final = 2
+"""How many readers catch up at the same time: what was written since is sorted for each page."""
 
 
 class Tenant(Ring[Anywhere]):
@@ -66,6 +68,7 @@ class Everywhere:
         """Take what gives a connection, and what is set when ``look`` is to be called."""
         self._read = read
         self._called = called
+        self._pages = asyncio.Semaphore(_PAGES_AT_ONCE)
         self._wanted = False
         self._next_look = 0.0
         self.topics: dict[UUID, Tenant] = {}
@@ -177,7 +180,7 @@ class Everywhere:
     async def _page(self, tenant_id: UUID, cursor: Cursor, until: Snapshot, only: Only) -> Window:
         while True:
             try:
-                async with self._read() as conn:
+                async with self._pages, self._read() as conn:
                     return await read_window(conn, tenant_id, cursor, until=until, only=only)
             except UnavailableError:
                 if self.closed:
