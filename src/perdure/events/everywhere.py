@@ -136,11 +136,14 @@ class Everywhere:
                     cursor = found.cursor
                     if found.entries:
                         yield Given(found.entries, cursor)
+                    del found
                 while (news := topic.take(number)) is not None:
                     if news:
                         number, cursor = news[-1].number, news[-1].cursor
-                        if wanted := [entry for entry in news if only.lets(entry)]:
+                        wanted = [entry for entry in news if only.lets(entry)]
+                        if wanted:
                             yield Given(wanted, cursor)
+                        del wanted
                         continue
                     if self.closed:
                         return

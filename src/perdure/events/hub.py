@@ -136,16 +136,18 @@ class Hub:
         with self.present():
             while True:
                 if page.events:
-                    yield [Entry(event.id, event) for event in page.events]
                     after = page.events[-1].id
+                    yield [Entry(event.id, event) for event in page.events]
+                    # Who waits for more holds nothing of what there was.
+                    page.events.clear()
                 if page.over:
                     return
                 if not page.has_more:
                     with self._joined(str(run_id), min(after, page.last)) as topic:
                         while (found := topic.take(after)) is not None:
                             if found:
-                                yield found
                                 after = found[-1].number
+                                yield found
                                 continue
                             if (
                                 self.closed
