@@ -24,20 +24,28 @@ class Cutting:
         assert task is not None
         self._links.add(task)
         try:
-            there = await asyncio.open_connection("127.0.0.1", self.target)
-        except OSError:
-            writer.transport.abort()
-            return
+            with suppress(OSError, asyncio.CancelledError):
+                await self._link(reader, writer)
         finally:
+            writer.transport.abort()
             self._links.discard(task)
-        asking = asyncio.create_task(self._carry(reader, there[1], None))
+
+    async def end(self) -> None:
+        """Cut all there are."""
+        for task in self._links:
+            task.cancel()
+        await asyncio.gather(*self._links, return_exceptions=True)
+
+    async def _link(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        answers, questions = await asyncio.open_connection("127.0.0.1", self.target)
+        asking = asyncio.create_task(self._carry(reader, questions, None))
         try:
-            if await self._carry(there[0], writer, self.after()):
+            if await self._carry(answers, writer, self.after()):
                 self.cuts += 1
         finally:
             asking.cancel()
-            for end in (writer, there[1]):
-                end.transport.abort()
+            questions.transport.abort()
+            await asyncio.gather(asking, return_exceptions=True)
 
     async def _carry(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, most: int | None
@@ -47,7 +55,6 @@ class Cutting:
             while most is None or most > 0:
                 read = await reader.read(1 << 16 if most is None else min(most, 1 << 16))
                 if not read:
-                    writer.write_eof()
                     return False
                 writer.write(read)
                 await writer.drain()
@@ -67,3 +74,4 @@ async def cutting(target: int, after: Callable[[], int | None]) -> AsyncIterator
         yield link
     finally:
         server.close()
+        await link.end()

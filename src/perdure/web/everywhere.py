@@ -133,6 +133,7 @@ async def _stream(api: Api, tenant_id: UUID, cursor: Cursor, only: Only) -> Asyn
                     yield piece
                 if not turn.entries:
                     yield sse.position(turn.cursor.text)
+                del turn
 
 
 def _cursor(text: str, pointer: str) -> Cursor:

@@ -104,6 +104,8 @@ async def _stream(
                 yield piece
             if not page:
                 yield sse.HEARTBEAT
+            # Not to be held while the next is waited for.
+            del page
 
 
 def _number(text: str) -> int:

@@ -23,7 +23,7 @@ from perdure.access.keys import create_key
 from perdure.db import Connection, Pool
 from perdure.events import Hub
 from perdure.events import hub as hubs
-from perdure.notify import Waiters
+from perdure.notify import READERS, Listener, Waiters
 from perdure.runs.registry import Registry
 from perdure.web import answers, sse
 from perdure.web.app import create_app
@@ -207,8 +207,17 @@ async def test_the_event_source_of_a_browser(
 
 
 async def test_closed_tabs_leave_nothing(
-    there: httpx.AsyncClient, conn: Connection, hub: Hub, key: str
+    there: httpx.AsyncClient, conn: Connection, hub: Hub, key: str, database_url: str
 ) -> None:
+    told: list[str] = []
+    async with Listener(database_url, {READERS: told.append}):
+        assert told == [""]
+        await _open_and_close(there, conn, hub, key)
+        # Writers were told that somebody reads, and not by everybody.
+        assert 2 <= len(told) <= 4
+
+
+async def _open_and_close(there: httpx.AsyncClient, conn: Connection, hub: Hub, key: str) -> None:
     runs = [await _started(there) for _ in range(10)]
     listening = (await fetch(conn, _LISTENING))["n"]
     tasks = len(asyncio.all_tasks())
