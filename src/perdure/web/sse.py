@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import aclosing
 from typing import Final
 
+from fastapi import Request
 from fastapi.sse import EventSourceResponse, format_sse_event
 
+from perdure.access.principals import Role
+from perdure.errors import ForbiddenError, UnauthorizedError, UnavailableError
 from perdure.events import Entry
+from perdure.web.state import api_of
 
 MEDIA_TYPE: Final = "text/event-stream"
 HEARTBEAT_SECONDS = 15.0
@@ -16,12 +22,45 @@ HEARTBEAT_SECONDS = 15.0
 HEARTBEAT: Final = format_sse_event(comment="")
 RETRY_MS = 1000
 """After how long a browser that lost its connection comes back."""
+ALLOWED_SECONDS = 60.0
+"""How long a stream goes on before it is asked again whether its reader may read."""
 _PIECE_BYTES: Final = 64 << 10
 
 
-def stream(content: AsyncIterator[bytes]) -> EventSourceResponse:
-    """Return an answer that streams ``content``, and that nothing on the way keeps back."""
-    return EventSourceResponse(content, headers={"X-Accel-Buffering": "no"})
+def stream(request: Request, content: AsyncGenerator[bytes, None]) -> EventSourceResponse:
+    """Return an answer that streams ``content``, and that nothing on the way keeps back.
+
+    It ends when who sent ``request`` may read no more: its key was revoked, say.
+    """
+    return EventSourceResponse(
+        _while_allowed(request, content), headers={"X-Accel-Buffering": "no"}
+    )
+
+
+async def _while_allowed(
+    request: Request, content: AsyncGenerator[bytes, None]
+) -> AsyncGenerator[bytes, None]:
+    loop = asyncio.get_running_loop()
+    asked = loop.time()
+    async with aclosing(content):
+        async for piece in content:
+            if loop.time() >= asked + ALLOWED_SECONDS:
+                asked = loop.time()
+                if not await _allowed(request):
+                    return
+            yield piece
+
+
+async def _allowed(request: Request) -> bool:
+    try:
+        principal = await api_of(request).authenticate(request)
+        principal.require(Role.RUNS_READ)
+    except (UnauthorizedError, ForbiddenError):
+        return False
+    except UnavailableError:
+        # Nobody can say: as long as that lasts there is nothing to read either.
+        return True
+    return True
 
 
 def beginning(position: str | None = None) -> bytes:

@@ -19,7 +19,7 @@ import pytest
 from fastapi import FastAPI
 
 from perdure import notify
-from perdure.access.keys import create_key
+from perdure.access.keys import create_key, revoke_key
 from perdure.db import Connection, Pool
 from perdure.events import Hub
 from perdure.events import hub as hubs
@@ -451,3 +451,24 @@ async def test_as_a_list(there: httpx.AsyncClient, conn: Connection) -> None:
     assert [one["id"] for one in rest["data"]] == list(range(21, 32))
     assert not rest["has_more"]
     assert rest["data"][0]["text"].startswith("\u2028\n")
+
+
+async def test_a_stream_ends_when_its_key_is_revoked(
+    there: httpx.AsyncClient, conn: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sse, "ALLOWED_SECONDS", 0.0)
+    other = await create_key(conn)
+    run = await _started(there)
+    headers = {"Authorization": f"Bearer {other.secret}"}
+    for path in (f"/v1/runs/{run}/events", "/v1/events"):
+        async with there.stream("GET", path, headers=headers) as answer:
+            pieces = answer.aiter_text()
+            await anext(pieces)
+            await revoke_key(conn, other.api_key.id)
+            await add(conn, run, 1, "agent.started")
+            # What was under way may come; then it is over.
+            assert "agent.started" not in "".join([piece async for piece in pieces])
+        answer = await there.get(path, headers=headers)
+        assert answer.status_code == 401
+        other = await create_key(conn)
+        headers = {"Authorization": f"Bearer {other.secret}"}
