@@ -35,6 +35,7 @@ from perdure.roles import other_role
 from perdure.runs import resume
 from perdure.runs.dbos_schema import migrate_dbos
 from perdure.runs.handle import CONNECTION_SECONDS, Run, start_once
+from perdure.runs.in_session import InSession, WhenBusy
 from perdure.runs.interruption import Interruption
 from perdure.runs.registry import Registry
 from perdure.runs.store import NewRun
@@ -234,6 +235,9 @@ class Engine:
         priority: int = 0,
         delay_seconds: float | None = None,
         idempotency_key: str | None = None,
+        session_id: UUID | str | None = None,
+        session_key: str | None = None,
+        when_busy: WhenBusy = "queue",
         by: str | None = None,
         connection: AsyncConnection[Any] | None = None,
     ) -> Run:
@@ -241,13 +245,17 @@ class Engine:
 
         ``input`` is a text or Responses input items; ``context`` fits the engine's context type.
         Of waiting runs the lowest ``priority`` goes first. The same ``idempotency_key`` within 24
-        hours returns the run it first started. ``by`` names who starts it, whom a policy may keep
-        from deciding on it. With ``connection`` the start joins the caller's
-        transaction: no commit, no run.
+        hours returns the run it first started. In a session, one that is there or one found or made
+        by its key and ``user_id``, runs are one after the other; ``when_busy`` says what if another
+        has the turn: ``queue``, ``reject``, ``cancel_previous``, or ``steer``, which returns that
+        one. ``by`` names who starts it, whom a policy may keep from deciding on it. With
+        ``connection`` the start joins the caller's transaction: no commit, no run.
 
         Raises:
             InvalidRequestError: an unknown agent, a context that does not fit, a number out of
                 range, or what is no JSON.
+            NotFoundError: there is no such session, or it is another user's.
+            InvalidStateError: the session is not active, or another run has the turn (``reject``).
             IdempotencyConflictError: the key was used for another start.
             UnavailableError: the database cannot be reached, or was lost in the middle: start again
                 with the same ``idempotency_key``.
@@ -266,10 +274,15 @@ class Engine:
             delay_seconds=delay_seconds,
             started_by=program_principal(by).as_requester(),
         )
+        session = None
+        if session_id is not None or session_key is not None:
+            given = None if session_id is None else UUID(str(session_id))
+            session = InSession(given, session_key, when_busy)
+        once = (new, idempotency_key, session, program_principal(by))
         if connection is not None:
-            return self._handle(await start_once(connection, new, idempotency_key))
+            return self._handle(await start_once(connection, *once))
         async with self.pool.prompt(CONNECTION_SECONDS) as conn:
-            run_id = await start_once(conn, new, idempotency_key)
+            run_id = await start_once(conn, *once)
         return self._handle(run_id)
 
     def _handle(self, run_id: UUID) -> Run:

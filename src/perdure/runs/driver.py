@@ -31,6 +31,7 @@ from perdure.runs.execution import (
     database_needed,
 )
 from perdure.runs.failures import classify
+from perdure.runs.history import with_history
 from perdure.runs.inputs import Waiting
 from perdure.runs.items import input_rows, item_rows
 from perdure.runs.leftovers import (
@@ -161,13 +162,21 @@ class Driver:
         if doubts:
             return self._questions.uncertain(doubts)
         if self._begun.state is None:
-            return await self._drive_from(self._begun.input)
+            return await self._drive_from(await self._first_input())
         source = await load_state(self._begun.state, self._agent, self._context)
         again = await self._questions.no_longer_as_shown(source)
         if again:
             return self._asked_again(again)
         apply_decisions(source, self._begun.decisions)
         return await self._drive_from(source)
+
+    async def _first_input(self) -> str | list[Any]:
+        """Return the run's input, behind what it is given of its session."""
+        config = self._registry.sdk_config
+        limit = None if config.session_settings is None else config.session_settings.limit
+        with database_needed(self._rows.run_id, doing="reading its session"):
+            history = await self._rows.history(limit)
+        return await with_history(self._begun.input, history, config)
 
     async def _drive_from(self, source: str | list[Any] | RunState[Any, Any]) -> Rest:
         while True:

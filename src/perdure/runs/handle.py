@@ -10,14 +10,16 @@ from typing import Any
 from uuid import UUID
 
 from psycopg import AsyncConnection
+from psycopg.rows import dict_row
 
-from perdure.access.principals import DEFAULT_TENANT, program_principal
+from perdure.access.principals import DEFAULT_TENANT, Principal, program_principal
 from perdure.db import Pool
 from perdure.errors import NotFoundError, UnavailableError
 from perdure.events import Event, Hub
 from perdure.idempotency import IdempotencyKey, RecordedAnswer, claim, hash_request, record
 from perdure.notify import Waiters
 from perdure.runs import inputs, store
+from perdure.runs.in_session import InSession, start_in_session
 from perdure.runs.interruption import Interruption
 from perdure.runs.registry import Registry
 from perdure.runs.sdk_streaming.stream import RunStream
@@ -209,25 +211,51 @@ class Run:
 def _content(new: NewRun) -> dict[str, Any]:
     # The same request, whoever sends it again.
     content = {**asdict(new), "tenant_id": str(new.tenant_id)}
-    del content["started_by"]
+    del content["started_by"], content["session_id"]
     return content
 
 
-async def start_once(conn: AsyncConnection[Any], new: NewRun, key: str | None) -> UUID:
+def _named(session: InSession) -> dict[str, Any]:
+    return {**asdict(session), "id": None if session.id is None else str(session.id)}
+
+
+async def start_once(
+    conn: AsyncConnection[Any],
+    new: NewRun,
+    key: str | None,
+    session: InSession | None = None,
+    by: Principal | None = None,
+) -> UUID:
     """Accept a run, or return the id of the one ``key`` started within the last 24 hours.
 
-    Joins the caller's transaction or makes one.
+    In a ``session`` it is ``by`` who starts it. Joins the caller's transaction or makes one.
 
     Raises:
         IdempotencyConflictError: the key was used for another start.
+        NotFoundError, InvalidStateError, InvalidRequestError: what ``start_in_session`` raises.
     """
+
+    async def start() -> UUID:
+        if session is None:
+            return await store.start_run(conn, new)
+        # The caller's connection may give rows in another shape.
+        shape, conn.row_factory = conn.row_factory, dict_row
+        try:
+            return await start_in_session(conn, new, session, by or program_principal(None))
+        finally:
+            conn.row_factory = shape
+
+    if key is None and session is None:
+        return await start()
     if key is None:
-        return await store.start_run(conn, new)
-    claimed = IdempotencyKey(new.tenant_id, _START_ROUTE, key, hash_request(_content(new)))
+        async with store.joining(conn):
+            return await start()
+    content = _content(new) if session is None else {**_content(new), "session": _named(session)}
+    claimed = IdempotencyKey(new.tenant_id, _START_ROUTE, key, hash_request(content))
     async with store.joining(conn):
         answer = await claim(conn, claimed)
         if answer is not None:
             return UUID(answer.headers["run-id"])
-        run_id = await store.start_run(conn, new)
+        run_id = await start()
         await record(conn, claimed, RecordedAnswer(202, {"run-id": str(run_id)}, b"{}"))
     return run_id

@@ -31,6 +31,7 @@ _LOCK_RUNS = _SQL["lock_runs"]
 _LOCK_DECIDED_RUN = _SQL["lock_decided_run"]
 _NEXT_SEGMENT = _SQL["next_segment"]
 _FIND_ABANDONMENT = _SQL["find_abandonment"]
+_SESSION_TURN = _SQL["session_turn"]
 _ABANDON_RUN = _SQL["abandon_run"]
 _REPEAT_FAILED_CALLS = _SQL["repeat_failed_calls"]
 _CANCEL_RESTING = _SQL["cancel_resting"]
@@ -162,6 +163,7 @@ async def retry(conn: Connection, *, tenant_id: UUID, run_id: UUID) -> None:
                 action="resumed",
                 hint="Only a failed run can; an interrupted one goes on when it is decided.",
             )
+        await _check_turn(conn, run)
         await conn.execute(_REPEAT_FAILED_CALLS, {"id": run_id})
         await _enqueue_next(conn, run_id, "failed", run["priority"])
 
@@ -210,6 +212,22 @@ async def cancel(
             case status:
                 raise InvalidStateError("Run", run_id, status=status, action="cancelled")
         return True
+
+
+async def _check_turn(conn: Connection, run: dict[str, Any]) -> None:
+    if run["session_id"] is None:
+        return
+    cursor = await conn.execute(_SESSION_TURN, {"session_id": run["session_id"]})
+    session = await cursor.fetchone()
+    if session is not None and session["active_run_id"] is not None:
+        raise InvalidStateError(
+            "Run",
+            run["id"],
+            status="failed",
+            action="resumed",
+            hint=f"In its session it is the turn of run {session['active_run_id']}: wait for its "
+            "end or cancel it.",
+        )
 
 
 async def _lock(conn: Connection, tenant_id: UUID, run_id: UUID) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 -- Every statement here begins from the run's row, locked; segments come after it.
 
 -- name: lock_run
-SELECT id, status, segment, priority
+SELECT id, status, segment, priority, session_id
 FROM perdure.runs
 WHERE id = %(id)s AND tenant_id = %(tenant_id)s AND deleted_at IS NULL
 FOR NO KEY UPDATE
@@ -47,6 +47,9 @@ WITH moved AS (
 )
 SELECT seq, perdure.add_event(run_id, 'run.queued', jsonb_build_object('segment', seq)) AS events
 FROM next
+
+-- name: session_turn
+SELECT active_run_id FROM perdure.sessions WHERE id = %(session_id)s FOR NO KEY UPDATE
 
 -- name: find_abandonment
 SELECT coalesce(d.by_subject, d.by_id, d.by_type) AS who,

@@ -5,7 +5,7 @@ The package is held to one minor version; tests/unit/test_sdk_inside.py checks t
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any, cast
@@ -17,6 +17,7 @@ from agents import (
     Model,
     ModelBehaviorError,
     ModelRetrySettings,
+    RunConfig,
     RunState,
     Usage,
     UserError,
@@ -29,6 +30,7 @@ from agents.agent_tool_state import (
     peek_agent_tool_run_result,
 )
 from agents.items import ToolApprovalItem, TResponseInputItem
+from agents.memory import SessionSettings
 from agents.models._retry_runtime import (
     get_error_header,
     get_retry_after,
@@ -37,6 +39,7 @@ from agents.models._retry_runtime import (
 from agents.run_internal import tool_execution
 from agents.run_internal.model_retry import _normalize_retry_error
 from agents.run_internal.run_steps import NextStepInterruption, NextStepRunAgain
+from agents.run_internal.session_persistence import prepare_input_with_session
 from agents.run_internal.tool_actions import ComputerAction
 from agents.tool import (
     _DEFAULT_FAILURE_HANDLED_ATTR,
@@ -59,6 +62,7 @@ __all__ = [
     "PendingApproval",
     "add_messages",
     "approval_call_id",
+    "behind_history",
     "computer_config",
     "current_agent_name",
     "current_turn",
@@ -386,3 +390,37 @@ def computer_config(tool: ComputerTool[Any]) -> tuple[Any, Any, Any]:
     if _is_computer_provider(config):
         return None, config.create, getattr(config, "dispose", None)
     return None, config, None
+
+
+async def behind_history(
+    run_input: str | list[Any], history: Sequence[TResponseInputItem], config: RunConfig
+) -> str | list[Any]:
+    """Return an input merged with a session's items, as the SDK does where it has the session."""
+    prepared, _ = await prepare_input_with_session(
+        run_input, _Items(history), config.session_input_callback
+    )
+    return prepared
+
+
+class _Items:
+    """Items as the session they are of, as far as merging needs one."""
+
+    session_settings: SessionSettings | None = None
+
+    def __init__(self, items: Sequence[TResponseInputItem]) -> None:
+        self.session_id = ""
+        self._items = list(items)
+
+    async def get_items(self, limit: int | None = None) -> list[TResponseInputItem]:
+        """Return the items."""
+        return self._items
+
+    async def add_items(self, items: list[TResponseInputItem]) -> None:
+        """Nothing is added here."""
+
+    async def pop_item(self) -> TResponseInputItem | None:
+        """Nothing is removed here."""
+        return None
+
+    async def clear_session(self) -> None:
+        """Nothing is removed here."""

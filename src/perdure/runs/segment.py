@@ -20,6 +20,7 @@ from perdure.db import Connection, Pool, load_sql, uuid7
 from perdure.errors import Fenced
 from perdure.interruptions.audited import withdrawn
 from perdure.ledger.journal import Journal
+from perdure.runs.history import History, add_to_session, history_of
 from perdure.runs.inputs import Waiting, give, waiting
 from perdure.runs.rest import Checkpoint, Rest
 from perdure.runs.resume import go_on_if_decided
@@ -49,6 +50,7 @@ class Begun:
     agent: str
     input: str | list[Any]
     """The run's own, and the messages added before any model had been asked."""
+    session_id: UUID | None
     context: Any
     max_turns: int
     turn: int
@@ -120,6 +122,7 @@ async def begin(
         tenant_id=begun["tenant_id"],
         agent=begun["agent"],
         input=_with_more(jsonsafe.loads(begun["input"]), more),
+        session_id=begun["session_id"],
         context=None if context is None else jsonsafe.loads(context),
         max_turns=begun["max_turns"],
         turn=loaded["turn"],
@@ -156,6 +159,20 @@ class SegmentRows:
     items: int
     """How many items of the run are stored."""
     tenant_id: UUID
+    session_id: UUID | None = None
+
+    async def history(self, limit: int | None) -> History:
+        """Return what the run is given of its session, if it has one: ``limit`` items at most."""
+        if self.session_id is None:
+            return History()
+        async with self.pool.connection() as conn:
+            return await history_of(
+                conn,
+                tenant_id=self.tenant_id,
+                run_id=self.run_id,
+                session_id=self.session_id,
+                limit=limit,
+            )
 
     async def checkpoint(
         self,
@@ -321,6 +338,14 @@ class SegmentRows:
         await conn.execute(
             _SQL["insert_items"], {"run_id": self.run_id, "items": jsonsafe.dumps(rows)}
         )
+        if self.session_id is not None:
+            await add_to_session(
+                conn,
+                tenant_id=self.tenant_id,
+                run_id=self.run_id,
+                session_id=self.session_id,
+                rows=rows,
+            )
 
 
 def _storable(text: str | None) -> str | None:

@@ -52,6 +52,8 @@ class NewRun:
     metadata: dict[str, Any] = field(default_factory=dict)
     priority: int = 0
     delay_seconds: float | None = None
+    session_id: UUID | None = None
+    """The session it belongs to, of this tenant; see in_session.py."""
     started_by: dict[str, str | None] | None = None
     """Who starts it: ``type``, ``id``, ``subject``. Policies may keep them from deciding on it."""
 
@@ -110,6 +112,7 @@ async def start_run(conn: AsyncConnection[Any], run: NewRun) -> UUID:
             "priority": run.priority,
             "delay_seconds": run.delay_seconds or None,
             "started_by": None if run.started_by is None else jsonsafe.dumps(run.started_by),
+            "session_id": run.session_id,
         },
     )
     if run.delay_seconds:
@@ -155,6 +158,7 @@ class RunFilter:
     status: str | None = None
     agent: str | None = None
     user_id: str | None = None
+    session_id: UUID | None = None
     created_after: datetime | None = None
     created_before: datetime | None = None
 
@@ -171,6 +175,7 @@ async def list_runs(
             "status": only.status,
             "agent": only.agent,
             "user_id": only.user_id,
+            "session_id": only.session_id,
             "created_after": only.created_after,
             "created_before": only.created_before,
             **page.params(),

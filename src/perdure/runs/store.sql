@@ -1,19 +1,28 @@
 -- name: start_run
-WITH started AS (
+WITH turn AS (
+    -- Taken where it is free; whoever ends the run that has it gives it back.
+    UPDATE perdure.sessions
+    SET waiting_runs = waiting_runs + (active_run_id IS NOT NULL)::int,
+        active_run_id = coalesce(active_run_id, %(id)s)
+    WHERE id = %(session_id)s
+    RETURNING active_run_id = %(id)s AS mine
+), started AS (
     INSERT INTO perdure.runs (
         id, tenant_id, agent, current_agent, input, context, user_id, metadata, max_turns,
-        priority, started_by)
+        priority, started_by, session_id)
     VALUES (
         %(id)s, %(tenant_id)s, %(agent)s, %(agent)s, %(input)s::jsonb, %(context)s::jsonb,
         %(user_id)s, %(metadata)s::jsonb, %(max_turns)s, %(priority)s,
-        %(started_by)s::jsonb)
+        %(started_by)s::jsonb, %(session_id)s)
     RETURNING id, tenant_id
 ), first AS (
     INSERT INTO perdure.segments (run_id, seq, tenant_id, status, due_at)
     SELECT id, 1, tenant_id,
-           CASE WHEN %(delay_seconds)s::float8 IS NULL THEN 'queued' ELSE 'scheduled' END,
-           now() + make_interval(secs => %(delay_seconds)s)
-    FROM started
+           CASE WHEN %(delay_seconds)s::float8 IS NULL AND turn.mine IS NOT FALSE
+                THEN 'queued' ELSE 'scheduled' END,
+           CASE WHEN turn.mine IS FALSE THEN 'infinity'
+                ELSE now() + make_interval(secs => %(delay_seconds)s) END
+    FROM started LEFT JOIN turn ON true
     RETURNING run_id, seq, tenant_id, status, due_at
 ), head AS (
     -- Nobody can see this run yet, let alone wait for an event of it: the first one needs no lock.
@@ -21,7 +30,7 @@ WITH started AS (
 ), event AS (
     INSERT INTO perdure.run_events (run_id, seq, tenant_id, kind, data)
     SELECT run_id, 1, tenant_id, 'run.queued', jsonb_build_object(
-               'segment', seq, 'agent', %(agent)s::text, 'due_at', due_at)
+               'segment', seq, 'agent', %(agent)s::text, 'due_at', nullif(due_at, 'infinity'))
     FROM first
 ), queued AS (
     SELECT run_id, seq, %(priority)s::int AS priority FROM first WHERE status = 'queued'
@@ -62,6 +71,7 @@ WHERE r.tenant_id = %(tenant_id)s
   AND (%(status)s::text IS NULL OR r.status = %(status)s)
   AND (%(agent)s::text IS NULL OR r.agent = %(agent)s)
   AND (%(user_id)s::text IS NULL OR r.user_id = %(user_id)s)
+  AND (%(session_id)s::uuid IS NULL OR r.session_id = %(session_id)s)
   AND (%(created_after)s::timestamptz IS NULL OR r.created_at > %(created_after)s)
   AND (%(created_before)s::timestamptz IS NULL OR r.created_at < %(created_before)s)
   AND (%(after)s::uuid IS NULL OR r.id /*beyond*/ < %(after)s)

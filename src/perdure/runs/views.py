@@ -27,7 +27,7 @@ def run_object(row: Row) -> Object:
         "input": row["input"],
         "output": row["output"],
         "error": ({"type": row["error_type"], "message": row["error_message"]} if failed else None),
-        "session_id": None,
+        "session_id": row["session_id"],
         "user_id": row["user_id"],
         "metadata": row["metadata"],
         "turn": row["turn"],

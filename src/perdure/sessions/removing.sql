@@ -5,8 +5,8 @@ WHERE s.id = %(session_id)s AND s.tenant_id = %(tenant_id)s AND s.deleted_at IS 
   AND (%(user_id)s::text IS NULL OR s.user_id = %(user_id)s)
 FOR NO KEY UPDATE
 
--- Behind `chain`: the newest so many items, or a certain one. Of its own, those a branch may read
--- are hidden and the others deleted; of its ancestors', a hole is made. What is removed comes back.
+-- Behind `chain`: the newest so many items, or a certain one. Of its own, those a branch or a run may
+-- read are hidden and the others deleted; of its ancestors', a hole is made. What is removed comes back.
 -- name: remove_some
 , gone AS (
     SELECT i.session_id, i.id, i.seq, i.item
@@ -28,8 +28,12 @@ FOR NO KEY UPDATE
     SET version = s.version + 1, updated_at = clock_timestamp(), updated_by = %(by)s::jsonb
     WHERE s.id = %(session_id)s AND EXISTS (SELECT FROM gone)
     RETURNING s.id, s.tenant_id, s.version,
-              (SELECT coalesce(max(b.fork_seq), 0) FROM perdure.sessions b
-               WHERE b.parent_session_id = s.id) AS read_upto
+              greatest(
+                  (SELECT coalesce(max(b.fork_seq), 0) FROM perdure.sessions b
+                    WHERE b.parent_session_id = s.id),
+                  (SELECT coalesce(max(r.session_upto), 0) FROM perdure.runs r
+                    WHERE r.session_id = s.id
+                      AND r.status NOT IN ('completed', 'cancelled'))) AS read_upto
 ), hidden AS (
     UPDATE perdure.session_items i SET removed_version = r.version
     FROM gone g, raised r
@@ -53,8 +57,12 @@ WITH raised AS (
     SET version = s.version + 1, updated_at = clock_timestamp(), updated_by = %(by)s::jsonb
     WHERE s.id = %(session_id)s
     RETURNING s.id, s.tenant_id, s.version, s.fork_seq,
-              (SELECT coalesce(max(b.fork_seq), 0) FROM perdure.sessions b
-               WHERE b.parent_session_id = s.id) AS read_upto
+              greatest(
+                  (SELECT coalesce(max(b.fork_seq), 0) FROM perdure.sessions b
+                    WHERE b.parent_session_id = s.id),
+                  (SELECT coalesce(max(r.session_upto), 0) FROM perdure.runs r
+                    WHERE r.session_id = s.id
+                      AND r.status NOT IN ('completed', 'cancelled'))) AS read_upto
 ), hidden AS (
     UPDATE perdure.session_items i SET removed_version = r.version
     FROM raised r

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter, Request
@@ -13,6 +13,7 @@ from starlette.responses import Response
 from perdure.access.principals import Principal
 from perdure.db import Connection
 from perdure.runs import records, resume, store
+from perdure.runs.in_session import start_in_session
 from perdure.web import answers
 from perdure.web.auth import RunReader, RunWriter
 from perdure.web.idempotency import Done, IdempotencyHeader, perform
@@ -27,11 +28,10 @@ router = APIRouter(prefix="/v1/runs", tags=["runs"])
 class RunsQuery(NewestFirst):
     """Which runs, and which page of them."""
 
-    later: ClassVar[dict[str, str]] = {"session_id": "listing a session's runs"}
-
     status: answers.RunStatus | None = None
     agent: str | None = None
     user_id: str | None = None
+    session_id: UUID | None = None
     created_after: AwareDatetime | None = None
     created_before: AwareDatetime | None = None
 
@@ -41,6 +41,7 @@ class RunsQuery(NewestFirst):
             status=self.status,
             agent=self.agent,
             user_id=self.user_id,
+            session_id=self.session_id,
             created_after=self.created_after,
             created_before=self.created_before,
         )
@@ -68,21 +69,23 @@ async def start_run(
     api = api_of(request)
 
     async def start(conn: Connection) -> Done:
-        run_id = await store.start_run(
-            conn,
-            store.NewRun(
-                tenant_id=principal.tenant_id,
-                agent=body.agent,
-                input=body.input,
-                context=api.registry.check_start(body.agent, body.context),
-                user_id=body.user_id,
-                metadata=body.metadata or {},
-                max_turns=body.max_turns or api.registry.default_max_turns,
-                priority=body.priority,
-                delay_seconds=body.delay_seconds,
-                started_by=principal.as_requester(),
-            ),
+        new = store.NewRun(
+            tenant_id=principal.tenant_id,
+            agent=body.agent,
+            input=body.input,
+            context=api.registry.check_start(body.agent, body.context),
+            user_id=body.user_id,
+            metadata=body.metadata or {},
+            max_turns=body.max_turns or api.registry.default_max_turns,
+            priority=body.priority,
+            delay_seconds=body.delay_seconds,
+            started_by=principal.as_requester(),
         )
+        session = body.in_session()
+        if session is None:
+            run_id = await store.start_run(conn, new)
+        else:
+            run_id = await start_in_session(conn, new, session, principal)
         run = await store.get_run(conn, tenant_id=principal.tenant_id, run_id=run_id)
         return Done(202, run, {"Location": address(request, f"/v1/runs/{run_id}")})
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal
+from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
 
 from perdure.errors import InvalidRequestError, NotSupportedError
 from perdure.interruptions.rules import MAX_MESSAGE, UNSET, Decision
+from perdure.runs.in_session import InSession, WhenBusy
 
 MAX_TURNS = 10_000
 MAX_DELAY_SECONDS = 366 * 24 * 3600
@@ -107,8 +109,6 @@ class StartRun(Body):
         }
     )
     later: ClassVar[dict[str, str]] = {
-        "session_id": "running within a session",
-        "session_key": "running within a session",
         "task": "naming a task",
         "timeout_seconds": "a time limit",
         "budget": "a budget",
@@ -126,6 +126,25 @@ class StartRun(Body):
         int, Field(ge=0, le=_MAX_PRIORITY, description="Of waiting runs the lowest goes first.")
     ] = 0
     delay_seconds: Annotated[float, Field(ge=0, le=MAX_DELAY_SECONDS)] | None = None
+    session_id: Annotated[
+        UUID | None, Field(description="The session it belongs to; it has to be there.")
+    ] = None
+    session_key: Annotated[
+        Text255 | None, Field(description="The same by its key and user: found, or made.")
+    ] = None
+    when_busy: Annotated[
+        WhenBusy, Field(description="What if another run of the session is under way.")
+    ] = "queue"
+
+    def in_session(self) -> InSession | None:
+        """Return the session it is started in.
+
+        Raises:
+            InvalidRequestError: both its id and its key are given.
+        """
+        if self.session_id is None and self.session_key is None:
+            return None
+        return InSession(self.session_id, self.session_key, self.when_busy)
 
 
 class AddInput(Body):

@@ -1,4 +1,4 @@
-"""Delayed starts: a scheduled segment is enqueued when its time has come.
+"""Delayed starts: a scheduled segment is enqueued when its time, or its session's turn, has come.
 
 The time is a row's, on the database's clock; this loop only sleeps until the next one.
 """
@@ -23,6 +23,7 @@ _RETRY_SECONDS = 1.0
 async def enqueue_due(pool: Pool) -> int:
     """Enqueue every segment whose time has come; returns how many."""
     async with pool.connection() as conn:
+        await conn.execute(_SQL["take_turns"])
         return (await conn.execute(_ENQUEUE_DUE)).rowcount
 
 

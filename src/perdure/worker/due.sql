@@ -1,3 +1,32 @@
+-- Sessions whose turn is free, and who is next in each: due from now on. The run's row is locked
+-- before its session's; one that somebody is at is looked for again.
+-- name: take_turns
+WITH next AS (
+    SELECT n.id, s.id AS session_id
+      FROM perdure.sessions s
+     CROSS JOIN LATERAL (
+           SELECT r.id FROM perdure.runs r
+             JOIN perdure.segments g ON g.run_id = r.id AND g.seq = r.segment
+            WHERE r.session_id = s.id AND r.status = 'queued' AND r.deleted_at IS NULL
+              AND g.status = 'scheduled' AND g.due_at = 'infinity'
+            ORDER BY r.id LIMIT 1) n
+     WHERE s.active_run_id IS NULL AND s.waiting_runs > 0
+     LIMIT 100
+), held AS MATERIALIZED (
+    SELECT r.id, next.session_id FROM perdure.runs r JOIN next ON next.id = r.id
+     WHERE r.status = 'queued'
+     ORDER BY r.id
+       FOR NO KEY UPDATE OF r SKIP LOCKED
+), turn AS (
+    UPDATE perdure.sessions s SET active_run_id = held.id, waiting_runs = s.waiting_runs - 1
+      FROM held
+     WHERE s.id = held.session_id AND s.active_run_id IS NULL
+    RETURNING s.active_run_id AS run_id
+)
+UPDATE perdure.segments g SET due_at = now()
+  FROM turn
+ WHERE g.run_id = turn.run_id AND g.status = 'scheduled' AND g.due_at = 'infinity'
+
 -- name: enqueue_due
 WITH due AS (
     SELECT s.run_id, s.seq, r.priority
@@ -19,4 +48,4 @@ WITH due AS (
 
 -- name: next_due
 SELECT extract(epoch FROM min(due_at) - now())::float8 AS seconds
-  FROM perdure.segments WHERE status = 'scheduled'
+  FROM perdure.segments WHERE status = 'scheduled' AND due_at < 'infinity'
