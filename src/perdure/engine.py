@@ -255,7 +255,7 @@ class Engine:
             InvalidRequestError: an unknown agent, a context that does not fit, a number out of
                 range, or what is no JSON.
             NotFoundError: there is no such session, or it is another user's.
-            InvalidStateError: the session is not active, or another run has the turn (``reject``).
+            InvalidStateError: another run of the session has the turn (``reject``).
             IdempotencyConflictError: the key was used for another start.
             UnavailableError: the database cannot be reached, or was lost in the middle: start again
                 with the same ``idempotency_key``.

@@ -16,6 +16,7 @@ from perdure.db import Pool, open_pool
 from perdure.interruptions.rules import UNSET, Decision
 from perdure.notify import RUNS, Listener, Waiters
 from perdure.runs import resume, store
+from perdure.runs.in_session import InSession, start_in_session
 from perdure.runs.store import NewRun
 from tests.crash.nursery import Nursery
 from tests.crash.scenario import ANSWER, INSTEAD, read_log
@@ -53,8 +54,11 @@ class Story:
         """Accept the run; no worker is there yet."""
         async with self.pool.connection() as conn:
             await conn.execute("CREATE TABLE IF NOT EXISTS bookings (order_id text)")
-            self.run_id = await store.start_run(
-                conn, NewRun(tenant_id=DEFAULT_TENANT, agent=agent, input="go", max_turns=20)
+            self.run_id = await start_in_session(
+                conn,
+                NewRun(tenant_id=DEFAULT_TENANT, agent=agent, input="go", max_turns=20),
+                InSession(key="crashing"),
+                program_principal("tester"),
             )
 
     async def worker(self, name: str = "", n: int = 0, when: str = "before") -> None:

@@ -74,6 +74,21 @@ async def _check(told: Story, *, died: bool) -> None:
         " WHERE run_id = %(run_id)s AND item ? 'call_id'"
     )
     assert max(Counter((item["call_id"], item["type"]) for item in items).values()) == 1
+    # Its session has what the run has, once and in order, and is free for the next.
+    said = await told.rows(
+        "SELECT r.item = s.item::jsonb AS same FROM"
+        " (SELECT item, row_number() OVER (ORDER BY seq) AS n FROM perdure.run_items"
+        "   WHERE run_id = %(run_id)s) r"
+        " FULL JOIN (SELECT item, row_number() OVER (ORDER BY seq) AS n"
+        "   FROM perdure.session_items WHERE run_id = %(run_id)s) s USING (n)"
+    )
+    assert said
+    assert all(one["same"] for one in said)
+    turns = await told.rows(
+        "SELECT active_run_id FROM perdure.sessions WHERE id IN"
+        " (SELECT session_id FROM perdure.runs WHERE id = %(run_id)s)"
+    )
+    assert turns == [{"active_run_id": None}]
     # Its log has no gap, ends once, and tells of every reply and the death.
     log = await log_of(told.pool, told.run_id)
     check_log(log, "completed")

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perdure.errors import InvalidRequestError, NotSupportedError
+from perdure.errors import InvalidRequestError
 from perdure.interruptions.conditions import same
 from perdure.interruptions.grants.rules import (
     LONGEST_SECONDS,
@@ -47,7 +47,6 @@ def test_what_may_be_remembered() -> None:
         ({"until": 60}, "/remember/scope"),
         ({"scope": "tenant", "until": 60}, "/remember/scope"),
         ({"scope": ["run"], "until": 60}, "/remember/scope"),
-        ({"scope": "session", "until": 60}, "/remember/scope"),
         ({"scope": "run"}, "/remember/until"),
         ({"scope": "run", "until": None}, "/remember/until"),
         ({"scope": "run", "until": True}, "/remember/until"),
@@ -71,8 +70,6 @@ def test_what_may_not_is_named(remember: Any, pointer: str) -> None:
     with pytest.raises(InvalidRequestError) as raised:
         check_form(Decision("approve", digest=DIGEST, remember=remember))
     assert [error.pointer for error in raised.value.errors] == [pointer]
-    later = isinstance(remember, dict) and remember.get("scope") == "session"
-    assert isinstance(raised.value, NotSupportedError) is later
 
 
 @pytest.mark.parametrize(

@@ -78,21 +78,6 @@ def test_what_makes_no_sense_names_its_field(fields: dict[str, Any], pointer: st
 
 
 @pytest.mark.parametrize(
-    "fields",
-    [
-        {
-            "decision": "approve",
-            "digest": DIGEST,
-            "remember": {"scope": "session", "until": 60},
-        },
-    ],
-)
-def test_what_comes_later_says_so(fields: dict[str, Any]) -> None:
-    with pytest.raises(NotSupportedError):
-        check_form(Decision(**fields))
-
-
-@pytest.mark.parametrize(
     ("type", "fields", "error"),
     [
         ("uncertain_effect", {"decision": "approve", "digest": DIGEST}, InvalidRequestError),

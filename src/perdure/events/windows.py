@@ -26,11 +26,12 @@ TOLD: Final = frozenset(KINDS) - {"model.delta"}
 
 @dataclass(frozen=True, slots=True)
 class Only:
-    """Which events are wanted; None: all. ``agent`` and ``user_id`` are those of the run."""
+    """Which events are wanted; None: all. The others are the run's."""
 
     kinds: frozenset[str] | None = None
     agent: str | None = None
     user_id: str | None = None
+    session_id: UUID | None = None
 
     def lets(self, entry: Anywhere) -> bool:
         """Whether an event is wanted."""
@@ -38,6 +39,7 @@ class Only:
             (self.kinds is None or entry.event.event in self.kinds)
             and (self.agent is None or entry.agent == self.agent)
             and (self.user_id is None or entry.user_id == self.user_id)
+            and (self.session_id is None or entry.session_id == self.session_id)
         )
 
 
@@ -62,7 +64,7 @@ def kinds_named(names: Iterable[str]) -> frozenset[str] | None:
 class Anywhere(Entry):
     """An event of any run, and what it is filtered by."""
 
-    __slots__ = ("agent", "cursor", "user_id")
+    __slots__ = ("agent", "cursor", "session_id", "user_id")
 
     def __init__(self, number: int, event: Event, cursor: Cursor, row: dict[str, Any]) -> None:
         """Take the row it was read from, and the position of who has read up to it."""
@@ -70,6 +72,7 @@ class Anywhere(Entry):
         self.cursor = cursor
         self.agent: str = row["agent"]
         self.user_id: str | None = row["user_id"]
+        self.session_id: UUID | None = row["session_id"]
 
     @property
     def id(self) -> str:
@@ -135,6 +138,7 @@ async def read_window(
             "kinds": None if only.kinds is None else sorted(only.kinds),
             "agent": only.agent,
             "user_id": only.user_id,
+            "session_id": only.session_id,
             "fetch": limit + 1,
         },
     )

@@ -12,7 +12,7 @@ SELECT n.until, x.*
                coalesce(%(until)s::pg_snapshot, pg_current_snapshot())::text AS until) n
   LEFT JOIN LATERAL (
        SELECT t.run_id, t.seq, t.kind::text, (/*data*/)::text AS data, t.created_at,
-              r.agent, r.user_id
+              r.agent, r.user_id, r.session_id
          FROM (SELECT e.* FROM perdure.run_events e
                 WHERE e.tenant_id = %(tenant_id)s AND e.kind <> 'model.delta'
                   AND e.written_by >= %(above)s::text::xid8
@@ -29,6 +29,7 @@ SELECT n.until, x.*
           AND (%(kinds)s::text[] IS NULL OR t.kind = ANY (%(kinds)s::text[]::perdure.event_kind[]))
           AND (%(agent)s::text IS NULL OR r.agent = %(agent)s)
           AND (%(user_id)s::text IS NULL OR r.user_id = %(user_id)s)
+          AND (%(session_id)s::uuid IS NULL OR r.session_id = %(session_id)s)
         ORDER BY t.created_at, t.run_id, t.seq
         LIMIT %(fetch)s) x ON true
  ORDER BY x.created_at, x.run_id, x.seq

@@ -59,7 +59,7 @@ async def start_in_session(
 
     Raises:
         NotFoundError: there is no such session, or it is another user's.
-        InvalidStateError: another run has the turn (``reject``), or the session is not active.
+        InvalidStateError: another run has the turn (``reject``).
         InvalidRequestError: the run is to start later, or the input cannot be a message.
     """
     if run.delay_seconds:
@@ -108,14 +108,6 @@ async def _resolve(conn: Connection, run: NewRun, session: InSession, by: Princi
     row = await cursor.fetchone()
     if row is None or (run.user_id is not None and row["user_id"] not in (None, run.user_id)):
         raise NotFoundError("session", session_id)
-    if row["status"] != "active":
-        raise InvalidStateError(
-            "Session",
-            session_id,
-            status=row["status"],
-            action="given a run",
-            hint="Set its status to active first.",
-        )
     return session_id
 
 

@@ -1,5 +1,5 @@
 -- name: find
-SELECT s.id, s.user_id, s.status, s.active_run_id
+SELECT s.id, s.user_id, s.active_run_id
   FROM perdure.sessions s
  WHERE s.id = %(session_id)s AND s.tenant_id = %(tenant_id)s AND s.deleted_at IS NULL
 

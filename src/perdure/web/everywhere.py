@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter, Header, Request
@@ -29,8 +29,6 @@ router = APIRouter(prefix="/v1", tags=["runs"])
 class AllEventsQuery(Query):
     """Which events, from where on, and for a list how many."""
 
-    later: ClassVar[dict[str, str]] = {"session_id": "following a session's runs"}
-
     kind: Annotated[
         list[str],
         Field(
@@ -41,6 +39,7 @@ class AllEventsQuery(Query):
     ]
     agent: Annotated[str | None, Field(description="Only runs that began with this agent.")] = None
     user_id: str | None = None
+    session_id: Annotated[UUID | None, Field(description="Only runs of this session.")] = None
     after: Annotated[
         str | None,
         Field(max_length=LONGEST, description="Go on after this `id` of the stream, or `last_id`."),
@@ -63,7 +62,7 @@ class AllEventsQuery(Query):
                 f"{str(error)[:64]!r} is no kind of event; `model.delta` is followed a run at a "
                 "time.",
             ) from None
-        return Only(kinds, self.agent, self.user_id)
+        return Only(kinds, self.agent, self.user_id, self.session_id)
 
 
 @router.get(

@@ -127,7 +127,8 @@ class StartRun(Body):
     ] = 0
     delay_seconds: Annotated[float, Field(ge=0, le=MAX_DELAY_SECONDS)] | None = None
     session_id: Annotated[
-        UUID | None, Field(description="The session it belongs to; it has to be there.")
+        UUID | None,
+        Field(strict=False, description="The session it belongs to; it has to be there."),
     ] = None
     session_key: Annotated[
         Text255 | None, Field(description="The same by its key and user: found, or made.")

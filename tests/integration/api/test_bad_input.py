@@ -12,7 +12,7 @@ import pytest
 from fastapi import FastAPI
 
 from perdure.db import Connection
-from perdure.web import answers
+from perdure.web import answers, session_answers
 from perdure.web.app import create_app
 from tests.factories import fetch, insert_run, insert_stop
 from tests.integration.api.reading import pointers, read, refused
@@ -101,8 +101,6 @@ async def test_every_wrong_field_is_named(client: httpx.AsyncClient) -> None:
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("session_id", "0197f0c0-0000-7000-8000-000000000000"),
-        ("session_key", "alice"),
         ("task", "refund"),
         ("timeout_seconds", 60),
         ("budget", {"cost_usd": "1.00"}),
@@ -200,9 +198,21 @@ async def test_odd_queries_find_nothing(client: httpx.AsyncClient, query: str) -
     assert read(answers.List[answers.Run], response)["data"] == []
 
 
-async def test_a_query_that_comes_later_says_so(client: httpx.AsyncClient) -> None:
-    response = await client.get(f"/v1/runs?session_id={uuid4()}")
-    assert pointers(refused(response, 422, "not_supported")) == ["/query/session_id"]
+async def test_a_start_in_a_session_names_what_is_wrong(client: httpx.AsyncClient) -> None:
+    there = read(session_answers.Session, await client.post("/v1/sessions", json={}), 201)["id"]
+    for given, pointer in (
+        ({"session_id": there, "session_key": "c"}, "/session_key"),
+        ({"session_id": "c"}, "/session_id"),
+        ({"session_key": ""}, "/session_key"),
+        ({"session_key": "x" * 256}, "/session_key"),
+        ({"session_key": "c", "when_busy": "wait"}, "/when_busy"),
+        ({"session_key": "c", "delay_seconds": 5}, "/delay_seconds"),
+    ):
+        response = await client.post("/v1/runs", json={**GOOD, **given})
+        assert pointers(refused(response, 422, "validation_error")) == [pointer]
+    response = await client.post("/v1/runs", json={**GOOD, "session_id": str(uuid4())})
+    refused(response, 404, "not_found")
+    assert read(answers.List[answers.Run], await client.get("/v1/runs"))["data"] == []
 
 
 @pytest.mark.parametrize(

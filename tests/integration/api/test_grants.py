@@ -117,7 +117,12 @@ async def test_what_is_refused_leaves_the_question_open(
             "/remember/until",
         ),
         (stop, {"remember": {"scope": "user", "until": 1}}, "validation_error", "/remember/scope"),
-        (stop, {"remember": {"scope": "session", "until": 1}}, "not_supported", "/remember/scope"),
+        (
+            stop,
+            {"remember": {"scope": "session", "until": 1}},
+            "validation_error",
+            "/remember/scope",
+        ),
         (
             stop,
             {"remember": {**run, "when": {"/cents": {"lte": "5", "gt": True}}}},

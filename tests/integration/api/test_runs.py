@@ -12,9 +12,10 @@ import pytest
 from psycopg import AsyncConnection
 
 from perdure import notify
-from perdure.db import Connection
+from perdure.db import Connection, Pool
 from perdure.runs.store import NewRun, start_run
 from perdure.web import answers
+from perdure.worker.due import enqueue_due
 from tests.factories import (
     enqueued,
     fetch,
@@ -217,3 +218,32 @@ async def test_a_wait_ends_with_its_time_or_at_once(
         run = read(answers.Run, await client.get(f"/v1/runs/{resting}?wait=60"))
         assert run["status"] == "interrupted"
         refused(await client.get(f"/v1/runs/{uuid4()}?wait=60"), 404, "not_found")
+
+
+async def test_runs_of_a_session_wait_for_each_other(
+    client: httpx.AsyncClient, conn: Connection, pool: Pool
+) -> None:
+    start = {"agent": "support", "input": "hi", "session_key": "c", "user_id": "u-1"}
+    first = read(answers.Run, await client.post("/v1/runs", json=start), 202)
+    second = read(answers.Run, await client.post("/v1/runs", json=start), 202)
+    session = first["session_id"]
+    assert session is not None
+    assert second["session_id"] == session
+    # The first one has the turn; the second is not enqueued before it ends.
+    assert await enqueued(conn, UUID(first["id"]))
+    assert not await enqueued(conn, UUID(second["id"]))
+    busy = {**start, "session_key": None, "session_id": session, "when_busy": "reject"}
+    problem = refused(await client.post("/v1/runs", json=busy), 409, "invalid_state")
+    assert first["id"] in problem["detail"]
+    steer = await client.post("/v1/runs", json={**busy, "when_busy": "steer"})
+    assert read(answers.Run, steer, 202)["id"] == first["id"]
+    listed = read_list(answers.Run, await client.get(f"/v1/runs?session_id={session}"))
+    assert [one["id"] for one in listed] == [second["id"], first["id"]]
+    cancel = {**busy, "when_busy": "cancel_previous"}
+    third = read(answers.Run, await client.post("/v1/runs", json=cancel), 202)
+    row = await fetch(conn, "SELECT active_run_id, waiting_runs FROM perdure.sessions")
+    assert row == {"active_run_id": None, "waiting_runs": 1}
+    assert await enqueue_due(pool) == 1
+    assert await enqueued(conn, UUID(third["id"]))
+    row = await fetch(conn, "SELECT active_run_id, waiting_runs FROM perdure.sessions")
+    assert row == {"active_run_id": UUID(third["id"]), "waiting_runs": 0}

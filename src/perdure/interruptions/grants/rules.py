@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from perdure.errors import InvalidRequestError, NotSupportedError
+from perdure.errors import InvalidRequestError
 from perdure.interruptions.conditions import Conditions, check, matches
 from perdure.interruptions.digest import canonical, parse_object
 from perdure.interruptions.pointers import escape
@@ -50,7 +50,6 @@ def read_remember(value: Any, pointer: str = "/remember") -> Remember:
     Whether a time lies ahead is for the database's clock to say.
 
     Raises:
-        NotSupportedError: the scope is ``session``.
         InvalidRequestError: a field is missing, wrong or unknown; it is named beneath ``pointer``.
     """
     if not isinstance(value, Mapping):
@@ -66,10 +65,6 @@ def read_remember(value: Any, pointer: str = "/remember") -> Remember:
     scope = value.get("scope")
     if scope not in SCOPES:
         raise InvalidRequestError.at(f"{pointer}/scope", f"has to be one of {', '.join(SCOPES)}.")
-    if scope == "session":
-        raise NotSupportedError.at(
-            f"{pointer}/scope", "remembering for a session is not supported yet."
-        )
     until, seconds = _end(value.get("until"), f"{pointer}/until")
     when = value.get("when")
     if when is not None and not check(when, f"{pointer}/when"):

@@ -86,7 +86,6 @@ async def give(
 
     Raises:
         InvalidRequestError: it cannot be remembered here, or ends in the past or too late.
-        NotSupportedError: the scope is not supported yet.
     """
     asks = read_remember(remember)
     key = {"run_id": run_id, "interruption_id": interruption_id}
@@ -135,6 +134,8 @@ def _check_fits(asks: Remember, asked: Mapping[str, Any]) -> None:
         )
     if asks.scope == "user" and asked["user_id"] is None:
         raise InvalidRequestError.at("/remember/scope", "cannot be user: the run has no user_id.")
+    if asks.scope == "session" and asked["session_id"] is None:
+        raise InvalidRequestError.at("/remember/scope", "cannot be session: the run is in none.")
 
 
 async def use_grants(conn: Connection, *, run_id: UUID, asked: Sequence[Asked]) -> list[Use]:

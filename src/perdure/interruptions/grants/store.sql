@@ -1,5 +1,5 @@
 -- name: read_for_grant
-SELECT i.type, i.required, i.tool::text AS tool, r.user_id,
+SELECT i.type, i.required, i.tool::text AS tool, r.user_id, r.session_id,
        coalesce((i.rules ->> 'requester_may_decide')::boolean, true) AS requester_may_decide
 FROM perdure.interruptions i
 JOIN perdure.runs r ON r.id = i.run_id
@@ -13,7 +13,7 @@ WITH given AS (
         until, granted_by, run_id, interruption_id, decision_id)
     SELECT %(id)s, i.tenant_id, i.agent, i.tool ->> 'name', %(schema_digest)s,
            %(scope)s::text, CASE %(scope)s::text WHEN 'run' THEN i.run_id::text WHEN 'user' THEN r.user_id
-                          ELSE i.agent END,
+                          WHEN 'session' THEN r.session_id::text ELSE i.agent END,
            %(arguments_digest)s, %(conditions)s::jsonb, u.until, %(by)s::jsonb, i.run_id, i.id,
            %(decision_id)s
     FROM perdure.interruptions i
@@ -43,7 +43,8 @@ JOIN perdure.interruptions i ON i.run_id = r.id AND i.id = a.id
      AND i.status = 'pending' AND i.type = 'tool_approval' AND i.required = 1
      AND coalesce((i.rules ->> 'requester_may_decide')::boolean, true)
 JOIN perdure.grants g ON g.tenant_id = r.tenant_id
-     AND (g.scope, g.scope_id) IN (('run', r.id::text), ('user', r.user_id), ('agent', a.agent))
+     AND (g.scope, g.scope_id) IN (('run', r.id::text), ('session', r.session_id::text),
+                               ('user', r.user_id), ('agent', a.agent))
      AND g.agent = a.agent AND g.tool = a.tool AND g.schema_digest = a.schema_digest
      AND (g.arguments_digest = a.arguments_digest OR g.conditions IS NOT NULL)
      AND g.revoked_at IS NULL AND g.until > clock_timestamp()
