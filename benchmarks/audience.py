@@ -77,7 +77,10 @@ class Client:
 
     def read(self) -> bool:
         """Read what is there; whether there may be more, as the run goes on."""
-        read = self.socket.recv(1 << 18)
+        try:
+            read = self.socket.recv(1 << 18)
+        except BlockingIOError:
+            return True
         now = time.monotonic()
         if not self.looked_at:
             return bool(read)

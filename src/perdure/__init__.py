@@ -17,17 +17,22 @@ if TYPE_CHECKING:
     from perdure.interruptions.policies.policy import Policy
     from perdure.ledger.effects import Done, effect, tool_call
     from perdure.runs.ask_human import ask_human
-    from perdure.runs.handle import Interruption, Run
+    from perdure.runs.handle import Run
+    from perdure.runs.interruption import Interruption
+    from perdure.runs.sdk_streaming.events import Interrupted, StreamEvent, Superseded
     from perdure.sessions.postgres_session import PostgresSession
 
 _HOMES = {
     "Deciders": "perdure.interruptions.policies.deciders",
     "Done": "perdure.ledger.effects",
     "Engine": "perdure.engine",
-    "Interruption": "perdure.runs.handle",
+    "Interrupted": "perdure.runs.sdk_streaming.events",
+    "Interruption": "perdure.runs.interruption",
     "Policy": "perdure.interruptions.policies.policy",
     "PostgresSession": "perdure.sessions.postgres_session",
     "Run": "perdure.runs.handle",
+    "StreamEvent": "perdure.runs.sdk_streaming.events",
+    "Superseded": "perdure.runs.sdk_streaming.events",
     "ask_human": "perdure.runs.ask_human",
     "effect": "perdure.ledger.effects",
     "tool_call": "perdure.ledger.effects",
@@ -37,10 +42,13 @@ __all__ = [
     "Deciders",
     "Done",
     "Engine",
+    "Interrupted",
     "Interruption",
     "Policy",
     "PostgresSession",
     "Run",
+    "StreamEvent",
+    "Superseded",
     "__version__",
     "ask_human",
     "effect",

@@ -34,7 +34,8 @@ from perdure.notify import Listener, Waiters
 from perdure.roles import other_role
 from perdure.runs import resume
 from perdure.runs.dbos_schema import migrate_dbos
-from perdure.runs.handle import CONNECTION_SECONDS, Interruption, Run, start_once
+from perdure.runs.handle import CONNECTION_SECONDS, Run, start_once
+from perdure.runs.interruption import Interruption
 from perdure.runs.registry import Registry
 from perdure.runs.store import NewRun
 from perdure.worker import alone_child
@@ -272,7 +273,7 @@ class Engine:
         return self._handle(run_id)
 
     def _handle(self, run_id: UUID) -> Run:
-        return Run(lambda: self.pool, self._waiters, run_id, self._hub)
+        return Run(lambda: self.pool, self._waiters, run_id, self._hub, self.registry)
 
     async def get(self, run_id: UUID | str) -> Run:
         """Return a run as it stands.

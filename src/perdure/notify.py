@@ -83,7 +83,12 @@ class Listener:
 
     async def __aenter__(self) -> Listener:
         self._task = asyncio.create_task(self._run(), name="perdure-listener")
-        await self._tried.wait()
+        try:
+            await self._tried.wait()
+        except BaseException:
+            # Nobody will leave what was never entered.
+            await end(self._task)
+            raise
         return self
 
     async def __aexit__(

@@ -10,12 +10,14 @@ from uuid import UUID
 import pytest
 from agents import Agent, function_tool
 
-from perdure import effect
+from perdure import effect, notify
 from perdure.access.principals import DEFAULT_TENANT
 from perdure.db import Pool, open_pool
 from perdure.errors import NotFoundError
-from perdure.events import Event, read_events
+from perdure.events import Event, Hub, read_events
+from perdure.events import hub as hubs
 from perdure.runs.store import NewRun, delete_run, start_run
+from perdure.tasks import end
 from tests.engine_support import SECONDS, Gate, approve, call, query, running, turns
 from tests.events_support import check_log, log_of, shape
 
@@ -209,3 +211,38 @@ async def test_a_worker_and_cancellations_beside_it(database_url: str) -> None:
             await run.wait(SECONDS)
             check_log(await log_of(one.pool, run.id), run.status)
         assert {run.status for run in runs} == {"completed", "cancelled"}
+
+
+async def test_what_nobody_tells_of_is_found_beside_what_is_told_of_all_the_time(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(notify, "FALLBACK_SECONDS", 0.2)
+    monkeypatch.setattr(hubs, "_SETTLING_SECONDS", 0.0)
+    async with (
+        asyncio.timeout(SECONDS),
+        await open_pool(database_url, 2, 8) as pool,
+        Hub(lambda: pool).serving(database_url) as hub,
+        pool.connection() as conn,
+        pool.connection() as other,
+    ):
+        loud, silent = await _a_run(pool), await _a_run(pool)
+        add = "SELECT perdure.{}(%s, ARRAY['tool.completed'], ARRAY['{{}}'::jsonb])"
+        async with (
+            aclosing(hub.follow(DEFAULT_TENANT, loud)) as told,
+            aclosing(hub.follow(DEFAULT_TENANT, silent)) as untold,
+        ):
+            assert [len(await anext(one)) for one in (told, untold)] == [1, 1]
+
+            async def follow_loud() -> None:
+                async for _ in told:
+                    await other.execute(add.format("add_events"), (loud,))
+
+            waiting = asyncio.create_task(anext(untold))
+            await conn.execute(add.format("add_events"), (loud,))
+            talking = asyncio.create_task(follow_loud())
+            for number in (2, 3):
+                await conn.execute(add.format("write_events"), (silent,))
+                assert [one.event.id for one in await waiting] == [number]
+                waiting = asyncio.create_task(anext(untold))
+            for task in (talking, waiting):
+                await end(task)

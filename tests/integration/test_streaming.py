@@ -17,8 +17,9 @@ from perdure.access.principals import DEFAULT_TENANT
 from perdure.db import open_pool
 from perdure.engine import Engine, Run
 from perdure.events import Event
-from perdure.ledger import streams
-from perdure.ledger.streams import Source, StreamWriter
+from perdure.ledger import unsent
+from perdure.ledger.streams import StreamWriter
+from perdure.ledger.unsent import Source
 from perdure.runs.asking import StreamCut
 from perdure.runs.segment import begin
 from perdure.runs.store import NewRun, start_run
@@ -210,7 +211,7 @@ async def test_a_head_that_somebody_holds_delays_deltas_and_nothing_else(
 async def test_too_much_text_is_dropped_and_said_and_the_run_goes_on(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(streams, "MAX_WAITING", 10)
+    monkeypatch.setattr(unsent, "MAX_WAITING", 10)
     gate = Gate()
     agent = _agent(["0123456", "789abc", "d", gate.stop, "ef"])
     async with running(database_url, agent) as engine:

@@ -85,10 +85,11 @@ class Client:
             return None
         return self._content(response), response.headers.get("etag", "")
 
-    def events(self, path: str, *, after: int) -> Iterator[dict[str, Any]]:
+    def events(self, path: str, *, after: int) -> Iterator[dict[str, Any] | None]:
         """GET ``path`` as a stream and give its events after a number until it ends.
 
-        Ends, too, when the server stops; one that says nothing for long is taken for gone.
+        None: it says that it is there. Ends, too, when the server stops; one that says nothing for
+        long is taken for gone.
         """
         headers = {"Accept": "text/event-stream", "Last-Event-ID": str(after)}
         try:
@@ -100,6 +101,8 @@ class Client:
                 for line in response.iter_lines():
                     if line.startswith("data: "):
                         yield json.loads(line.removeprefix("data: "))
+                    elif line.startswith(":"):
+                        yield None
         except httpx.InvalidURL as error:
             raise ConfigurationError(f"PERDURE_URL is no URL: {error}.") from error
         except httpx.TransportError as error:

@@ -7,14 +7,25 @@ plain before it is written. Whatever is printed here has gone through it.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 from perdure.visible import one_line as one_line
 from perdure.visible import to_json as to_json
 from perdure.visible import visible as visible
+
+STYLES: Final = {
+    "bold yellow": "1;33",
+    "cyan": "36",
+    "dim": "2",
+    "green": "32",
+    "red": "31",
+    "yellow": "33",
+}
+"""How a style is asked of a terminal."""
 
 
 def shortened(text: str, width: int) -> str:
@@ -38,16 +49,17 @@ def print_text(text: str) -> None:
     _write(sys.stdout, visible(text))
 
 
-def print_styled(text: str, style: str = "") -> None:
-    """Print lines to stdout, on a terminal in a ``style`` of rich's, without it by NO_COLOR."""
-    if not style or not is_terminal():
-        print_text(text)
-        return
-    from rich.console import Console
-    from rich.text import Text
+def print_part(text: str, style: str = "") -> None:
+    """Print a part of a line to stdout, on a terminal in a ``style`` of ``STYLES``."""
+    code = STYLES.get(style) if style and has_colours() else None
+    text = visible(text)
+    if text:
+        _put(sys.stdout, text if code is None else f"\x1b[{code}m{text}\x1b[0m")
 
-    console = Console(highlight=False, emoji=False, markup=False)
-    console.print(Text(visible(text), style=style), soft_wrap=True)
+
+def has_colours() -> bool:
+    """Whether results are shown in colour: on a terminal that is not asked to be without."""
+    return is_terminal() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def print_note(text: str) -> None:
@@ -61,8 +73,12 @@ def print_error(message: str) -> None:
 
 
 def _write(stream: Any, text: str) -> None:
+    _put(stream, text + "\n")
+
+
+def _put(stream: Any, text: str) -> None:
     encoding = getattr(stream, "encoding", None) or "utf-8"
-    stream.write(text.encode(encoding, "backslashreplace").decode(encoding) + "\n")
+    stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
     stream.flush()
 
 

@@ -26,6 +26,8 @@ _PACE_SECONDS: Final = 0.1
 """How far apart two looks at a tenant are at least: it is not streamed text that one waits for."""
 _ROOM: Final = 1 << 20
 _RETRY_SECONDS: Final = 0.5
+_PAGES_AT_ONCE: Final = 2
+"""How many readers catch up at the same time: what was written since is sorted for each page."""
 
 
 class Tenant(Ring[Anywhere]):
@@ -66,6 +68,7 @@ class Everywhere:
         """Take what gives a connection, and what is set when ``look`` is to be called."""
         self._read = read
         self._called = called
+        self._pages = asyncio.Semaphore(_PAGES_AT_ONCE)
         self._wanted = False
         self._next_look = 0.0
         self.topics: dict[UUID, Tenant] = {}
@@ -100,9 +103,13 @@ class Everywhere:
         self._wanted = False
         for tenant_id, topic in list(self.topics.items()):
             topic.begun += 1
+            before = topic.cursor
             async with self._read() as conn:
-                cursor = topic.cursor or await where_it_is(conn)
+                cursor = before or await where_it_is(conn)
                 found = await read_window(conn, tenant_id, cursor, number=topic.position)
+            if topic.cursor is not before:
+                # Somebody else has looked, whose cancellation came late.
+                continue
             topic.hear(found)
             if found.has_more:
                 self._wanted, self._next_look = True, 0.0
@@ -129,11 +136,14 @@ class Everywhere:
                     cursor = found.cursor
                     if found.entries:
                         yield Given(found.entries, cursor)
+                    del found
                 while (news := topic.take(number)) is not None:
                     if news:
                         number, cursor = news[-1].number, news[-1].cursor
-                        if wanted := [entry for entry in news if only.lets(entry)]:
+                        wanted = [entry for entry in news if only.lets(entry)]
+                        if wanted:
                             yield Given(wanted, cursor)
+                        del wanted
                         continue
                     if self.closed:
                         return
@@ -173,7 +183,7 @@ class Everywhere:
     async def _page(self, tenant_id: UUID, cursor: Cursor, until: Snapshot, only: Only) -> Window:
         while True:
             try:
-                async with self._read() as conn:
+                async with self._pages, self._read() as conn:
                     return await read_window(conn, tenant_id, cursor, until=until, only=only)
             except UnavailableError:
                 if self.closed:

@@ -65,7 +65,7 @@ class Hub:
         self._called = asyncio.Event()
         self._working: asyncio.Task[None] | None = None
         self._lingering: asyncio.TimerHandle | None = None
-        self._present_at = self._settled_at = float("-inf")
+        self._present_at = self._settled_at = self._looked_at = float("-inf")
         self._pages = asyncio.Semaphore(_PAGES_AT_ONCE)
         self.everywhere = Everywhere(self.read, self._called)
         """Gives the events of all runs of a tenant, within ``present``."""
@@ -136,16 +136,18 @@ class Hub:
         with self.present():
             while True:
                 if page.events:
-                    yield [Entry(event.id, event) for event in page.events]
                     after = page.events[-1].id
+                    yield [Entry(event.id, event) for event in page.events]
+                    # Who waits for more holds nothing of what there was.
+                    page.events.clear()
                 if page.over:
                     return
                 if not page.has_more:
                     with self._joined(str(run_id), min(after, page.last)) as topic:
                         while (found := topic.take(after)) is not None:
                             if found:
-                                yield found
                                 after = found[-1].number
+                                yield found
                                 continue
                             if (
                                 self.closed
@@ -220,8 +222,10 @@ class Hub:
             self._called.set()
 
     async def _work(self, url: str | None) -> None:
+        # What was read for readers before is not known to be all.
+        self._all = True
         async with nullcontext() if url is None else Listener(url, {EVENTS: self._hear}):
-            while True:
+            while self._working is asyncio.current_task():
                 try:
                     await self._until_called()
                     began = asyncio.get_running_loop().time()
@@ -239,14 +243,17 @@ class Hub:
                     await asyncio.sleep(_RETRY_SECONDS)
 
     async def _until_called(self) -> None:
-        now = asyncio.get_running_loop().time()
-        settling = now < self._settled_at
-        seconds = _SETTLING_PACE if settling else notify.FALLBACK_SECONDS
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        pace = _SETTLING_PACE if now < self._settled_at else notify.FALLBACK_SECONDS
+        seconds = self._looked_at + pace - now
         if self._readers:
-            seconds = min(seconds, max(self._present_at + _PRESENCE_SECONDS - now, 0))
-        if not await _within(seconds, self._called.wait()):
-            self._all = True
+            seconds = min(seconds, self._present_at + _PRESENCE_SECONDS - now)
+        await _within(max(seconds, 0), self._called.wait())
         self._called.clear()
+        # Also where one run is told of all the time, and another one was forgotten.
+        if loop.time() >= self._looked_at + pace:
+            self._all = True
 
     async def _look(self) -> None:
         if self._readers:
@@ -254,7 +261,7 @@ class Hub:
         if self._all:
             self._named.update(self._topics)
             self.everywhere.hear()
-            self._all = False
+            self._all, self._looked_at = False, asyncio.get_running_loop().time()
         named, self._named = list(self._named), set()
         try:
             while named:

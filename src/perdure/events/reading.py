@@ -82,12 +82,11 @@ async def read_news(
     found: dict[str, list[Event]] = {}
     gone: set[str] = set()
     for row in await cursor.fetchall():
-        run_id = str(row["asked"])
-        events = found.setdefault(run_id, [])
+        events = found.setdefault(row["run_id"], [])
         if row["seq"] is not None:
             events.append(event_of(row))
-        elif row["id"] is None:
-            gone.add(run_id)
+        elif row["gone"]:
+            gone.add(row["run_id"])
     return {
         run_id: News(events[:limit], len(events) > limit, run_id in gone)
         for run_id, events in found.items()

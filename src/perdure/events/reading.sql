@@ -26,13 +26,13 @@ SELECT x.run_id, x.seq, x.kind, x.data, x.created_at, l.seq AS last_seq, l.kind 
  WHERE r.tenant_id = %(tenant_id)s AND r.id = %(run_id)s AND r.deleted_at IS NULL
  ORDER BY x.seq
 
--- The same of many runs at once, a row at least for each; `id` is null where it was deleted.
+-- The same of many runs at once, a row at least for each.
 -- name: news
-SELECT f.run_id AS asked, r.id, x.run_id, x.seq, x.kind, x.data, x.created_at
+SELECT f.run_id::text, r.id IS NULL AS gone, x.seq, x.kind, x.data, x.created_at
   FROM unnest(%(runs)s::uuid[], %(after)s::int[]) AS f (run_id, after)
   LEFT JOIN perdure.runs r ON r.id = f.run_id AND r.deleted_at IS NULL
   LEFT JOIN LATERAL (
-       SELECT t.run_id, t.seq, t.kind::text, (/*data*/)::text AS data, t.created_at
+       SELECT t.seq, t.kind::text, (/*data*/)::text AS data, t.created_at
          FROM perdure.run_events t
         WHERE t.run_id = r.id AND t.seq > f.after
         ORDER BY t.seq LIMIT %(fetch)s) x ON true

@@ -12,8 +12,8 @@ from perdure.events.reading import News
 
 Render = Callable[["Entry"], bytes]
 
-_FRAME_BYTES: Final = 500
-"""About what an event takes beside the bytes it is sent as, once parsed."""
+_FRAME_BYTES: Final = 700
+"""About what an event takes beside its texts."""
 
 
 class Entry:
@@ -39,8 +39,8 @@ class Entry:
         return self._bytes
 
     def size(self) -> int:
-        """Return about how many bytes of memory it takes."""
-        return _FRAME_BYTES + sum(
+        """Return about how many bytes of memory it takes, with what it is sent as."""
+        return _FRAME_BYTES + 2 * sum(
             len(value) if isinstance(value, str) else 50 for value in self.event.data.values()
         )
 

@@ -19,14 +19,14 @@ import logging
 import secrets
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple, Self
+from typing import Any, Final, Self
 
 import psycopg
 
 from perdure import jsonsafe
 from perdure.db import connect, in_words, is_infrastructure, load_sql
 from perdure.ledger.telling import Told
+from perdure.ledger.unsent import Part, Source, Unsent
 from perdure.tasks import end
 
 _SQL = load_sql("perdure.ledger", "streams.sql")
@@ -43,51 +43,26 @@ UNWATCHED_SECONDS: Final = 0.25
 """How far apart they are while nobody reads."""
 WATCHED_SECONDS: Final = 15.0
 """For how long somebody is taken to read who said so; readers say it again after ten."""
-MAX_WAITING: Final = 4_000_000
-"""How many characters may wait to be written, of all runs of a process."""
-_MAX_BATCH: Final = 200_000
 _NAMED_AT_ONCE: Final = 200
 _BACKOFF_SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0)
-
-
-class Source(NamedTuple):
-    """Who streams: an execution of a segment. Ids as text."""
-
-    run_id: str
-    tenant_id: str
-    segment: int
-    epoch: int
-
-
-@dataclass(slots=True)
-class _Event:
-    kind: str
-    data: dict[str, Any]
-    pieces: list[str] | None = None
-
-    def told(self) -> Told:
-        data = self.data if self.pieces is None else {**self.data, "delta": "".join(self.pieces)}
-        return {"kind": self.kind, "data": data}
-
-
-@dataclass(slots=True)
-class _Waiting:
-    """What a run has to be written."""
-
-    source: Source
-    events: list[_Event] = field(default_factory=list)
-    size: int = 0
 
 
 class StreamWriter:
     """Writes what the models of this process stream, and tells readers what was written."""
 
-    def __init__(self, url: str, session_name: str = "perdure-streams") -> None:
+    def __init__(
+        self,
+        url: str,
+        session_name: str = "perdure-streams",
+        *,
+        held: Callable[[str], bool] = lambda run_id: False,
+    ) -> None:
+        """Take the database's URL; what a run streams waits while it is ``held``."""
         self._url = url
+        self._held = held
         self._session_name = session_name
-        self._waiting: dict[str, _Waiting] = {}
-        self._size = 0
-        self._flying: dict[str, _Waiting] = {}
+        self._unsent = Unsent()
+        self._flying: dict[str, Part] = {}
         self._landed = asyncio.Event()
         self._named: set[str] = set()
         self._wake = asyncio.Event()
@@ -134,71 +109,35 @@ class StreamWriter:
 
         Returns whether it was: text is not while too much waits.
         """
-        waiting = self._waiting.get(source.run_id)
-        if waiting is None or waiting.source.epoch < source.epoch:
-            self._drop(source.run_id)
-            waiting = self._waiting[source.run_id] = _Waiting(source)
-        elif waiting.source != source:
-            return False
-        if text is not None:
-            if self._size + len(text) > MAX_WAITING:
-                return False
-            waiting.size += len(text)
-            self._size += len(text)
-            last = _last_of(waiting.events, data)
-            if last is not None and last.pieces is not None and last.data == data:
-                last.pieces.append(text)
-                return True
-        waiting.events.append(_Event(kind, data, None if text is None else [text]))
-        self._wake.set()
-        return True
+        taken = self._unsent.add(source, kind, data, text)
+        if taken:
+            self._wake.set()
+        return taken
 
     async def take(self, source: Source, reply_id: str) -> list[Told]:
         """Take out what waits of a reply, to be written with it; first what is on its way lands."""
         while source.run_id in self._flying:
             await self._landed.wait()
-        return [
-            event.told()
-            for event in self._withdraw(source, lambda one: one["model_response_id"] == reply_id)
-        ]
+        taken = self._unsent.withdraw(source, lambda one: one["model_response_id"] == reply_id)
+        return [event.told() for event in taken]
 
     def withdraw(self, source: Source, attempt: tuple[str, int]) -> bool:
         """Forget what waits of an attempt at a reply; returns whether nothing of it was sent."""
-        taken = self._withdraw(
+        taken = self._unsent.withdraw(
             source, lambda one: (one["model_response_id"], one["attempt"]) == attempt
         )
         return any(one.kind == "model.started" for one in taken)
 
     async def flush(self, run_id: str) -> None:
         """Return when nothing of a run waits any more."""
-        while run_id in self._waiting or run_id in self._flying:
+        while run_id in self._unsent or run_id in self._flying:
             self._hurry.set()
             self._wake.set()
             await self._landed.wait()
 
     def forget(self, source: Source) -> None:
         """Drop what waits of an execution that ends: whoever goes on closes what it had sent."""
-        waiting = self._waiting.get(source.run_id)
-        if waiting is not None and waiting.source == source:
-            self._drop(source.run_id)
-
-    def _drop(self, run_id: str) -> None:
-        waiting = self._waiting.pop(run_id, None)
-        if waiting is not None:
-            self._size -= waiting.size
-
-    def _withdraw(self, source: Source, wanted: Callable[[dict[str, Any]], bool]) -> list[_Event]:
-        waiting = self._waiting.get(source.run_id)
-        if waiting is None or waiting.source != source:
-            return []
-        taken = [one for one in waiting.events if wanted(one.data)]
-        waiting.events = [one for one in waiting.events if not wanted(one.data)]
-        size = sum(len(piece) for one in taken for piece in one.pieces or ())
-        waiting.size -= size
-        self._size -= size
-        if not waiting.events:
-            self._drop(source.run_id)
-        return taken
+        self._unsent.forget(source)
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
@@ -212,25 +151,20 @@ class StreamWriter:
             self._hurry.clear()
             self._wake.clear()
             self._began = loop.time()
-            batch = self._next_batch()
-            if batch:
-                self._apart = min(APART_SECONDS + _APART_A_RUN * len(batch), _MOST_APART)
-                await self._fly(batch)
-            if self._waiting:
+            batch = self._unsent.take(self._held)
+            try:
+                if batch:
+                    self._apart = min(APART_SECONDS + _APART_A_RUN * len(batch), _MOST_APART)
+                    await self._fly(batch)
+                await self._tell()
+            except Exception:  # noqa: BLE001 - without this loop runs would wait for ever
+                _LOG.exception("A batch of streamed text is lost.")
+                for part in batch.values():
+                    self._unsent.sent(part)
+            if self._unsent:
                 self._wake.set()
-            await self._tell()
 
-    def _next_batch(self) -> dict[str, _Waiting]:
-        batch: dict[str, _Waiting] = {}
-        size = 0
-        for run_id, waiting in list(self._waiting.items()):
-            if batch and size + waiting.size > _MAX_BATCH:
-                break
-            batch[run_id] = self._waiting.pop(run_id)
-            size += waiting.size
-        return batch
-
-    async def _fly(self, batch: dict[str, _Waiting]) -> None:
+    async def _fly(self, batch: dict[str, Part]) -> None:
         self._flying = batch
         try:
             await self._write(list(batch.values()))
@@ -239,7 +173,7 @@ class StreamWriter:
             landed, self._landed = self._landed, asyncio.Event()
             landed.set()
 
-    async def _write(self, batch: list[_Waiting]) -> None:
+    async def _write(self, batch: list[Part]) -> None:
         number = secrets.randbits(63)
         attempt = 0
         while True:
@@ -259,41 +193,30 @@ class StreamWriter:
                 if self._conn is not None:
                     await self._conn.close()
                 await asyncio.sleep(delay)
-        for waiting in batch:
-            row = rows[waiting.source.run_id]
+        for part in batch:
+            row = rows[part.source.run_id]
+            if not row["written"] and row["current"]:
+                # Somebody holds its head: it goes with the next batch.
+                self._unsent.put_back(part)
+                continue
+            self._unsent.sent(part)
             if row["written"]:
-                self._size -= waiting.size
-                self._named.add(waiting.source.run_id)
-            elif row["current"]:
-                self._put_back(waiting)
-            else:
-                self._size -= waiting.size
+                self._named.add(part.source.run_id)
 
-    async def _write_alone(self, batch: list[_Waiting], error: psycopg.Error) -> None:
+    async def _write_alone(self, batch: list[Part], error: psycopg.Error) -> None:
         """Write each run's part by itself, as the database refuses the whole."""
         if len(batch) > 1:
-            for waiting in batch:
-                await self._write([waiting])
+            for part in batch:
+                await self._write([part])
             return
         _LOG.warning("What run %s streamed is left out: %s", batch[0].source.run_id, error)
-        self._size -= batch[0].size
+        self._unsent.sent(batch[0])
 
-    def _put_back(self, waiting: _Waiting) -> None:
-        """Let what found its head held go with the next batch, before what came since."""
-        later = self._waiting.get(waiting.source.run_id)
-        if later is None:
-            self._waiting[waiting.source.run_id] = waiting
-        elif later.source == waiting.source:
-            later.events[:0] = waiting.events
-            later.size += waiting.size
-        else:
-            self._size -= waiting.size
-
-    async def _send(self, batch: list[_Waiting], number: int) -> dict[str, dict[str, Any]]:
+    async def _send(self, batch: list[Part], number: int) -> dict[str, dict[str, Any]]:
         events = [
-            {"run_id": waiting.source.run_id, "i": i, **event.told()}
-            for waiting in batch
-            for i, event in enumerate(waiting.events, 1)
+            {"run_id": part.source.run_id, "i": i, **event.told()}
+            for part in batch
+            for i, event in enumerate(part.events, 1)
         ]
         runs = [{**one.source._asdict(), "n": len(one.events)} for one in batch]
         cursor = await (await self._connected()).execute(
@@ -320,8 +243,3 @@ class StreamWriter:
         if self._conn is None or self._conn.closed:
             self._conn = await connect(self._url, application_name=self._session_name)
         return self._conn
-
-
-def _last_of(events: list[_Event], data: dict[str, Any]) -> _Event | None:
-    reply = data["model_response_id"]
-    return next((e for e in reversed(events) if e.data["model_response_id"] == reply), None)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from contextlib import suppress
 from typing import Any, Self
 
@@ -43,7 +44,13 @@ class LedgerWriter:
     def __init__(self, url: str, session_name: str = "perdure-ledger") -> None:
         self._url = url
         self._session_name = session_name
-        self.streams = StreamWriter(url, session_name.replace("ledger", "streams"))
+        self._open: Counter[str] = Counter()
+        # What a run's model says comes after all that was recorded of the run before.
+        self.streams = StreamWriter(
+            url,
+            session_name.replace("ledger", "streams"),
+            held=lambda run_id: self._open[run_id] > 0,
+        )
         """Writes what models stream until their replies are here."""
         self._queue: list[tuple[Entry, str, asyncio.Future[None]]] = []
         self._wake = asyncio.Event()
@@ -84,11 +91,19 @@ class LedgerWriter:
         except (TypeError, ValueError) as error:
             future.set_exception(_rejected(entry, str(error)))
             return future
+        run_id = entry["run_id"]
+        self._open[run_id] += 1
+        future.add_done_callback(lambda _: self._close(run_id))
         self._queue.append((entry, text, future))
         self._wake.set()
         if urgent:
             self._urgent.set()
         return future
+
+    def _close(self, run_id: str) -> None:
+        self._open[run_id] -= 1
+        if not self._open[run_id]:
+            del self._open[run_id]
 
     def hurry(self) -> None:
         """Write now what lingers: somebody waits for it."""

@@ -28,7 +28,7 @@ from perdure.interruptions.policies.question_rules import Rules
 from perdure.ledger.effects import Effect
 from perdure.ledger.hashing import InputHasher
 from perdure.ledger.journal import Journal, RecordedCall, RecordedReply
-from perdure.ledger.streams import Source
+from perdure.ledger.unsent import Source
 from perdure.ledger.writer import Entry, LedgerWriter
 from perdure.runs.approvals import Approval
 from perdure.runs.liveness import UNDOUBTED, Liveness

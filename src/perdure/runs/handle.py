@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import asdict
 from typing import Any
 from uuid import UUID
@@ -13,11 +13,14 @@ from psycopg import AsyncConnection
 
 from perdure.access.principals import DEFAULT_TENANT, program_principal
 from perdure.db import Pool
-from perdure.errors import UnavailableError
+from perdure.errors import NotFoundError, UnavailableError
 from perdure.events import Event, Hub
 from perdure.idempotency import IdempotencyKey, RecordedAnswer, claim, hash_request, record
 from perdure.notify import Waiters
 from perdure.runs import inputs, store
+from perdure.runs.interruption import Interruption
+from perdure.runs.registry import Registry
+from perdure.runs.sdk_streaming.stream import RunStream
 from perdure.runs.store import NewRun
 
 _START_ROUTE = "engine.start"
@@ -29,8 +32,16 @@ CONNECTION_SECONDS = 5.0
 class Run:
     """A run as it was when last looked at; ``wait`` and ``refresh`` look again."""
 
-    def __init__(self, pool: Callable[[], Pool], waiters: Waiters, run_id: UUID, hub: Hub) -> None:
+    def __init__(
+        self,
+        pool: Callable[[], Pool],
+        waiters: Waiters,
+        run_id: UUID,
+        hub: Hub,
+        registry: Registry,
+    ) -> None:
         self._pool = pool
+        self._registry = registry
         self._waiters = waiters
         self._hub = hub
         self._id = run_id
@@ -174,15 +185,25 @@ class Run:
                 for entry in page:
                     yield entry.event
 
+    def stream(self, *, after: int = 0) -> RunStream:
+        """Give what happens in the run as the Agents SDK's own stream events, to the run's end.
 
-class Interruption(dict[str, Any]):
-    """A question a run has stopped on, as the HTTP API shows it; keys are attributes too."""
+        They are those of ``Runner.run_streamed(…).stream_events()``, made of what is recorded, and
+        two of ours: ``Superseded`` voids what a dead attempt had streamed of a reply;
+        ``Interrupted`` has the questions the run waits on, and once they are decided, here or
+        elsewhere, the stream goes on. At the end ``output`` and ``error`` of this handle are those
+        of the run; one that failed is no exception here.
 
-    def __getattr__(self, name: str) -> Any:
-        try:
-            return self[name]
-        except KeyError:
-            raise AttributeError(name) from None
+        Who breaks off goes on with ``run.stream(after=stream.last_event_id)``.
+
+        Raises, when it is iterated over, what ``events`` raises.
+        """
+
+        async def ended() -> None:
+            with suppress(NotFoundError, UnavailableError):
+                await self.refresh()
+
+        return RunStream(self._hub, self._registry.agents, self._id, ended=ended, after=after)
 
 
 def _content(new: NewRun) -> dict[str, Any]:

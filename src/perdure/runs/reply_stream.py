@@ -14,8 +14,9 @@ from typing import Any, Final
 from agents.items import TResponseStreamEvent
 from openai.types.responses import ResponseOutputItemAddedEvent
 
-from perdure.ledger.streams import Source, StreamWriter
+from perdure.ledger.streams import StreamWriter
 from perdure.ledger.telling import Told
+from perdure.ledger.unsent import Source
 
 _TYPES: Final = {
     "response.output_text.delta": "text",

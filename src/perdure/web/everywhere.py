@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Annotated, Any, ClassVar
 from uuid import UUID
@@ -98,7 +98,7 @@ async def follow_all(
         start = await where_it_is(conn, cursor)
         if sse.wants_json(accept):
             return json_response(await _list(conn, principal.tenant_id, start, only, query.limit))
-    return sse.stream(_stream(api, principal.tenant_id, start, only))
+    return sse.stream(request, _stream(api, principal.tenant_id, start, only))
 
 
 async def _list(
@@ -121,7 +121,9 @@ async def _list(
     }
 
 
-async def _stream(api: Api, tenant_id: UUID, cursor: Cursor, only: Only) -> AsyncIterator[bytes]:
+async def _stream(
+    api: Api, tenant_id: UUID, cursor: Cursor, only: Only
+) -> AsyncGenerator[bytes, None]:
     yield sse.beginning(cursor.text)
     with api.hub.present():
         following = api.hub.everywhere.follow(
@@ -129,9 +131,11 @@ async def _stream(api: Api, tenant_id: UUID, cursor: Cursor, only: Only) -> Asyn
         )
         async with aclosing(following) as turns:
             async for turn in turns:
-                yield b"".join([one.written(sse.written) for one in turn.entries]) or sse.position(
-                    turn.cursor.text
-                )
+                for piece in sse.in_pieces(turn.entries):
+                    yield piece
+                if not turn.entries:
+                    yield sse.position(turn.cursor.text)
+                del turn
 
 
 def _cursor(text: str, pointer: str) -> Cursor:

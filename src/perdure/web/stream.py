@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Annotated
 from uuid import UUID
@@ -88,19 +88,24 @@ async def follow_run(
         raise
     if first.over and not first.events:
         return Response(status_code=204)
-    return sse.stream(_stream(api, principal.tenant_id, run_id, after, first))
+    return sse.stream(request, _stream(api, principal.tenant_id, run_id, after, first))
 
 
 async def _stream(
     api: Api, tenant_id: UUID, run_id: UUID, after: int, first: EventPage
-) -> AsyncIterator[bytes]:
+) -> AsyncGenerator[bytes, None]:
     yield sse.beginning()
     following = api.hub.follow(
         tenant_id, run_id, after=after, first=first, idle_seconds=sse.HEARTBEAT_SECONDS
     )
     async with aclosing(following) as pages:
         async for page in pages:
-            yield b"".join([entry.written(sse.written) for entry in page]) or sse.HEARTBEAT
+            for piece in sse.in_pieces(page):
+                yield piece
+            if not page:
+                yield sse.HEARTBEAT
+            # Not to be held while the next is waited for.
+            del page
 
 
 def _number(text: str) -> int:

@@ -1,0 +1,1 @@
+"""A run as the stream events of the Agents SDK, made of what is recorded of it."""
