@@ -145,6 +145,35 @@ def test_grants(run: Run, run_json: Run, waiting: dict[str, Any]) -> None:
     assert "perdure grants list" in run("grants", "show", "nonsense", code=2).stderr
 
 
+def test_sessions(served: dict[str, str], run: Run, run_json: Run) -> None:
+    headers = {"Authorization": f"Bearer {served['PERDURE_API_KEY']}"}
+    with httpx.Client(base_url=served["PERDURE_URL"], headers=headers) as http:
+        body = {"user_id": f"bob-{uuid4()}", "tags": ["t"]}
+        made = http.post("/v1/sessions", json=body).json()
+        said = [{"role": "user", "content": f"{n} {HOSTILE}"} for n in (1, 2, 3)]
+        http.post(f"/v1/sessions/{made['id']}/items", json={"items": said}).raise_for_status()
+
+    branch = run_json("sessions", "branch", made["id"], "--from", "2", "--title", "Another way")
+    shown = run("sessions", "show", branch["id"], "--limit", "1")
+    assert re.search(r"^title +Another way$", shown.stdout, re.MULTILINE)
+    assert re.search(rf"^branch +of {made['id']} after item 2$", shown.stdout, re.MULTILINE)
+    *_, head, line = shown.stdout.splitlines()
+    assert (head.split(), line.split()[:2]) == (["NO", "ROLE", "SAID", "TEXT"], ["2", "user"])
+    assert not CONTROL.search(shown.stdout)
+    assert "There are earlier ones" in shown.stderr
+    document = run_json("sessions", "show", made["id"])
+    assert [one["item"] for one in document["items"]] == said
+
+    listed = run("sessions", "list", "--user", body["user_id"], "--tag", "t", "--status", "active")
+    assert [line.split()[0] for line in listed.stdout.splitlines()[1:]] == [
+        branch["id"],
+        made["id"],
+    ]
+    assert "branch(es)" in run("sessions", "delete", made["id"], "--hard", code=1).stderr
+    assert run("sessions", "delete", made["id"], "--hard", "--cascade").stderr == "Erased.\n"
+    assert run("sessions", "list", "--user", body["user_id"]).stderr == "No such sessions.\n"
+
+
 def test_what_people_see(run: Run, run_json: Run, waiting: dict[str, Any]) -> None:
     [question] = waiting["interruptions"]
     inbox = run("inbox", "--run", waiting["id"])

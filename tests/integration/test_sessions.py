@@ -11,6 +11,7 @@ from uuid import UUID
 import psycopg
 import pytest
 from agents import Agent, Runner
+from agents.extensions.memory.encrypt_session import EncryptedSession
 from agents.testing import assistant_message
 
 from perdure import Engine, PostgresSession
@@ -23,6 +24,7 @@ from perdure.errors import (
     MigrationError,
     NotFoundError,
 )
+from perdure.paging import PageRequest
 from perdure.sessions import branching, erasing, items, reading, removing, store
 from perdure.sessions.rules import MAX_DEPTH, NewItem
 from tests.engine_support import SECONDS, RuleModel, eventually
@@ -189,6 +191,24 @@ async def test_where_a_session_lives(
     engine = Engine(agents=[Agent(name="a")], database_url=database_url)
     async with engine.running(worker=False):
         assert len(await PostgresSession("k", engine=engine).get_items()) == 8
+
+
+async def test_the_sdks_sessions_around_it(pool: Pool) -> None:
+    agent = Agent(name="a", model=RuleModel(lambda items: [assistant_message(str(len(items)))]))
+    plain = PostgresSession("secret", pool=pool)
+    secret = EncryptedSession("secret", plain, encryption_key="of a test")  # type: ignore[arg-type]
+    for question in ("who?", "where?"):
+        await Runner.run(agent, question, session=secret)
+    assert [item["role"] for item in await secret.get_items()] == ["user", "assistant"] * 2  # type: ignore[typeddict-item]
+    async with pool.connection() as conn:
+        page = await reading.list_items(
+            conn, tenant_id=DEFAULT_TENANT, session_id=await plain.id(), page=PageRequest()
+        )
+    assert [(row["role"], row["text"]) for row in page.data] == [(None, None)] * 4
+    assert "who?" not in str(page.data)
+    popped = await secret.pop_item()
+    assert popped is not None
+    assert popped["role"] == "assistant"  # type: ignore[typeddict-item]
 
 
 def test_a_program_without_a_loop_of_its_own(database_url: str) -> None:

@@ -23,7 +23,7 @@ _LANGUAGE = _SQL["language"]
 _EVERYWHERE = f"{_SQL['everywhere']}{_SQL['ranked']}"
 _IN_SESSION = f"{CHAIN}{_SQL['in_session']}{_SQL['ranked']}"
 
-MOST_RANKED = 1000
+MOST_RANKED = 400
 """Of more matches the newest so many are ranked."""
 _MARKS = str.maketrans({"\ue001": "<mark>", "\ue002": "</mark>"})
 

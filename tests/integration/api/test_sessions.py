@@ -317,7 +317,7 @@ async def test_what_was_said_is_found_again(
     first, second, hostile = await say(
         *(client, bob),
         user("Where are my orders of copper wire?"),
-        user("Refund the order, the ordered copper was broken copper"),
+        user("Refund the order, the ordered copper was broken copper, all copper"),
         user("<b onclick='alert()'>copper & tin</b> \ue001copper\ue002 \ue000"),
     )
     [hers] = await say(client, eve, user("No copper for me"))
