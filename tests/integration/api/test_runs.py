@@ -239,11 +239,14 @@ async def test_runs_of_a_session_wait_for_each_other(
     assert read(answers.Run, steer, 202)["id"] == first["id"]
     listed = read_list(answers.Run, await client.get(f"/v1/runs?session_id={session}"))
     assert [one["id"] for one in listed] == [second["id"], first["id"]]
+    # Whoever ends it gives the turn back, and the next in line is enqueued.
+    turn = "SELECT active_run_id, waiting_runs FROM perdure.sessions"
+    read(answers.Run, await client.post(f"/v1/runs/{first['id']}/cancel"), 202)
+    assert await fetch(conn, turn) == {"active_run_id": None, "waiting_runs": 1}
+    assert await enqueue_due(pool) == 1
+    assert await enqueued(conn, UUID(second["id"]))
+    assert await fetch(conn, turn) == {"active_run_id": UUID(second["id"]), "waiting_runs": 0}
     cancel = {**busy, "when_busy": "cancel_previous"}
     third = read(answers.Run, await client.post("/v1/runs", json=cancel), 202)
-    row = await fetch(conn, "SELECT active_run_id, waiting_runs FROM perdure.sessions")
-    assert row == {"active_run_id": None, "waiting_runs": 1}
-    assert await enqueue_due(pool) == 1
     assert await enqueued(conn, UUID(third["id"]))
-    row = await fetch(conn, "SELECT active_run_id, waiting_runs FROM perdure.sessions")
-    assert row == {"active_run_id": UUID(third["id"]), "waiting_runs": 0}
+    assert await fetch(conn, turn) == {"active_run_id": UUID(third["id"]), "waiting_runs": 0}
