@@ -20,6 +20,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from benchmarks.process import Child
+from perdure.cli.open_files import allow_many_connections
 
 _ROOT = Path(__file__).parents[1]
 _LOOKED_AT = 10
@@ -111,6 +112,7 @@ def _listen(clients: Sequence[Client], events: int, waiting: selectors.BaseSelec
 
 def main() -> None:
     """Open the streams, say so, and answer what is asked until the standard input ends."""
+    allow_many_connections()
     address, count, *runs = sys.argv[1:]
     clients: list[Client] = []
     waiting = selectors.DefaultSelector()

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import uvicorn
 
 from perdure.cli.ending import end_within
+from perdure.cli.open_files import allow_many_connections
 from perdure.config import Settings
 from perdure.errors import ConfigurationError, UnavailableError
 from perdure.tasks import first_of
@@ -50,6 +51,7 @@ class _Server(uvicorn.Server):
         if self.started:
             # What was loaded stays. Looking through it for garbage would hold up everybody for
             # half a second each time, once a thousand follow runs.
+            allow_many_connections()
             gc.collect()
             gc.freeze()
             self._on_ready()

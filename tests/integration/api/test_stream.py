@@ -20,6 +20,7 @@ from fastapi import FastAPI
 
 from perdure import notify
 from perdure.access.keys import create_key, revoke_key
+from perdure.cli.open_files import allow_many_connections
 from perdure.db import Connection, Pool
 from perdure.events import Hub
 from perdure.events import hub as hubs
@@ -209,8 +210,10 @@ async def test_the_event_source_of_a_browser(
 async def test_closed_tabs_leave_nothing(
     there: httpx.AsyncClient, conn: Connection, hub: Hub, key: str, database_url: str
 ) -> None:
+    # As the server does: a thousand connections have two ends here.
+    allow_many_connections()
     told: list[str] = []
-    async with Listener(database_url, {READERS: told.append}):
+    async with asyncio.timeout(DEADLINE * 4), Listener(database_url, {READERS: told.append}):
         assert told == [""]
         await _open_and_close(there, conn, hub, key)
         # Writers were told that somebody reads, and not by everybody.
