@@ -7,10 +7,11 @@ SELECT s.id, s.user_id, s.active_run_id
 -- name: lock
 SELECT active_run_id FROM perdure.sessions WHERE id = %(session_id)s FOR NO KEY UPDATE
 
--- Its runs that have not ended, the last one first: a run that waits is not to get the turn of the
--- one that is cancelled before it.
+-- Its runs that have not ended, all held before the first one is cancelled: that locks the session,
+-- after which no run may be waited for.
 -- name: unfinished
 SELECT id FROM perdure.runs
  WHERE session_id = %(session_id)s AND status IN ('queued', 'running', 'interrupted')
    AND deleted_at IS NULL
- ORDER BY id DESC
+ ORDER BY id
+   FOR NO KEY UPDATE
