@@ -17,6 +17,7 @@ import psutil  # type: ignore[import-untyped]
 from rich.console import Console
 
 from benchmarks import (
+    conversations,
     latency,
     parked,
     readers,
@@ -44,6 +45,7 @@ MEASURES: dict[str, Measure] = {
         parked,
         streaming,
         readers,
+        conversations,
     )
 }
 

@@ -22,6 +22,8 @@ class Plan:
     parked: int = 2000
     readers: int = 1000
     reading_seconds: float = 15.0
+    branches: int = 5000
+    searched_items: int = 1_000_000
 
 
 QUICK = Plan(
@@ -35,4 +37,6 @@ QUICK = Plan(
     idle_seconds=6.0,
     parked=200,
     reading_seconds=5.0,
+    branches=500,
+    searched_items=50_000,
 )

@@ -162,8 +162,11 @@ async def test_branches_as_deep_as_they_go(pool: Pool) -> None:
                     (parent, child),
                 )
         # All of the root's is gone from it, and from none of the others.
-        await removing.clear(conn, **where, session_id=chain[0])
-        assert await reading.newest(conn, tenant_id=DEFAULT_TENANT, session_id=chain[0]) == []
+        first: dict[str, Any] = {"tenant_id": DEFAULT_TENANT, "session_id": chain[0]}
+        before = await reading.moment(conn, **first)
+        await removing.clear(conn, **first, by=ANYBODY)
+        assert await reading.newest(conn, **first) == []
+        assert await reading.newest(conn, **first, at=before) == read[:1]
         assert await reading.newest(conn, **deepest) == read
 
 

@@ -99,6 +99,7 @@ def test_the_command_line_takes_measures_by_name() -> None:
         "parked",
         "streaming",
         "readers",
+        "conversations",
     ]
 
 

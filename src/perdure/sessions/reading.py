@@ -12,7 +12,7 @@ from perdure.errors import InvalidRequestError, NotFoundError
 from perdure.paging import Page, PageRequest, in_order, page_of
 from perdure.sessions.views import item_object
 
-__all__ = ["LAST", "Moment", "Stored", "get_item", "list_items", "newest"]
+__all__ = ["LAST", "Moment", "Stored", "get_item", "list_items", "moment", "newest"]
 
 _SQL = load_sql("perdure.sessions", "reading.sql")
 CHAIN = _SQL["chain"]
@@ -20,6 +20,7 @@ _NEWEST = f"{CHAIN}\n{_SQL['newest']}"
 _PAGE = f"{CHAIN}\n{_SQL['page']}"
 _ONE = f"{CHAIN}\n{_SQL['one']}"
 _NUMBER = f"{CHAIN}\n{_SQL['number']}"
+_MOMENT = _SQL["moment"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,21 @@ class Stored:
     id: UUID
     seq: int
     item: Any
+
+
+async def moment(
+    conn: Connection, *, tenant_id: UUID, session_id: UUID, user_id: str | None = None
+) -> Moment:
+    """Return how a session is now, to be read so later.
+
+    Raises:
+        NotFoundError: there is no such session.
+    """
+    params = {"tenant_id": tenant_id, "session_id": session_id, "user_id": user_id}
+    row = await (await conn.execute(_MOMENT, params)).fetchone()
+    if row is None:
+        raise NotFoundError("session", session_id)
+    return Moment(row["last_seq"], row["version"])
 
 
 async def newest(

@@ -77,3 +77,8 @@ CROSS JOIN LATERAL (
 -- name: number
 SELECT i.seq FROM chain c JOIN perdure.session_items i ON i.session_id = c.id
 WHERE i.id = %(item_id)s
+
+-- name: moment
+SELECT s.last_seq, s.version FROM perdure.sessions s
+WHERE s.id = %(session_id)s AND s.tenant_id = %(tenant_id)s AND s.deleted_at IS NULL
+  AND (%(user_id)s::text IS NULL OR s.user_id = %(user_id)s)
