@@ -96,3 +96,7 @@ WHERE i.session_id = %(parent)s AND i.removed_version IS NOT NULL
   AND NOT EXISTS (SELECT FROM perdure.sessions b
                   WHERE b.parent_session_id = i.session_id AND b.fork_seq >= i.seq
                     AND b.fork_version < i.removed_version)
+  AND NOT EXISTS (SELECT FROM perdure.runs r
+                  WHERE r.session_id = i.session_id AND r.session_upto >= i.seq
+                    AND r.session_version < i.removed_version
+                    AND r.status NOT IN ('completed', 'cancelled'))

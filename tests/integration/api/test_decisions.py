@@ -261,26 +261,6 @@ async def test_a_call_in_another_state_rolls_the_decision_back(
     assert (shown["status"], shown["decisions"]) == ("pending", [])
 
 
-@pytest.mark.parametrize(
-    ("body", "field"),
-    [
-        (
-            {
-                "decision": "approve",
-                "digest": "d",
-                "remember": {"scope": "session", "until": 1},
-            },
-            "/remember/scope",
-        ),
-    ],
-)
-async def test_what_comes_later_says_so(
-    client: httpx.AsyncClient, conn: Connection, body: dict[str, Any], field: str
-) -> None:
-    stop = await insert_stop(conn, await insert_run(conn))
-    assert pointers(refused(await decide(client, stop, **body), 422, "not_supported")) == [field]
-
-
 async def test_of_fifty_decisions_at_once_exactly_one_counts(
     client_for: ClientFor, conn: Connection
 ) -> None:
