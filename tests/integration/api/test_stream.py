@@ -284,8 +284,8 @@ async def test_a_reader_that_does_not_read_costs_a_page_and_keeps_nobody(
             after, _ = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
-        # 24 MB were written; it has a page and what is on the way.
-        assert after - before < 3_000_000
+        # 24 MB were written, which would be twice that here; it has a page and what is on the way.
+        assert after - before < 8_000_000
         # It reads at last: all is there, from the table.
         rest, ids = b"", list[int]()
         while not ids or ids[-1] < last:
