@@ -152,22 +152,21 @@ class StreamWriter:
             self._wake.clear()
             self._began = loop.time()
             batch = self._unsent.take(self._held)
-            try:
-                if batch:
-                    self._apart = min(APART_SECONDS + _APART_A_RUN * len(batch), _MOST_APART)
-                    await self._fly(batch)
-                await self._tell()
-            except Exception:  # noqa: BLE001 - without this loop runs would wait for ever
-                _LOG.exception("A batch of streamed text is lost.")
-                for part in batch.values():
-                    self._unsent.sent(part)
+            if batch:
+                self._apart = min(APART_SECONDS + _APART_A_RUN * len(batch), _MOST_APART)
+                await self._fly(batch)
             if self._unsent:
                 self._wake.set()
+            await self._tell()
 
     async def _fly(self, batch: dict[str, Part]) -> None:
         self._flying = batch
         try:
             await self._write(list(batch.values()))
+        except Exception:  # noqa: BLE001 - without this loop runs would wait for ever
+            _LOG.exception("A batch of streamed text is lost.")
+            for part in batch.values():
+                self._unsent.sent(part)
         finally:
             self._flying = {}
             landed, self._landed = self._landed, asyncio.Event()
@@ -235,9 +234,8 @@ class StreamWriter:
             for at in range(0, len(named), _NAMED_AT_ONCE):
                 payload = ",".join(named[at : at + _NAMED_AT_ONCE])
                 await conn.execute(_SQL["announce"], (payload,), prepare=True)
-        except psycopg.Error as error:
-            # Readers look for themselves every few seconds.
-            _LOG.warning("Readers were not told of new events: %s", in_words(error))
+        except Exception:  # noqa: BLE001 - readers look for themselves every few seconds
+            _LOG.warning("Readers were not told of new events.", exc_info=True)
 
     async def _connected(self) -> psycopg.AsyncConnection[Any]:
         if self._conn is None or self._conn.closed:
