@@ -17,6 +17,7 @@ __all__ = [
     "MAX_TOKENS",
     "NewItem",
     "Status",
+    "check_content",
     "check_item",
     "check_name",
     "check_tags",
@@ -98,7 +99,15 @@ def check_item(item: Any, pointer: str) -> None:
         return
     if role is None:
         raise InvalidRequestError.at(f"{pointer}/role", f"has to be one of {', '.join(ROLES)}.")
-    content = item.get("content")
+    check_content(item.get("content"), pointer)
+
+
+def check_content(content: Any, pointer: str) -> None:
+    """Pass when ``content``, of the message at ``pointer``, is text or a list of parts.
+
+    Raises:
+        InvalidRequestError: names the place that is wrong.
+    """
     if isinstance(content, str):
         return
     if not isinstance(content, list) or not content:

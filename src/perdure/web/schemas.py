@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchem
 from perdure.errors import InvalidRequestError, NotSupportedError
 from perdure.interruptions.rules import MAX_MESSAGE, UNSET, Decision
 from perdure.runs.in_session import InSession, WhenBusy
+from perdure.sessions.rules import check_content
 
 MAX_TURNS = 10_000
 MAX_DELAY_SECONDS = 366 * 24 * 3600
@@ -39,16 +40,7 @@ def _check_item(pointer: str, item: Any) -> None:
         return
     if item.get("role") not in _ROLES:
         raise InvalidRequestError.at(f"{pointer}/role", f"has to be one of {', '.join(_ROLES)}.")
-    content = item.get("content")
-    if isinstance(content, str):
-        return
-    if not isinstance(content, list) or not content:
-        raise InvalidRequestError.at(f"{pointer}/content", "has to be text or a list of parts.")
-    for number, part in enumerate(content):
-        if not isinstance(part, dict) or not isinstance(part.get("type"), str):
-            raise InvalidRequestError.at(
-                f"{pointer}/content/{number}", "has to be an object with a type."
-            )
+    check_content(item.get("content"), pointer)
 
 
 RunInput = Annotated[
