@@ -39,7 +39,8 @@ from tests.sse_support import Follower, add
 
 MANY = 350
 _LISTENING = (
-    "SELECT count(*) AS n FROM pg_stat_activity WHERE application_name = 'perdure-listener'"
+    "SELECT count(*) AS n FROM pg_stat_activity"
+    " WHERE application_name = 'perdure-listener' AND datname = current_database()"
 )
 
 
