@@ -4,7 +4,7 @@
 so many times before it returns. ``99b3``: the first three of 99 times only where a run of ``slow``
 is under way in the same process. ``hang`` in its place stops there for good instead, ``freeze``
 with the whole interpreter. A file ``mended`` beside the log makes ``boom`` harmless. ``slow`` asks
-a model that takes until there is a file ``go``, then ships.
+a model that takes until there is a file ``go``, then ships; ``steady`` as well, and may ship twice.
 """
 
 from __future__ import annotations
@@ -67,6 +67,13 @@ async def ship() -> str:
     return "shipped"
 
 
+@effect("idempotent")
+@function_tool(name_override="ship")
+async def ship_again() -> str:
+    """Do something that may happen twice."""
+    return "shipped"
+
+
 class PlanModel(RuleModel):
     """Calls ``boom`` for each word of the run's input, one a turn."""
 
@@ -104,6 +111,7 @@ def make_engine() -> Engine:
         agents=[
             Agent(name="poisoned", model=PlanModel("poisoned", None), tools=[boom]),
             Agent(name="slow", model=SlowModel("slow", _slow_rule), tools=[ship]),
+            Agent(name="steady", model=SlowModel("steady", _slow_rule), tools=[ship_again]),
         ]
     )
 

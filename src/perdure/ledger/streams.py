@@ -234,8 +234,11 @@ class StreamWriter:
             for at in range(0, len(named), _NAMED_AT_ONCE):
                 payload = ",".join(named[at : at + _NAMED_AT_ONCE])
                 await conn.execute(_SQL["announce"], (payload,), prepare=True)
-        except Exception:  # noqa: BLE001 - readers look for themselves every few seconds
-            _LOG.warning("Readers were not told of new events.", exc_info=True)
+        except Exception as error:  # noqa: BLE001 - readers look for themselves every few seconds
+            mistake = None if is_infrastructure(error) else error
+            _LOG.warning(
+                "Readers were not told of new events (%s).", in_words(error), exc_info=mistake
+            )
 
     async def _connected(self) -> psycopg.AsyncConnection[Any]:
         if self._conn is None or self._conn.closed:
