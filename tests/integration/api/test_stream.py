@@ -290,7 +290,9 @@ async def test_a_reader_that_does_not_read_costs_a_page_and_keeps_nobody(
         # It reads at last: all is there, from the table.
         rest, ids = b"", list[int]()
         while not ids or ids[-1] < last:
-            *lines, rest = (rest + await loop.sock_recv(slow, 1 << 20)).split(b"\n")
+            part = await loop.sock_recv(slow, 1 << 20)
+            assert part, f"it was cut off after event {ids[-1:]}"
+            *lines, rest = (rest + part).split(b"\n")
             ids += [int(line[4:]) for line in lines if line.startswith(b"id: ")]
         assert ids == list(range(1, last + 1))
 
