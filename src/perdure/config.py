@@ -8,6 +8,7 @@
 ``PERDURE_API_KEY``        the key they use
 ``PERDURE_PORT``           the port ``perdure dev`` and ``perdure serve`` listen on
 ``PERDURE_MAX_BODY_BYTES`` the largest request body taken
+``PERDURE_MAX_IMPORT_BYTES`` the same of ``POST /v1/sessions/import``
 ``PERDURE_ENCRYPTION_KEYS``, ``PERDURE_SECRET_KEYS``
                            ``id:base64,…``: the first writes or signs, all of them read or verify
 ``PERDURE_WEBHOOK_ALLOW``  hosts and address ranges, by commas, that webhooks may reach although
@@ -31,6 +32,7 @@ __all__ = ["DEFAULT_PORT", "NamedKey", "Settings", "normalize_url"]
 
 DEFAULT_PORT = 8484
 _DEFAULT_MAX_BODY_BYTES = 1024 * 1024
+_DEFAULT_MAX_IMPORT_BYTES = 256 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,7 @@ class Settings:
     port: int = DEFAULT_PORT
     server_url: str = f"http://127.0.0.1:{DEFAULT_PORT}"
     max_body_bytes: int = _DEFAULT_MAX_BODY_BYTES
+    max_import_bytes: int = _DEFAULT_MAX_IMPORT_BYTES
     database_url: str | None = field(default=None, repr=False)
     migrate_url: str | None = field(default=None, repr=False)
     """``PERDURE_MIGRATE_URL``, else ``DATABASE_URL``."""
@@ -78,6 +81,11 @@ class Settings:
             server_url=env.get("PERDURE_URL", f"http://127.0.0.1:{port}").rstrip("/"),
             max_body_bytes=_integer(
                 env, "PERDURE_MAX_BODY_BYTES", _DEFAULT_MAX_BODY_BYTES, least=1024, most=1 << 30
+            ),
+            max_import_bytes=_integer(
+                *(env, "PERDURE_MAX_IMPORT_BYTES", _DEFAULT_MAX_IMPORT_BYTES),
+                least=1024,
+                most=1 << 40,
             ),
             database_url=database_url,
             migrate_url=owner_url or database_url,

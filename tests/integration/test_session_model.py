@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -24,8 +25,18 @@ from perdure.access.principals import DEFAULT_TENANT, program_principal
 from perdure.db import Connection, connect
 from perdure.errors import ConflictError
 from perdure.paging import PageRequest
-from perdure.sessions import branching, erasing, items, reading, removing, store
+from perdure.sessions import (
+    branching,
+    erasing,
+    exporting,
+    importing,
+    items,
+    reading,
+    removing,
+    store,
+)
 from perdure.sessions.rules import NewItem
+from tests.factories import insert_tenant
 
 T = TypeVar("T")
 ANYBODY = program_principal("tests")
@@ -50,10 +61,11 @@ class Plain:
 class Conversations(RuleBasedStateMachine):
     """Any order of changes to a few sessions; each is read after every one of them."""
 
-    def __init__(self, conn: Connection, runner: asyncio.Runner) -> None:
+    def __init__(self, conn: Connection, runner: asyncio.Runner, elsewhere: UUID) -> None:
         super().__init__()
         self.conn = conn
         self.runner = runner
+        self.elsewhere = elsewhere
         self.all: list[Plain] = []
         self.said = 0
 
@@ -174,9 +186,15 @@ class Conversations(RuleBasedStateMachine):
         if not self.living:
             self.make()
 
-    async def read(self, one: Plain, at: reading.Moment, limit: int | None = None) -> Any:
+    async def read(
+        self,
+        one: Plain,
+        at: reading.Moment,
+        limit: int | None = None,
+        tenant_id: UUID = DEFAULT_TENANT,
+    ) -> Any:
         return await reading.newest(
-            self.conn, tenant_id=DEFAULT_TENANT, session_id=one.id, at=at, limit=limit
+            self.conn, tenant_id=tenant_id, session_id=one.id, at=at, limit=limit
         )
 
     @invariant()
@@ -202,6 +220,32 @@ class Conversations(RuleBasedStateMachine):
             )
             assert [row["seq"] for row in page.data] == [seq for seq, _ in one.has[1:4]]
 
+    @precondition(lambda self: self.all)
+    @rule(some=st.none() | st.sets(PLACES, min_size=1, max_size=3))
+    def carry(self, some: set[int] | None) -> None:
+        """Take all of them, or some, elsewhere: there they read as they do here."""
+        chosen = self.living if some is None else list({self.of(place): None for place in some})
+        ids = None if some is None else [one.id for one in chosen]
+        became = self.wait(self.carried(exporting.Exported(store.SessionFilter(), ids)))
+        assert became.keys() == {one.id for one in chosen}
+        for one in chosen:
+            there = Plain(became[one.id], one.parent, one.last, deleted=True)
+            read = self.wait(self.read(there, reading.LAST, tenant_id=self.elsewhere))
+            assert [(item.seq, item.item["content"]) for item in read] == one.has
+        gone = "DELETE FROM perdure.sessions WHERE tenant_id = %s"
+        self.wait(self.conn.execute(gone, (self.elsewhere,)))
+
+    async def carried(self, wanted: exporting.Exported) -> dict[UUID, UUID]:
+        with importing.Spool() as spool:
+            lines = exporting.export_sessions(self.conn, tenant_id=DEFAULT_TENANT, wanted=wanted)
+            async for line in lines:
+                spool.feed(json.dumps(line).encode() + b"\n")
+            spool.end()
+            done = await importing.import_sessions(
+                self.conn, spool, tenant_id=self.elsewhere, by=ANYBODY
+            )
+        return {UUID(one["from"]): UUID(one["id"]) for one in done["sessions"]}
+
     def teardown(self) -> None:
         """Erase all: nothing of it is left."""
         for one in self.all:
@@ -222,9 +266,10 @@ class Conversations(RuleBasedStateMachine):
 def test_sessions_are_what_lists_would_be(database_url: str) -> None:
     with asyncio.Runner() as runner:
         conn = runner.run(connect(database_url))
+        elsewhere = runner.run(insert_tenant(conn, "elsewhere"))
         try:
             run_state_machine_as_test(
-                lambda: Conversations(conn, runner),  # type: ignore[arg-type]
+                lambda: Conversations(conn, runner, elsewhere),  # type: ignore[arg-type]
                 settings=settings(
                     max_examples=20,
                     stateful_step_count=30,

@@ -17,6 +17,7 @@ from perdure.sessions.rules import MAX_NAME, Status, check_name, check_tags
 from perdure.sessions.views import session_object
 
 __all__ = [
+    "MATCHING",
     "SessionFields",
     "SessionFilter",
     "change_session",
@@ -24,14 +25,16 @@ __all__ = [
     "find_or_make",
     "get_session",
     "list_sessions",
+    "session_with_key",
 ]
 
 _SQL = load_sql("perdure.sessions", "store.sql")
 _SELECT = _SQL["select_sessions"]
 _ONE = f"{_SELECT}\n{_SQL['one']}"
 _WITH_KEY = f"{_SELECT}\n{_SQL['with_key']}"
-_PAGE = f"{_SELECT}\n{_SQL['matching']}\n{_SQL['page']}"
-_COUNT = f"{_SQL['count']}\n{_SQL['matching']}"
+MATCHING = _SQL["matching"]
+_PAGE = f"{_SELECT}\n{MATCHING}\n{_SQL['page']}"
+_COUNT = f"{_SQL['count']}\n{MATCHING}"
 _MAKE = _SQL["make"]
 _CHANGE = _SQL["change"]
 
@@ -94,9 +97,11 @@ async def find_or_make(
     params = _checked(fields, tenant_id, by)
     while True:
         if fields.key is not None:
-            found = await (await conn.execute(_WITH_KEY, params)).fetchone()
+            found = await session_with_key(
+                conn, tenant_id=tenant_id, key=fields.key, user_id=fields.user_id
+            )
             if found is not None:
-                return session_object(jsonsafe.loads(found["shown"])), False
+                return found, False
         made = await (await conn.execute(_MAKE, {**params, "id": uuid7()})).fetchone()
         if made is not None:
             return session_object(jsonsafe.loads(made["shown"])), True
@@ -120,6 +125,15 @@ def _checked(fields: SessionFields, tenant_id: UUID, by: Actor) -> dict[str, Any
         "rating": fields.rating,
         "by": jsonsafe.dumps(who(by)),
     }
+
+
+async def session_with_key(
+    conn: Connection, *, tenant_id: UUID, key: str, user_id: str | None
+) -> dict[str, Any] | None:
+    """Return the living session of this key and user (None: of nobody), or None."""
+    params = {"tenant_id": tenant_id, "key": key, "user_id": user_id}
+    row = await (await conn.execute(_WITH_KEY, params)).fetchone()
+    return None if row is None else session_object(jsonsafe.loads(row["shown"]))
 
 
 async def get_session(

@@ -19,6 +19,7 @@ from perdure.events import Hub
 from perdure.notify import Waiters
 from perdure.web import (
     audit,
+    carrying,
     decisions,
     deliveries,
     everywhere,
@@ -119,7 +120,8 @@ def create_app(
             webhooks,
             deliveries,
         ),
-        *(sessions, session_items, search, audit, later, health, metrics),
+        # Before `sessions/{id}`, of which `export` would be one.
+        *(carrying, sessions, session_items, search, audit, later, health, metrics),
     ):
         app.include_router(module.router)
     app.include_router(_descriptions())

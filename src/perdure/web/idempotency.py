@@ -17,7 +17,7 @@ from perdure.errors import ConflictError
 from perdure.idempotency import IdempotencyKey, RecordedAnswer, claim, hash_request, record
 from perdure.web.problems import problem_of
 from perdure.web.rendering import json_response
-from perdure.web.state import api_of, own_path
+from perdure.web.state import ANSWER_SECONDS, api_of, own_path
 
 IdempotencyHeader = Annotated[
     str | None,
@@ -41,9 +41,17 @@ Operation = Callable[[Connection], Awaitable[Done]]
 
 
 async def perform(
-    request: Request, principal: Principal, key: str | None, operation: Operation
+    request: Request,
+    principal: Principal,
+    key: str | None,
+    operation: Operation,
+    *,
+    body_hash: bytes | None = None,
+    seconds: float = ANSWER_SECONDS,
 ) -> Response:
-    """Run ``operation`` in one transaction and return its answer.
+    """Run ``operation`` in one transaction, of so many ``seconds``, and return its answer.
+
+    ``body_hash`` tells its body from others where that has been read already.
 
     With a key it runs once: who sends the same request again gets the same answer, marked
     ``Idempotent-Replayed: true``. A conflict is such an answer; another refusal or a failure
@@ -53,7 +61,7 @@ async def perform(
         InvalidRequestError: the key is empty or too long.
         IdempotencyConflictError: it came with another request before.
     """
-    async with api_of(request).connection() as conn:
+    async with api_of(request).connection(seconds) as conn:
         if key is None:
             async with conn.transaction():
                 return _response(await operation(conn))
@@ -61,7 +69,7 @@ async def perform(
             tenant_id=principal.tenant_id,
             route=f"{request.method} {own_path(request)}",
             key=key,
-            request_hash=await _hash(request),
+            request_hash=await _hash(request, body_hash),
         )
         async with conn.transaction():
             before = await claim(conn, claimed)
@@ -91,6 +99,8 @@ def _replay(answer: RecordedAnswer) -> Response:
     return Response(answer.body, answer.status_code, headers)
 
 
-async def _hash(request: Request) -> bytes:
+async def _hash(request: Request, body_hash: bytes | None) -> bytes:
+    if body_hash is not None:
+        return hash_request(body_hash.hex(), request.url.query)
     body = await request.body()
     return hash_request(json.loads(body) if body else None, request.url.query)

@@ -20,7 +20,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from perdure.errors import FieldError
-from perdure.web.paths import is_link
+from perdure.web.paths import is_import, is_link
 from perdure.web.problems import problem
 
 MAX_DEPTH = 64
@@ -95,7 +95,7 @@ class Door:
             await self._app(scope, receive, send)
             return
         refusal = _check_query(scope["query_string"])
-        if refusal is None and scope["method"] not in _BODILESS:
+        if refusal is None and scope["method"] not in _BODILESS and not is_import(scope):
             check = _check_form if is_link(scope) else _check_json
             body, refusal = await self._read(receive, Headers(scope=scope), check)
             if refusal is None and body and check is _check_json:

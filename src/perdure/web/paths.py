@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from starlette.types import Scope
 
-__all__ = ["is_link", "path_within", "shown_path"]
+__all__ = ["is_import", "is_link", "path_within", "shown_path"]
 
 _LINKS = "/d/"
+_IMPORT = "/v1/sessions/import"
 
 
 def path_within(scope: Scope) -> str:
@@ -18,6 +19,11 @@ def path_within(scope: Scope) -> str:
 def is_link(scope: Scope) -> bool:
     """Whether a decision link is asked for: it is opened by a browser, which sends forms."""
     return path_within(scope).startswith(_LINKS)
+
+
+def is_import(scope: Scope) -> bool:
+    """Whether lines are sent, which are read as they come: many times what a body may have."""
+    return path_within(scope) == _IMPORT
 
 
 def shown_path(scope: Scope) -> str:

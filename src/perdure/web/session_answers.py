@@ -70,6 +70,32 @@ class SessionList(List[Session]):
     ] = None
 
 
+class ImportedSession(Answer):
+    """Which session became which."""
+
+    from_: Annotated[str, Field(alias="from", description="Its id in what was sent.")]
+    id: UUID
+
+
+class SkippedSession(Answer):
+    """A session that was left out: its key is that of ``id``, or it is a branch of such a one."""
+
+    from_: Annotated[str, Field(alias="from", description="Its id in what was sent.")]
+    key: str | None
+    id: UUID | None
+
+
+class SessionImport(Answer):
+    """What an import brought."""
+
+    object: Literal["session_import"]
+    session_count: int
+    item_count: int
+    skipped_count: int
+    sessions: list[ImportedSession]
+    skipped: list[SkippedSession]
+
+
 class FoundItem(SessionItem):
     """An item that was searched for.
 

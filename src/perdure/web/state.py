@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from fastapi import Request
@@ -12,6 +13,7 @@ from fastapi import Request
 from perdure.access.principals import Principal
 from perdure.config import Settings
 from perdure.db import Connection, Pool
+from perdure.errors import UnavailableError
 from perdure.events import Hub
 from perdure.notify import Waiters
 from perdure.web.paths import path_within
@@ -23,6 +25,9 @@ ANSWER_SECONDS = 5.0
 """How long the database may take over a request then; most take milliseconds."""
 DELETION_SECONDS = 60.0
 """The same for a deletion, which takes as long as there are rows."""
+CARRYING_SECONDS = 600.0
+"""The same for an export or an import of many sessions."""
+_CARRYING_AT_ONCE = 2
 
 
 class StartRules(Protocol):
@@ -50,6 +55,9 @@ class Api:
     settings: Settings
     allowed: Allowed
     """Where webhooks may lead beyond public addresses."""
+    _carrying: asyncio.Semaphore = field(
+        default_factory=lambda: asyncio.Semaphore(_CARRYING_AT_ONCE)
+    )
 
     def connection(
         self, seconds: float = ANSWER_SECONDS
@@ -60,6 +68,27 @@ class Api:
         an UnavailableError.
         """
         return self.pool().prompt(CONNECTION_SECONDS, answer_within=seconds)
+
+    @asynccontextmanager
+    async def carrying(self) -> AsyncIterator[None]:
+        """Be one of the few at a time who keep a connection for minutes: others have to be left.
+
+        Raises:
+            UnavailableError: there are enough of them now.
+        """
+        try:
+            async with asyncio.timeout(CONNECTION_SECONDS):
+                await self._carrying.acquire()
+        except TimeoutError:
+            raise UnavailableError(
+                f"{_CARRYING_AT_ONCE} exports or imports are under way here. Try again when one "
+                "has ended.",
+                retry_after=30,
+            ) from None
+        try:
+            yield
+        finally:
+            self._carrying.release()
 
 
 def api_of(request: Request) -> Api:

@@ -1,0 +1,139 @@
+"""Conversations as lines of JSON, to be taken elsewhere: sessions, each followed by its own items.
+
+A branch whose parent goes along stays a branch, and its ancestors' items are not repeated. One
+whose parent does not (another filter, deleted) becomes a root that has all it read. What a session
+has removed goes along where an exported branch of it reads it: ``importing`` gives every session
+what it read here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+from uuid import UUID
+
+from perdure import jsonsafe
+from perdure.db import Connection, load_sql
+from perdure.errors import NotFoundError
+from perdure.sessions.reading import CHAIN, LAST, Moment, chain_params
+from perdure.sessions.store import MATCHING, SessionFilter
+from perdure.sessions.views import item_object, session_object
+
+__all__ = ["Exported", "export_sessions"]
+
+_SQL = load_sql("perdure.sessions", "exporting.sql")
+_THESE = f"{MATCHING}\n{_SQL['these']}"
+_CHOSEN = f"{_SQL['chosen']}\n{_THESE}"
+_SESSIONS = f"{_CHOSEN}\n{_SQL['sessions']}"
+_MISSING = f"{_CHOSEN}\n{_SQL['missing']}"
+_READ = f"{_SQL['read_below']}\n{_THESE}\n{_SQL['in_order']}"
+_OWN = f"{_SQL['own']}\n{_READ}"
+_ALL_IT_READ = f"{CHAIN}\n{_SQL['all_it_read']}\n{_READ}"
+_ONE_MOMENT = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"
+_SESSIONS_AT_ONCE = 100
+_ITEMS_AT_ONCE = 200
+_BEGINNING = Moment(LAST.seq, 0)
+_NOT_CARRIED = ("root_session_id", "depth", "created_by", "updated_by")
+
+Line = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """Which sessions: those that fit, of ``ids`` alone where they are given."""
+
+    only: SessionFilter
+    ids: Sequence[UUID] | None = None
+
+    def params(self, tenant_id: UUID) -> dict[str, Any]:
+        """Return the statements' parameters."""
+        ids = None if self.ids is None else list(self.ids)
+        return {"tenant_id": tenant_id, "ids": ids, **self.only.params()}
+
+
+async def export_sessions(
+    conn: Connection, *, tenant_id: UUID, wanted: Exported
+) -> AsyncGenerator[Line, None]:
+    """Give sessions and items as of one moment, a parent before its branches; ``end`` is last.
+
+    Holds one transaction, which writes nothing, and a few hundred lines at a time. Close it before
+    its connection is somebody else's.
+
+    Raises:
+        NotFoundError: before the first line, one of the ids is none of these sessions.
+    """
+    params = wanted.params(tenant_id)
+    sessions = items = 0
+    async with conn.transaction():
+        await conn.execute(_ONE_MOMENT)
+        if wanted.ids is not None:
+            row = await (await conn.execute(_MISSING, params)).fetchone()
+            if row is not None:
+                raise NotFoundError("session", row["id"])
+        async with conn.cursor(name="exported_sessions") as cursor:
+            await cursor.execute(_SESSIONS, params)
+            while rows := await cursor.fetchmany(_SESSIONS_AT_ONCE):
+                for apart, some in groupby(rows, key=lambda row: bool(row["apart"])):
+                    read = _apart if apart else _together
+                    async with aclosing(read(conn, list(some), params)) as lines:
+                        async for line in lines:
+                            sessions += line["object"] == "session"
+                            items += line["object"] == "item"
+                            yield line
+    yield {"object": "end", "sessions": sessions, "items": items}
+
+
+async def _together(
+    conn: Connection, rows: list[dict[str, Any]], params: dict[str, Any]
+) -> AsyncGenerator[Line, None]:
+    own = {**params, "sessions": [row["id"] for row in rows]}
+    async with aclosing(_items(conn, _OWN, own)) as items:
+        item = await anext(items, None)
+        for row in rows:
+            yield _session(row)
+            while item is not None and item["session_id"] == str(row["id"]):
+                yield item
+                item = await anext(items, None)
+
+
+async def _apart(
+    conn: Connection, rows: list[dict[str, Any]], params: dict[str, Any]
+) -> AsyncGenerator[Line, None]:
+    for row in rows:
+        yield _session(row)
+        chain = chain_params(params["tenant_id"], row["id"], params["user_id"], _BEGINNING)
+        async with aclosing(_items(conn, _ALL_IT_READ, {**params, **chain})) as items:
+            async for item in items:
+                yield item
+
+
+async def _items(
+    conn: Connection, statement: str, params: dict[str, Any]
+) -> AsyncGenerator[Line, None]:
+    async with conn.cursor(name="exported_items") as cursor:
+        await cursor.execute(statement, params)
+        while rows := await cursor.fetchmany(_ITEMS_AT_ONCE):
+            for row in rows:
+                yield _item(jsonsafe.loads(row["shown"]))
+
+
+def _session(row: Mapping[str, Any]) -> Line:
+    there = jsonsafe.loads(row["shown"])
+    shown = session_object(there)
+    line = {name: value for name, value in shown.items() if name not in _NOT_CARRIED}
+    line["version"] = there["version"]
+    if row["apart"]:
+        return {**line, "parent_session_id": None, "fork_seq": None}
+    if line["parent_session_id"] is not None:
+        line |= {"fork_version": there["fork_version"], "holes": there["holes"]}
+    return line
+
+
+def _item(row: Mapping[str, Any]) -> Line:
+    line = item_object(row)
+    if row["removed_version"] is not None:
+        line["removed_version"] = row["removed_version"]
+    return line
