@@ -15,6 +15,8 @@ from itertools import groupby
 from typing import Any
 from uuid import UUID
 
+from psycopg import AsyncClientCursor
+
 from perdure import jsonsafe
 from perdure.db import Connection, load_sql
 from perdure.errors import NotFoundError
@@ -33,8 +35,6 @@ _READ = f"{_SQL['read_below']}\n{_THESE}\n{_SQL['in_order']}"
 _OWN = f"{_SQL['own']}\n{_READ}"
 _ALL_IT_READ = f"{CHAIN}\n{_SQL['all_it_read']}\n{_READ}"
 _ONE_MOMENT = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"
-_SESSIONS_AT_ONCE = 100
-_ITEMS_AT_ONCE = 200
 _BEGINNING = Moment(LAST.seq, 0)
 _NOT_CARRIED = ("root_session_id", "depth", "created_by", "updated_by")
 
@@ -73,9 +73,8 @@ async def export_sessions(
             row = await (await conn.execute(_MISSING, params)).fetchone()
             if row is not None:
                 raise NotFoundError("session", row["id"])
-        async with conn.cursor(name="exported_sessions") as cursor:
-            await cursor.execute(_SESSIONS, params)
-            while rows := await cursor.fetchmany(_SESSIONS_AT_ONCE):
+        async with aclosing(_rows(conn, "sessions", _SESSIONS, params)) as pages:
+            async for rows in pages:
                 for apart, some in groupby(rows, key=lambda row: bool(row["apart"])):
                     read = _apart if apart else _together
                     async with aclosing(read(conn, list(some), params)) as lines:
@@ -113,11 +112,25 @@ async def _apart(
 async def _items(
     conn: Connection, statement: str, params: dict[str, Any]
 ) -> AsyncGenerator[Line, None]:
-    async with conn.cursor(name="exported_items") as cursor:
-        await cursor.execute(statement, params)
-        while rows := await cursor.fetchmany(_ITEMS_AT_ONCE):
+    async with aclosing(_rows(conn, "items", statement, params)) as pages:
+        async for rows in pages:
             for row in rows:
                 yield _item(jsonsafe.loads(row["shown"]))
+
+
+async def _rows(
+    conn: Connection, name: str, statement: str, params: dict[str, Any]
+) -> AsyncGenerator[list[dict[str, Any]], None]:
+    """Give what a statement finds in parts, by a cursor of the database's.
+
+    Not psycopg's own, which has to be closed: who breaks off ends the transaction, and it with it.
+    """
+    declare, fetch, close = (_SQL[f"{doing}_{name}"] for doing in ("declare", "fetch", "close"))
+    # DECLARE takes no parameters from outside.
+    await AsyncClientCursor(conn).execute(f"{declare}\n{statement}", params)
+    while rows := await (await conn.execute(fetch)).fetchall():
+        yield rows
+    await conn.execute(close)
 
 
 def _session(row: Mapping[str, Any]) -> Line:

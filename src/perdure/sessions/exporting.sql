@@ -60,3 +60,21 @@ WHERE x.removed_version IS NULL OR EXISTS (
       AND s.parent_session_id = x.session_id AND s.fork_seq >= x.seq
       AND s.fork_version < x.removed_version)
 ORDER BY x.place, x.seq
+
+-- name: declare_sessions
+DECLARE exported_sessions NO SCROLL CURSOR FOR
+
+-- name: fetch_sessions
+FETCH 100 FROM exported_sessions
+
+-- name: close_sessions
+CLOSE exported_sessions
+
+-- name: declare_items
+DECLARE exported_items NO SCROLL CURSOR FOR
+
+-- name: fetch_items
+FETCH 200 FROM exported_items
+
+-- name: close_items
+CLOSE exported_items
