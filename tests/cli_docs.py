@@ -17,7 +17,7 @@ from perdure.cli.app import app
 
 DOCS = Path(__file__).parents[1] / "docs" / "cli.md"
 _BLOCK = re.compile(
-    r"(?P<head>^#+ `(?P<command>perdure[a-z ]*)`\n).*?(?=^#|\Z)", re.MULTILINE | re.DOTALL
+    r"(?P<head>^#+ `(?P<command>perdure[a-z -]*)`\n).*?(?=^#|\Z)", re.MULTILINE | re.DOTALL
 )
 
 

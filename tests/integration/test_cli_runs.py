@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import re
+import sqlite3
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,7 +15,12 @@ from uuid import uuid4
 
 import httpx
 import pytest
+from agents import SQLiteSession
+from agents.extensions.memory import AdvancedSQLiteSession
+from typer.testing import CliRunner, Result
 
+from perdure import PostgresSession
+from perdure.cli.app import app
 from tests.cli_support import PERDURE, SECONDS, environment, going, perdure, perdure_json
 from tests.conftest import Server
 
@@ -172,6 +178,93 @@ def test_sessions(served: dict[str, str], run: Run, run_json: Run) -> None:
     assert "branch(es)" in run("sessions", "delete", made["id"], "--hard", code=1).stderr
     assert run("sessions", "delete", made["id"], "--hard", "--cascade").stderr == "Erased.\n"
     assert run("sessions", "list", "--user", body["user_id"]).stderr == "No such sessions.\n"
+
+
+async def test_sessions_taken_along(
+    served: dict[str, str], run: Run, run_json: Run, tmp_path: Path
+) -> None:
+    """What the SDK wrote into a file of SQLite is brought here, out and in again."""
+
+    def quick(*arguments: str, code: int = 0, stdin: str = "") -> Result:
+        done = CliRunner().invoke(app, ["sessions", *arguments], env=served, input=stdin)
+        assert done.exit_code == code, done.output
+        return done
+
+    def quick_json(*arguments: str, **options: Any) -> Any:
+        return json.loads(quick(*arguments, "--json", **options).stdout)
+
+    sdk, user = tmp_path / "conversations.db", f"bob-{uuid4()}"
+    items: list[Any] = [
+        {"role": "user", "content": f"{n} {HOSTILE}", "b": 1.0, "a": "\0"} for n in range(9)
+    ]
+    for name in ("first", "second"):
+        session = SQLiteSession(name, sdk)
+        await session.add_items(items)
+        session.close()
+    branching = AdvancedSQLiteSession(
+        session_id="third", db_path=tmp_path / "advanced.db", create_tables=True
+    )
+    await branching.add_items(items)
+    await branching.create_branch_from_turn(3, "other")
+    await branching.add_items(items[:1])
+    branching.close()
+
+    def left() -> set[str]:
+        return {one.name for one in tmp_path.iterdir()}
+
+    def go_on(key: str) -> PostgresSession:
+        return PostgresSession(key, user_id=user, url=served["DATABASE_URL"])
+
+    async def read(key: str) -> list[Any]:
+        async with go_on(key) as there:
+            return await there.get_items()
+
+    brought = run("sessions", "import-sqlite", str(sdk), "--user", user)
+    assert brought.stdout.split() == ["sessions", "2", "items", "18"]
+    assert [json.dumps(await read(key)) for key in ("first", "second")] == [json.dumps(items)] * 2
+    done = quick_json("import-sqlite", str(tmp_path / "advanced.db"), "--user", user)
+    assert [one["from"] for one in done["sessions"]] == ["third", "third/other"]
+    assert (await read("third"), await read("third/other")) == (items, items[:2] + items[:1])
+    async with go_on("first") as there:
+        await there.pop_item()
+
+    with sqlite3.connect(sdk) as conn:
+        conn.execute("UPDATE agent_messages SET message_data = ? WHERE id = 12", (b"\xff",))
+        conn.execute("UPDATE agent_messages SET session_id = 'new' WHERE session_id = 'second'")
+        conn.execute("UPDATE agent_sessions SET session_id = 'new' WHERE session_id = 'second'")
+    conn.close()
+    arguments = ("import-sqlite", str(sdk), "--user", user)
+    assert "is damaged" in quick(*arguments, code=1).stderr
+    assert "Message 12 of session 'new'" in quick(*arguments, "--skip-taken", code=1).stderr
+    refused = quick(*arguments, "--skip-damaged", code=1).stderr
+    assert "the key 'first'" in refused
+    done = quick_json(*arguments, "--skip-damaged", "--skip-taken")
+    assert [done[f"{what}_count"] for what in ("session", "item", "skipped", "damaged")] == [
+        *(1, 8, 1, 1)
+    ]
+    missing = quick(*arguments, "--table-messages", 'no"such', code=1).stderr
+    assert 'no such table: no"such' in missing
+
+    file = tmp_path / "sessions.jsonl"
+    whole = run("sessions", "export", "--user", user)
+    assert quick("export", "--user", user, "-o", str(file)).stderr.startswith("5 session")
+    assert file.read_text() == whole.stdout
+    assert "sessions.jsonl.part" not in left()
+    said = quick_json("export", "--user", user, "--tag", "none", "-o", str(file) + "2")
+    assert (said["sessions"], said["items"]) == (0, 0)
+    assert "the key" in quick("import", str(file), code=1).stderr
+    done = run_json("sessions", "import", "-", "--user", f"{user}-too", stdin=whole.stdout)
+    assert (done["session_count"], done["item_count"]) == (5, 8 + 9 + 8 + 9 + 3)
+    [first, *_] = done["sessions"]
+    cut = whole.stdout.splitlines()[:3]
+    warned = quick("import", "-", "--user", "third", stdin="\n".join(cut)).stderr
+    assert "a part is missing" in warned
+    assert "/lines/2" in quick("import", "-", code=1, stdin=cut[0] + "\n{").stderr
+    assert first["id"] in quick("export", "--session", first["id"]).stdout
+    assert "no session" in quick("export", "--session", str(uuid4()), code=1).stderr
+    assert "--output" in quick("export", "--json", code=2).stderr
+    for command in ("import", "import-sqlite"):
+        assert "no file" in quick(command, "nowhere", code=2).stderr
 
 
 def test_what_people_see(run: Run, run_json: Run, waiting: dict[str, Any]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from ipaddress import ip_address
 from typing import Any
@@ -18,6 +18,8 @@ from perdure.errors import ConfigurationError, PerdureError
 
 _CONNECT_SECONDS = 5.0
 _READ_SECONDS = 30.0
+_CARRYING_SECONDS = 660.0
+"""How long an import may take once it is sent: longer than the server gives it."""
 _TRIES = 3
 
 
@@ -107,6 +109,56 @@ class Client:
             raise ConfigurationError(f"PERDURE_URL is no URL: {error}.") from error
         except httpx.TransportError as error:
             raise self._unreachable(error) from error
+
+    def lines(self, path: str, query: Mapping[str, Any]) -> Iterator[bytes]:
+        """GET ``path`` and give its lines as they come, each with its end."""
+        params = {name: value for name, value in query.items() if value is not None}
+        line = bytearray()
+        try:
+            with self._http.stream("GET", path, params=params) as response:
+                if not response.is_success:
+                    response.read()
+                    raise self._refusal(response)
+                for piece in response.iter_bytes():
+                    *ends, rest = piece.split(b"\n")
+                    for end in ends:
+                        line += end + b"\n"
+                        yield bytes(line)
+                        line.clear()
+                    line += rest
+        except httpx.InvalidURL as error:
+            raise ConfigurationError(f"PERDURE_URL is no URL: {error}.") from error
+        except httpx.TransportError as error:
+            raise self._unreachable(error) from error
+
+    def send_lines(
+        self,
+        path: str,
+        query: Mapping[str, Any],
+        content: Callable[[], Iterator[bytes]],
+        *,
+        again: bool,
+    ) -> Any:
+        """POST lines of JSON as they are given; ``again``: they can be given more than once."""
+        params = {name: value for name, value in query.items() if value is not None}
+        headers = {"Idempotency-Key": str(uuid4()), "Content-Type": "application/x-ndjson"}
+        for last in (*[False] * (_TRIES - 1), True) if again else (True,):
+            try:
+                return self._content(
+                    self._http.post(
+                        path,
+                        params=params,
+                        content=content(),
+                        headers=headers,
+                        timeout=httpx.Timeout(_CARRYING_SECONDS, connect=_CONNECT_SECONDS),
+                    )
+                )
+            except httpx.InvalidURL as error:
+                raise ConfigurationError(f"PERDURE_URL is no URL: {error}.") from error
+            except httpx.TransportError as error:
+                if last or isinstance(error, httpx.ConnectError | httpx.TimeoutException):
+                    raise self._unreachable(error) from error
+        raise AssertionError  # the last try returns or raises
 
     def post(
         self, path: str, body: Mapping[str, Any] | None = None, *, key: str | None = None

@@ -2,5 +2,6 @@
 
 ``rules`` says what one may be (pure), ``store`` makes, reads, changes and deletes them, ``items``
 appends, ``reading`` reads and ``removing`` removes their items, ``branching`` forks them and lists
-trees. ``postgres_session`` is the Agents SDK's session over all that; it alone imports the SDK.
+trees. ``exporting`` and ``importing`` take them along, ``sdk_sqlite`` reads the SDK's own files.
+``postgres_session`` is the Agents SDK's session over all that; it alone imports the SDK.
 """

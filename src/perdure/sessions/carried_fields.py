@@ -69,8 +69,8 @@ class Fields:
 
     def __init__(self, given: Mapping[str, Any], known: frozenset[str]) -> None:
         self._given = given
-        for name in given:
-            if name not in known:
+        if not given.keys() <= known:
+            for name in sorted(given.keys() - known):
                 raise InvalidRequestError.at(f"/{name}", "is no field of such a line.")
 
     def without(self, *names: str) -> None:

@@ -16,6 +16,7 @@ from starlette.types import Send
 
 from perdure.access.principals import Principal
 from perdure.db import Connection
+from perdure.errors import InvalidRequestError
 from perdure.sessions.exporting import Exported, export_sessions
 from perdure.sessions.importing import Spool, import_sessions
 from perdure.sessions.rules import Status
@@ -145,15 +146,20 @@ async def import_(
     api = api_of(request)
     with Spool(query.user_id) as spool:
         most, size = api.settings.max_import_bytes, 0
+        # What comes behind a wrong line is let pass: who still sends does not see an answer.
+        wrong: InvalidRequestError | None = None
         try:
             async for chunk in request.stream():
                 size += len(chunk)
                 if size > most:
                     return _too_large(most)
-                spool.feed(chunk)
+                if wrong is None:
+                    wrong = _fed(spool, chunk)
         except ClientDisconnect:
             # Nobody is there to be answered.
             return Response(status_code=400)
+        if wrong is not None:
+            raise wrong
         body_hash = spool.end()
 
         async def bring(conn: Connection) -> Done:
@@ -170,6 +176,14 @@ async def import_(
             return await perform(
                 *(request, principal, key, bring), body_hash=body_hash, seconds=CARRYING_SECONDS
             )
+
+
+def _fed(spool: Spool, chunk: bytes) -> InvalidRequestError | None:
+    try:
+        spool.feed(chunk)
+    except InvalidRequestError as error:
+        return error
+    return None
 
 
 def _check(request: Request) -> Response | None:
