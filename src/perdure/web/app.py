@@ -34,6 +34,7 @@ from perdure.web import (
     runs,
     search,
     session_items,
+    session_state,
     sessions,
     stream,
     webhooks,
@@ -119,7 +120,7 @@ def create_app(
             webhooks,
             deliveries,
         ),
-        *(sessions, session_items, search, audit, later, health, metrics),
+        *(sessions, session_items, session_state, search, audit, later, health, metrics),
     ):
         app.include_router(module.router)
     app.include_router(_descriptions())
