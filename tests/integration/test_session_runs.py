@@ -23,6 +23,7 @@ from tests.engine_support import (
     RuleModel,
     call,
     eventually,
+    items_of,
     other_worker,
     query,
     running,
@@ -112,8 +113,16 @@ async def test_each_run_is_given_what_was_said_and_adds_to_it(database_url: str)
         ]
         rows = await query(
             engine,
-            "SELECT run_id::text, agent FROM perdure.session_items ORDER BY seq",
+            "SELECT run_id::text, agent, token_count FROM perdure.session_items ORDER BY seq",
         )
+        # What the model wrote costs tokens; what others said costs them with every reply.
+        assert [row["token_count"] for row in rows] == [None, 5, None, 5, None, 5]
+        assert [item["token_count"] for item in await items_of(engine, second)] == [
+            None,
+            5,
+            None,
+            5,
+        ]
         assert [row["run_id"] for row in rows] == [first.id] * 2 + [second.id] * 4
         # Another user's conversation of the same key is another one.
         other = await engine.start("chat", "hello", session_key="c", user_id="bob")

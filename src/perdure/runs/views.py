@@ -60,7 +60,7 @@ def item_object(row: Row) -> Object:
         "item": row["item"],
         "agent": row["agent"],
         "user_id": row["user_id"],
-        "token_count": None,
+        "token_count": row["token_count"],
         "metadata": {},
         "created_at": rfc3339(row["created_at"]),
     }
