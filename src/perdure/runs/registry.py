@@ -15,7 +15,8 @@ from pydantic import BaseModel, ValidationError
 from perdure.errors import ConfigurationError, FieldError, InvalidRequestError
 from perdure.interruptions.policies.policy import Policy
 from perdure.ledger.effects import Effect
-from perdure.runs.graph import wrap_graph, wrap_run_config
+from perdure.runs.graph import reachable, wrap_graph, wrap_run_config
+from perdure.runs.versions import agent_versions
 
 
 @dataclass(eq=False)
@@ -39,6 +40,8 @@ class Registry:
     agents: dict[str, Agent[Any]] = field(init=False)
     sdk_config: RunConfig = field(init=False)
     """What durable runs are run with: the config given, its model and provider durable."""
+    versions: dict[str, str] = field(init=False)
+    """The version of each agent by its name: a hash of its definition."""
 
     def __post_init__(self) -> None:
         if not self.roots:
@@ -49,6 +52,9 @@ class Registry:
             self.sdk_config.model_provider = self.model_provider
         wrap_run_config(self.sdk_config)
         self.agents = wrap_graph(self.roots)
+        self.versions = agent_versions(
+            self.agents, self.sdk_config, lambda agent: reachable([agent])
+        )
         for place, policy in enumerate(self.policies):
             if not isinstance(policy, Policy):
                 raise ConfigurationError(f"policies[{place}] is no Policy: {policy!r}.")

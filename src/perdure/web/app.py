@@ -22,6 +22,7 @@ from perdure.web import (
     decisions,
     deliveries,
     everywhere,
+    feedback,
     grants,
     health,
     inputs,
@@ -119,7 +120,7 @@ def create_app(
             webhooks,
             deliveries,
         ),
-        *(sessions, session_items, search, audit, later, health, metrics),
+        *(sessions, session_items, search, feedback, audit, later, health, metrics),
     ):
         app.include_router(module.router)
     app.include_router(_descriptions())
