@@ -15,7 +15,7 @@ CREATE TABLE perdure.feedback (
                        ('accuracy', 'relevance', 'completeness', 'agent_behavior', 'other')),
     rating         smallint    CHECK (rating BETWEEN 1 AND 5),
     liked          boolean,
-    comment        text        CHECK (length(comment) BETWEEN 1 AND 10000),
+    comment        text        CHECK (length(comment) BETWEEN 1 AND 50000),
     agent          text,
     agent_version  text,
     created_at     timestamptz NOT NULL DEFAULT now(),
@@ -40,6 +40,7 @@ COMMENT ON TABLE perdure.feedback IS 'What somebody thinks of a run (run_id alon
 COMMENT ON COLUMN perdure.feedback.session_id IS 'The session that has the item; null for runs and their items.';
 COMMENT ON COLUMN perdure.feedback.user_id IS 'Who thinks so; null is nobody in particular, once.';
 COMMENT ON COLUMN perdure.feedback.liked IS 'Instead of a rating: whether they like it.';
+COMMENT ON COLUMN perdure.feedback.comment IS 'At most 10,000 characters; each takes up to five as it is kept.';
 COMMENT ON COLUMN perdure.feedback.agent IS 'Who made what it is on: the item''s agent, or the run''s.';
 COMMENT ON COLUMN perdure.feedback.agent_version IS 'The agent_version of the run that made it, as it was when the feedback came.';
 

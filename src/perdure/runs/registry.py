@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 from perdure.errors import ConfigurationError, FieldError, InvalidRequestError
 from perdure.interruptions.policies.policy import Policy
 from perdure.ledger.effects import Effect
+from perdure.ledger.operations import parse_kinds
 from perdure.runs.graph import reachable, wrap_graph, wrap_run_config
 from perdure.runs.versions import agent_versions
 
@@ -37,6 +38,9 @@ class Registry:
     default_max_turns: int = DEFAULT_MAX_TURNS
     policies: Sequence[Policy] = ()
     """Those of the application file, in their order; the API's stand before them."""
+    operations: Sequence[str] = ()
+    """The kinds of operations tools may record."""
+    operation_kinds: frozenset[str] = field(init=False)
     agents: dict[str, Agent[Any]] = field(init=False)
     sdk_config: RunConfig = field(init=False)
     """What durable runs are run with: the config given, its model and provider durable."""
@@ -46,6 +50,7 @@ class Registry:
     def __post_init__(self) -> None:
         if not self.roots:
             raise ConfigurationError("The engine has no agents: Engine(agents=[…]) needs one.")
+        self.operation_kinds = parse_kinds(self.operations)
         # A copy: the caller may go on using theirs outside durable runs.
         self.sdk_config = replace(self.run_config) if self.run_config else RunConfig()
         if self.model_provider is not None:

@@ -212,6 +212,7 @@ class SegmentRunner:
             writer=self.writer,
             pool=self.pool,
             default_effect=self.registry.default_effect,
+            operation_kinds=self.registry.operation_kinds,
             journal=begun.journal,
             mcp_lists=begun.mcp_lists,
             lease=self.lease,

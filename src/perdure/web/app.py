@@ -30,6 +30,7 @@ from perdure.web import (
     later,
     links,
     metrics,
+    operations,
     policies,
     problems,
     runs,
@@ -120,7 +121,7 @@ def create_app(
             webhooks,
             deliveries,
         ),
-        *(sessions, session_items, search, feedback, audit, later, health, metrics),
+        *(sessions, session_items, search, feedback, operations, audit, later, health, metrics),
     ):
         app.include_router(module.router)
     app.include_router(_descriptions())

@@ -52,6 +52,10 @@ async def _feedback_id(id: Annotated[_IdText, Path(description="A feedback's id.
     return _parse("feedback", id)
 
 
+async def _operation_id(id: Annotated[_IdText, Path(description="An operation's id.")]) -> UUID:
+    return _parse("operation", id)
+
+
 def _parse(kind: str, text: str) -> UUID:
     try:
         return UUID(text)
@@ -69,6 +73,7 @@ PolicyId = Annotated[UUID, Depends(_policy_id)]
 SessionId = Annotated[UUID, Depends(_session_id)]
 ItemId = Annotated[UUID, Depends(_item_id)]
 FeedbackId = Annotated[UUID, Depends(_feedback_id)]
+OperationId = Annotated[UUID, Depends(_operation_id)]
 
 MAX_WAIT_SECONDS = 60
 
