@@ -197,6 +197,28 @@ def test_feedback(served: dict[str, str], run: Run) -> None:
     assert table[1].split() == [*("asker", on["agent_version"], "2", "4.00"), *"00010", "0", "1"]
 
 
+def test_operations(served: dict[str, str], run: Run, run_json: Run) -> None:
+    headers = {"Authorization": f"Bearer {served['PERDURE_API_KEY']}"}
+    with httpx.Client(base_url=served["PERDURE_URL"], headers=headers, timeout=SECONDS) as http:
+        run_id = http.post("/v1/runs", json={"agent": "echo", "input": HOSTILE}).json()["id"]
+        [asked] = http.get(f"/v1/runs/{run_id}?wait=60").json()["interruptions"]
+        http.post(
+            f"/v1/interruptions/{asked['id']}/decision",
+            json={"decision": "approve", "digest": asked["digest"]},
+        ).raise_for_status()
+        assert http.get(f"/v1/runs/{run_id}?wait=60").json()["status"] == "completed"
+    target = f"note/{len(HOSTILE)}"
+    table = run("operations", "list", "--run", run_id, "--target", target).stdout
+    head, line = table.splitlines()
+    assert head.split() == ["ID", "AGE", "RUN", "TOOL", "KIND", "TARGET", "CHANGED"]
+    assert line.split()[3:9] == [run_id, "note", "WRITE", target, "~", "/text"]
+    assert not CONTROL.search(table)
+    [one] = run_json("operations", "list", "--run", run_id)["data"]
+    assert one["new"] == {"text": HOSTILE}
+    nothing = run("operations", "list", "--run", run_id, "--kind", "DELETE")
+    assert "record_operation" in nothing.stderr
+
+
 def test_what_people_see(run: Run, run_json: Run, waiting: dict[str, Any]) -> None:
     [question] = waiting["interruptions"]
     inbox = run("inbox", "--run", waiting["id"])
