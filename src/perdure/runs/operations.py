@@ -18,7 +18,16 @@ from perdure.times import rfc3339
 __all__ = ["OperationFilter", "get_operation", "list_operations", "operation_object"]
 
 _SQL = load_sql("perdure.runs", "operations.sql")
-_ONE = f"{_SQL['select']}\n{_SQL['one']}"
+_SELECT = _SQL["select"]
+_ONE = f"{_SELECT}\n{_SQL['one']}"
+_PAGE = _SQL["page"]
+_NARROWING = {
+    name: _SQL[name]
+    for name in (
+        *("run_id", "session_id", "user_id", "target", "kind"),
+        *("created_after", "created_before"),
+    )
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +47,12 @@ class OperationFilter:
 
     def params(self) -> dict[str, Any]:
         """Return the statement's parameters: those that are given."""
-        given = {name: getattr(self, name) for name in self.__slots__}
+        given = {name: getattr(self, name) for name in _NARROWING}
         return {name: value for name, value in given.items() if value is not None}
 
     def statement(self) -> str:
         """Return the statement that lists what fits, newest first."""
-        return "\n".join([_SQL["select"], *(_SQL[name] for name in self.params()), _SQL["page"]])
+        return "\n".join([_SELECT, *(_NARROWING[name] for name in self.params()), _PAGE])
 
 
 async def list_operations(

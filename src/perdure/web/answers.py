@@ -248,6 +248,7 @@ class Run(Answer):
     session_id: UUID | None
     user_id: str | None
     metadata: dict[str, Any]
+    task: str | None
     turn: int
     max_turns: int
     priority: int

@@ -36,6 +36,7 @@ from perdure.web import (
     runs,
     search,
     session_items,
+    session_state,
     sessions,
     stream,
     webhooks,
@@ -121,7 +122,8 @@ def create_app(
             webhooks,
             deliveries,
         ),
-        *(sessions, session_items, search, feedback, operations, audit, later, health, metrics),
+        *(sessions, session_items, session_state, search, feedback, operations),
+        *(audit, later, health, metrics),
     ):
         app.include_router(module.router)
     app.include_router(_descriptions())
