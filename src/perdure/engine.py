@@ -63,6 +63,7 @@ class Engine:
     given back to tools as. ``default_effect`` is what an unmarked tool counts as.
     ``policies`` say which calls people are asked about, and who; those made by the API stand
     before them. ``tasks`` are what runs may say they are for; without it that is anything.
+    ``operations`` are the kinds of changes tools may record by ``record_operation``.
     ``database_url`` is ``DATABASE_URL`` by default; without either an embedded Postgres is used.
     ``target`` says where another process finds this engine (``package.module:engine``,
     ``path/file.py:engine``), to run a segment alone that keeps ending its process; by default it
@@ -83,6 +84,7 @@ class Engine:
         context_type: type[BaseModel] | None = None,
         default_effect: EffectName = "at_most_once",
         policies: Sequence[Policy] = (),
+        operations: Sequence[str] = (),
         tasks: Sequence[str] | None = None,
         database_url: str | None = None,
         concurrency: int = 64,
@@ -98,6 +100,7 @@ class Engine:
             context_type=context_type,
             default_effect=parse_effect(default_effect),
             policies=tuple(policies),
+            operations=operations,
             tasks=tasks,
         )
         self._database_url = database_url

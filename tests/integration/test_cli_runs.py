@@ -192,6 +192,51 @@ def test_sessions(served: dict[str, str], run: Run, run_json: Run) -> None:
     assert run("sessions", "list", "--user", body["user_id"]).stderr == "No such sessions.\n"
 
 
+def test_feedback(served: dict[str, str], run: Run) -> None:
+    headers = {"Authorization": f"Bearer {served['PERDURE_API_KEY']}"}
+    user = f"bob-{uuid4()}"
+    with httpx.Client(base_url=served["PERDURE_URL"], headers=headers, timeout=SECONDS) as http:
+        started = http.post("/v1/runs", json={"agent": "asker", "input": "hi"}).json()
+        on = http.get(f"/v1/runs/{started['id']}", params={"wait": 60}).json()
+        rated = {"run_id": on["id"], "rating": 4, "type": "accuracy", "comment": HOSTILE}
+        http.post("/v1/feedback", json=rated).raise_for_status()
+    assert "one of them" in run("feedback", "add", "--run", on["id"], code=2).stderr
+    assert run("feedback", "list", "--user", user).stderr == "No such feedback.\n"
+    given = ("--run", on["id"], "--user", user, "--dislike", "--comment", HOSTILE)
+    shown = run("feedback", "add", *given).stdout
+    assert re.search(r"^says +dislikes it$", shown, re.MULTILINE)
+    assert re.search(rf"^version +{on['agent_version']}$", shown, re.MULTILINE)
+    listed = run("feedback", "list", "--run", on["id"])
+    head, disliked, liked = listed.stdout.splitlines()
+    assert head.split() == ["ID", "AGE", "ON", "AGENT", "USER", "SAYS", "TYPE", "COMMENT"]
+    assert (user in disliked, "dislikes it" in disliked, "4 of 5" in liked) == (True, True, True)
+    assert not CONTROL.search(shown + listed.stdout)
+    table = run("feedback", "summary", "--agent", "asker").stdout.splitlines()
+    assert table[1].split() == [*("asker", on["agent_version"], "2", "4.00"), *"00010", "0", "1"]
+
+
+def test_operations(served: dict[str, str], run: Run, run_json: Run) -> None:
+    headers = {"Authorization": f"Bearer {served['PERDURE_API_KEY']}"}
+    with httpx.Client(base_url=served["PERDURE_URL"], headers=headers, timeout=SECONDS) as http:
+        run_id = http.post("/v1/runs", json={"agent": "echo", "input": HOSTILE}).json()["id"]
+        [asked] = http.get(f"/v1/runs/{run_id}?wait=60").json()["interruptions"]
+        http.post(
+            f"/v1/interruptions/{asked['id']}/decision",
+            json={"decision": "approve", "digest": asked["digest"]},
+        ).raise_for_status()
+        assert http.get(f"/v1/runs/{run_id}?wait=60").json()["status"] == "completed"
+    target = f"note/{len(HOSTILE)}"
+    table = run("operations", "list", "--run", run_id, "--target", target).stdout
+    head, line = table.splitlines()
+    assert head.split() == ["ID", "AGE", "RUN", "TOOL", "KIND", "TARGET", "CHANGED"]
+    assert line.split()[3:9] == [run_id, "note", "WRITE", target, "~", "/text"]
+    assert not CONTROL.search(table)
+    [one] = run_json("operations", "list", "--run", run_id)["data"]
+    assert one["new"] == {"text": HOSTILE}
+    nothing = run("operations", "list", "--run", run_id, "--kind", "DELETE")
+    assert "record_operation" in nothing.stderr
+
+
 def test_what_people_see(run: Run, run_json: Run, waiting: dict[str, Any]) -> None:
     [question] = waiting["interruptions"]
     inbox = run("inbox", "--run", waiting["id"])

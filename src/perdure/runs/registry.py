@@ -15,7 +15,9 @@ from pydantic import BaseModel, ValidationError
 from perdure.errors import ConfigurationError, FieldError, InvalidRequestError
 from perdure.interruptions.policies.policy import Policy
 from perdure.ledger.effects import Effect
-from perdure.runs.graph import wrap_graph, wrap_run_config
+from perdure.ledger.operations import parse_kinds
+from perdure.runs.graph import reachable, wrap_graph, wrap_run_config
+from perdure.runs.versions import agent_versions
 
 MAX_NAME = 255
 """How many characters a name may have that a program declares."""
@@ -41,19 +43,28 @@ class Registry:
     """What runs may be for; None: anything."""
     policies: Sequence[Policy] = ()
     """Those of the application file, in their order; the API's stand before them."""
+    operations: Sequence[str] = ()
+    """The kinds of operations tools may record."""
+    operation_kinds: frozenset[str] = field(init=False)
     agents: dict[str, Agent[Any]] = field(init=False)
     sdk_config: RunConfig = field(init=False)
     """What durable runs are run with: the config given, its model and provider durable."""
+    versions: dict[str, str] = field(init=False)
+    """The version of each agent by its name: a hash of its definition."""
 
     def __post_init__(self) -> None:
         if not self.roots:
             raise ConfigurationError("The engine has no agents: Engine(agents=[…]) needs one.")
+        self.operation_kinds = parse_kinds(self.operations)
         # A copy: the caller may go on using theirs outside durable runs.
         self.sdk_config = replace(self.run_config) if self.run_config else RunConfig()
         if self.model_provider is not None:
             self.sdk_config.model_provider = self.model_provider
         wrap_run_config(self.sdk_config)
         self.agents = wrap_graph(self.roots)
+        self.versions = agent_versions(
+            self.agents, self.sdk_config, lambda agent: reachable([agent])
+        )
         for place, policy in enumerate(self.policies):
             if not isinstance(policy, Policy):
                 raise ConfigurationError(f"policies[{place}] is no Policy: {policy!r}.")

@@ -38,7 +38,10 @@ WITH run AS (
               s.executor_id, run.held_by
 ), moved AS (
     UPDATE perdure.runs r
-       SET status = 'running', started_at = COALESCE(r.started_at, now()), updated_at = now()
+       SET status = 'running', started_at = COALESCE(r.started_at, now()), updated_at = now(),
+           -- The build that resumes it may have other agents; what it began with stands.
+           agent_version = CASE WHEN r.started_at IS NULL THEN %(versions)s::jsonb ->> r.agent
+                                ELSE r.agent_version END
       FROM began
      WHERE r.id = began.run_id
     RETURNING r.tenant_id, r.agent, r.current_agent, r.input::text AS input,

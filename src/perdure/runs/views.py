@@ -23,6 +23,7 @@ def run_object(row: Row) -> Object:
         "object": "run",
         "agent": row["agent"],
         "current_agent": row["current_agent"],
+        "agent_version": row["agent_version"],
         "status": row["status"],
         "input": row["input"],
         "output": row["output"],

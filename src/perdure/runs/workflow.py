@@ -173,8 +173,15 @@ class SegmentRunner:
     async def _begin(self, run_id: UUID, seq: int) -> Begun | None:
         only = self.only
         if only is None:
-            return await begin(self.pool, run_id, seq, self.executor_id)
-        begun = await begin(self.pool, run_id, seq, self.executor_id, alone=True, after=only.after)
+            return await begin(
+                self.pool, run_id, seq, self.executor_id, versions=self.registry.versions
+            )
+        begun = await begin(
+            *(self.pool, run_id, seq, self.executor_id),
+            alone=True,
+            after=only.after,
+            versions=self.registry.versions,
+        )
         if begun is not None:
             only.began(begun.epoch)
         return begun
@@ -207,6 +214,7 @@ class SegmentRunner:
             writer=self.writer,
             pool=self.pool,
             default_effect=self.registry.default_effect,
+            operation_kinds=self.registry.operation_kinds,
             journal=begun.journal,
             mcp_lists=begun.mcp_lists,
             lease=self.lease,

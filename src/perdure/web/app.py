@@ -22,6 +22,7 @@ from perdure.web import (
     decisions,
     deliveries,
     everywhere,
+    feedback,
     grants,
     health,
     inputs,
@@ -29,6 +30,7 @@ from perdure.web import (
     later,
     links,
     metrics,
+    operations,
     policies,
     problems,
     runs,
@@ -120,7 +122,8 @@ def create_app(
             webhooks,
             deliveries,
         ),
-        *(sessions, session_items, session_state, search, audit, later, health, metrics),
+        *(sessions, session_items, session_state, search, feedback, operations),
+        *(audit, later, health, metrics),
     ):
         app.include_router(module.router)
     app.include_router(_descriptions())
