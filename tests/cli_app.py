@@ -18,7 +18,7 @@ from typing import Literal
 from agents import Agent, function_tool
 from pydantic import BaseModel
 
-from perdure import Engine, ask_human, effect, tool_call
+from perdure import Engine, ask_human, effect, record_operation, tool_call
 from perdure.offline.model import OfflineModel
 from perdure.offline.turn import Answer, Call, Turn
 
@@ -52,6 +52,7 @@ def _fail(turn: Turn) -> Answer:
 @function_tool(needs_approval=True)
 def note(text: str) -> str:
     """Write something down."""
+    record_operation("WRITE", f"note/{len(text)}", {"text": ""}, {"text": text})
     return text
 
 
@@ -99,5 +100,6 @@ engine = Engine(
         ),
         Agent(name="failing", model=OfflineModel(_fail)),
         Agent(name="dying", tools=[die], model=OfflineModel(_die)),
-    ]
+    ],
+    operations=["WRITE"],
 )

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from perdure.interruptions.policies.deciders import Deciders
     from perdure.interruptions.policies.policy import Policy
     from perdure.ledger.effects import Done, effect, tool_call
+    from perdure.ledger.operations import record_operation
     from perdure.runs.ask_human import ask_human
     from perdure.runs.handle import Run
     from perdure.runs.interruption import Interruption
@@ -35,6 +36,7 @@ _HOMES = {
     "Superseded": "perdure.runs.sdk_streaming.events",
     "ask_human": "perdure.runs.ask_human",
     "effect": "perdure.ledger.effects",
+    "record_operation": "perdure.ledger.operations",
     "tool_call": "perdure.ledger.effects",
 }
 
@@ -52,6 +54,7 @@ __all__ = [
     "__version__",
     "ask_human",
     "effect",
+    "record_operation",
     "tool_call",
 ]
 

@@ -10,6 +10,7 @@ from typing import Any
 from psycopg import AsyncConnection
 
 from perdure.db import load_sql
+from perdure.ledger.writer import WRITE_WITH_OPERATIONS
 from perdure.runs.workflow import SegmentRunner
 from tests.crash import orders, outside, policed, scenario, steered, talker, till
 from tests.crash.orders_server import FATAL
@@ -25,7 +26,7 @@ COUNTED = {
         ("perdure.ledger", "writer.sql"),
     )
     for name, statement in load_sql(package, file).items()
-}
+} | {WRITE_WITH_OPERATIONS: "write"}
 
 
 class Killer:

@@ -26,7 +26,7 @@ from openai.types.responses import (
 )
 from openai.types.responses.response_usage import InputTokensDetails, OutputTokensDetails
 
-from perdure import Engine, ask_human, effect, tool_call
+from perdure import Engine, ask_human, effect, record_operation, tool_call
 
 LOG = "PERDURE_TEST_LOG"
 _hooks: list[Callable[[str], None]] = []
@@ -151,6 +151,7 @@ async def look_up(order: str) -> str:
 async def notify(order: str) -> str:
     """Send something with a key."""
     _begin("notify")
+    record_operation("NOTIFY", f"order/{order}", None, {"notified": True})
     return f"notified {order}"
 
 
@@ -158,6 +159,7 @@ async def notify(order: str) -> str:
 async def ship(order: str) -> str:
     """Do something that must not happen twice; unmarked."""
     _begin("ship")
+    record_operation("SHIP", f"order/{order}", {"at": "home"}, {"at": "road"})
     return f"shipped {order}"
 
 
@@ -168,6 +170,7 @@ async def book(order: str) -> str:
     _begin("book")
     conn = tool_call().connection
     await conn.execute("INSERT INTO bookings (order_id) VALUES (%s)", (order,))
+    record_operation("BOOK", f"order/{order}", None, {"booked": 1})
     at("effect book written")
     return f"booked {order}"
 
@@ -183,9 +186,10 @@ async def refund(order: str) -> str:
 
 @effect("idempotent")
 @function_tool
-async def search(context: RunContextWrapper[Any], term: str) -> str:
+def search(context: RunContextWrapper[Any], term: str) -> str:
     """Serve the nested agent."""
     _begin("search")
+    record_operation("SEARCH", f"term/{term}")
     return f"found {term}"
 
 
@@ -252,7 +256,7 @@ def make_engine() -> Engine:
         name="triage", model=RuleModel("triage", _triage_rule), tools=[look_up], handoffs=[desk]
     )
     desk.handoffs = [triage]
-    return Engine(agents=[triage])
+    return Engine(agents=[triage], operations=["NOTIFY", "SHIP", "BOOK", "SEARCH"])
 
 
 def at_work(url: str) -> AbstractAsyncContextManager[Any]:

@@ -62,6 +62,21 @@ async def _check(told: Story, *, died: bool) -> None:
     )
     assert {call["status"] for call in calls} == {"succeeded"}
     assert len(calls) == 10
+    # What a tool changed is there once, with its outcome; with one that a person gave it is not.
+    changed = await told.rows(
+        "SELECT o.kind, o.target, t.tool FROM perdure.operations o"
+        " JOIN perdure.tool_calls t ON t.run_id = o.run_id AND t.id = o.tool_call_id"
+        " WHERE o.run_id = %(run_id)s"
+    )
+    operations = Counter((one["tool"], one["kind"], one["target"]) for one in changed)
+    shipped = ("ship", "SHIP", "order/7")
+    assert operations.pop(shipped, 0) == 1 or told.uncertain
+    assert operations == {
+        ("notify", "NOTIFY", "order/7"): 1,
+        ("book", "BOOK", "order/7"): 1,
+        ("search", "SEARCH", "term/a"): 1,
+        ("search", "SEARCH", "term/b"): 1,
+    }
     # Whatever died, the refund was the one a person had made of it.
     assert {line["order"] for line in told.events("refunded")} == {INSTEAD["order"]}
     states = await told.rows(
@@ -135,6 +150,7 @@ async def test_a_worker_killed_at_any_of_its_statements_loses_and_repeats_nothin
         "load": 1,
         "mark_resumed": 1,
         "finish": 1,
+        "operations": 1,
         "fence": 3,
         "retire_state": 3,
         "insert_state": 3,

@@ -169,6 +169,24 @@ def test_sessions(served: dict[str, str], run: Run, run_json: Run) -> None:
     assert "There are earlier ones" in shown.stderr
     document = run_json("sessions", "show", made["id"])
     assert [one["item"] for one in document["items"]] == said
+    found = run("sessions", "search", "pay", "--session", branch["id"])
+    assert [line.split()[1] for line in found.stdout.splitlines()[1:]] == ["2", "1"]
+    assert "*pay*" in found.stdout
+    assert not CONTROL.search(found.stdout)
+    assert run("sessions", "search", str(uuid4())).stderr == "Nothing was said like that.\n"
+
+    to_it = ("--session", branch["id"], "--user", body["user_id"], "--task", "CHAT")
+    started = run_json("runs", "start", "echo", "hello", *to_it, "--wait")
+    queued = run_json("runs", "start", "echo", "again", *to_it[:4])
+    refused = run("runs", "start", "echo", "no", *to_it[:4], "--when-busy", "reject", code=1)
+    assert started["id"] in refused.stderr
+    stands = run("sessions", "show", branch["id"]).stdout
+    assert re.search("^stands +paused, waits for approval of note$", stands, re.MULTILINE)
+    assert re.search(r"^waiting +1 run\(s\)$", stands, re.MULTILINE)
+    listed = run_json("runs", "list", "--session", branch["id"], "--task", "CHAT")["data"]
+    assert [(one["id"], one["task"]) for one in listed] == [(started["id"], "CHAT")]
+    for one in (queued, started):
+        run("runs", "cancel", one["id"])
 
     listed = run("sessions", "list", "--user", body["user_id"], "--tag", "t", "--status", "active")
     assert [line.split()[0] for line in listed.stdout.splitlines()[1:]] == [
@@ -265,6 +283,51 @@ async def test_sessions_taken_along(
     assert "--output" in quick("export", "--json", code=2).stderr
     for command in ("import", "import-sqlite"):
         assert "no file" in quick(command, "nowhere", code=2).stderr
+
+
+def test_feedback(served: dict[str, str], run: Run) -> None:
+    headers = {"Authorization": f"Bearer {served['PERDURE_API_KEY']}"}
+    user = f"bob-{uuid4()}"
+    with httpx.Client(base_url=served["PERDURE_URL"], headers=headers, timeout=SECONDS) as http:
+        started = http.post("/v1/runs", json={"agent": "asker", "input": "hi"}).json()
+        on = http.get(f"/v1/runs/{started['id']}", params={"wait": 60}).json()
+        rated = {"run_id": on["id"], "rating": 4, "type": "accuracy", "comment": HOSTILE}
+        http.post("/v1/feedback", json=rated).raise_for_status()
+    assert "one of them" in run("feedback", "add", "--run", on["id"], code=2).stderr
+    assert run("feedback", "list", "--user", user).stderr == "No such feedback.\n"
+    given = ("--run", on["id"], "--user", user, "--dislike", "--comment", HOSTILE)
+    shown = run("feedback", "add", *given).stdout
+    assert re.search(r"^says +dislikes it$", shown, re.MULTILINE)
+    assert re.search(rf"^version +{on['agent_version']}$", shown, re.MULTILINE)
+    listed = run("feedback", "list", "--run", on["id"])
+    head, disliked, liked = listed.stdout.splitlines()
+    assert head.split() == ["ID", "AGE", "ON", "AGENT", "USER", "SAYS", "TYPE", "COMMENT"]
+    assert (user in disliked, "dislikes it" in disliked, "4 of 5" in liked) == (True, True, True)
+    assert not CONTROL.search(shown + listed.stdout)
+    table = run("feedback", "summary", "--agent", "asker").stdout.splitlines()
+    assert table[1].split() == [*("asker", on["agent_version"], "2", "4.00"), *"00010", "0", "1"]
+
+
+def test_operations(served: dict[str, str], run: Run, run_json: Run) -> None:
+    headers = {"Authorization": f"Bearer {served['PERDURE_API_KEY']}"}
+    with httpx.Client(base_url=served["PERDURE_URL"], headers=headers, timeout=SECONDS) as http:
+        run_id = http.post("/v1/runs", json={"agent": "echo", "input": HOSTILE}).json()["id"]
+        [asked] = http.get(f"/v1/runs/{run_id}?wait=60").json()["interruptions"]
+        http.post(
+            f"/v1/interruptions/{asked['id']}/decision",
+            json={"decision": "approve", "digest": asked["digest"]},
+        ).raise_for_status()
+        assert http.get(f"/v1/runs/{run_id}?wait=60").json()["status"] == "completed"
+    target = f"note/{len(HOSTILE)}"
+    table = run("operations", "list", "--run", run_id, "--target", target).stdout
+    head, line = table.splitlines()
+    assert head.split() == ["ID", "AGE", "RUN", "TOOL", "KIND", "TARGET", "CHANGED"]
+    assert line.split()[3:9] == [run_id, "note", "WRITE", target, "~", "/text"]
+    assert not CONTROL.search(table)
+    [one] = run_json("operations", "list", "--run", run_id)["data"]
+    assert one["new"] == {"text": HOSTILE}
+    nothing = run("operations", "list", "--run", run_id, "--kind", "DELETE")
+    assert "record_operation" in nothing.stderr
 
 
 def test_what_people_see(run: Run, run_json: Run, waiting: dict[str, Any]) -> None:

@@ -66,6 +66,7 @@ async def test_a_build_goes_on_with_what_another_one_began(database_url: str) ->
     async with running(database_url, agent) as engine:
         parked = await rested(engine, "a", "parked")
         assert parked.status == "interrupted"
+        began_with = engine.registry.versions["a"]
         under_way = await engine.start("a", "under way")
         await gate.reached()
     assert old.asked == 3
@@ -83,11 +84,15 @@ async def test_a_build_goes_on_with_what_another_one_began(database_url: str) ->
         assert (await (await engine.get(under_way.id)).wait(SECONDS)).status == "completed"
         parked = await engine.get(parked.id)
         assert (await approve(engine, parked)).output == "done by the new build"
+        # It has the version of the build that began it.
+        fresh = await rested(engine, "a", "parked")
+        assert (await engine.get(parked.id)).data["agent_version"] == began_with
+        assert fresh.data["agent_version"] == engine.registry.versions["a"] != began_with
         versions = await query(
             engine, "SELECT DISTINCT application_version AS v FROM dbos.workflow_status"
         )
     assert set(told) == {"new"}
     # What the old one was told is not asked again: two replies more to each.
-    assert new.asked == 2 + 2
+    assert new.asked == 2 + 2 + 1
     assert all("more" in offered for offered in new.offered)
     assert versions == [{"v": "perdure"}]

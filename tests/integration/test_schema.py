@@ -17,6 +17,7 @@ GROWING = [
     ("grant_uses", "run_id"),
     ("run_events", "run_id"),
     ("run_inputs", "run_id"),
+    ("operations", "run_id"),
     ("session_items", "session_id"),
     ("session_holes", "session_id"),
 ]

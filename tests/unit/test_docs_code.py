@@ -24,6 +24,7 @@ from perdure.interruptions.policies.question_rules import rules_for
 from perdure.interruptions.rules import check_form
 from perdure.runs.durable_model import DurableModelProvider
 from perdure.web.app import create_app
+from perdure.web.feedback import GiveFeedback
 from perdure.web.later import router as later
 from perdure.web.links import MakeLink
 from perdure.web.policies import MakePolicy
@@ -158,6 +159,8 @@ def test_bodies_of_requests_are_taken(block: Block, text: str) -> None:
         MakeLink.model_validate(body)
     elif "decision" in body:
         check_form(Decide.model_validate(body).to_decision())
+    elif "rating" in body:
+        GiveFeedback.model_validate(body).new()
     elif "name" in body:
         Policy.from_json(MakePolicy.model_validate(body).definition())
     else:

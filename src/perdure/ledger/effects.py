@@ -10,12 +10,15 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from enum import StrEnum
 from hashlib import sha256
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from uuid import UUID
 
 from psycopg import AsyncConnection
 
 from perdure.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from perdure.ledger.operations import Operations
 
 _MARK = "__perdure_effect__"
 _PROBE = "__perdure_probe__"
@@ -191,6 +194,8 @@ class ToolCall:
     attempt: int
     idempotency_key: str
     _connection: AsyncConnection[Any] | None = field(default=None, repr=False)
+    _operations: Operations | None = field(default=None, repr=False, compare=False)
+    """Where what it changes is recorded; None in a probe, which changes nothing."""
 
     @property
     def connection(self) -> AsyncConnection[Any]:

@@ -24,6 +24,12 @@ from perdure.ledger.streams import StreamWriter
 from perdure.tasks import end
 
 _SQL = load_sql("perdure.ledger", "writer.sql")
+_WRITE = _SQL["write"]
+_KEEP_LATE = _SQL["keep_late"]
+WRITE_WITH_OPERATIONS = _WRITE.replace("/*operations*/", ", operations jsonb").replace(
+    "/*operated*/", load_sql("perdure.ledger", "operations.sql")["written_with_outcomes"]
+)
+"""The same where a call recorded operations; where none did nothing is asked of them."""
 _LOG = logging.getLogger(__name__)
 
 MAX_BATCH = 256
@@ -139,7 +145,7 @@ class LedgerWriter:
 
     async def _write(self, batch: list[tuple[Entry, str, asyncio.Future[None]]]) -> None:
         try:
-            written = await self._execute([text for _, text, _ in batch])
+            written = await self._execute(batch)
         except psycopg.Error as error:
             if len(batch) > 1:
                 # One bad entry must not take its neighbours along.
@@ -161,10 +167,14 @@ class LedgerWriter:
         if late:
             await self._keep_late(late)
 
-    async def _execute(self, texts: list[str]) -> dict[int, dict[str, Any]]:
+    async def _execute(
+        self, batch: list[tuple[Entry, str, asyncio.Future[None]]]
+    ) -> dict[int, dict[str, Any]]:
         # Each text is a JSON object; its number within the batch is spliced in.
-        payload = "[" + ",".join(f'{{"n":{n},{text[1:]}' for n, text in enumerate(texts)) + "]"
-        cursor = await self._send("write", payload)
+        numbered = (f'{{"n":{n},{text[1:]}' for n, (_, text, _) in enumerate(batch))
+        operated = any("operations" in entry for entry, _, _ in batch)
+        statement = WRITE_WITH_OPERATIONS if operated else _WRITE
+        cursor = await self._send(statement, f"[{','.join(numbered)}]")
         return {row["n"]: row for row in await cursor.fetchall()}
 
     async def _keep_late(self, texts: list[str]) -> None:
@@ -172,7 +182,7 @@ class LedgerWriter:
         # Ids are chosen once: what is sent again after a lost answer is kept once.
         rows = ",".join(f'{{"evidence_id":"{uuid7()}",{text[1:]}' for text in texts)
         try:
-            await self._send("keep_late", f"[{rows}]")
+            await self._send(_KEEP_LATE, f"[{rows}]")
         except psycopg.Error as error:
             _LOG.warning("%d late outcome(s) could not be kept: %s", len(texts), error)
 
@@ -182,7 +192,7 @@ class LedgerWriter:
             try:
                 if self._conn is None or self._conn.closed:
                     self._conn = await connect(self._url, application_name=self._session_name)
-                return await self._conn.execute(_SQL[statement], (payload,), prepare=True)
+                return await self._conn.execute(statement, (payload,), prepare=True)
             except psycopg.Error as error:
                 if not is_infrastructure(error):
                     raise

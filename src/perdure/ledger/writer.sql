@@ -12,7 +12,8 @@ WITH entry AS MATERIALIZED (
            id uuid, agent text, input_hash text, model text, response_id text, request_id text,
            output jsonb, requests int, input_tokens bigint, cached_input_tokens bigint,
            output_tokens bigint, reasoning_tokens bigint, total_tokens bigint, latency_ms int,
-           calls jsonb, call_id text, status text, error jsonb, context jsonb, events jsonb)
+           calls jsonb, call_id text, status text, error jsonb, context jsonb, events jsonb
+           /*operations*/)
 ), fence AS MATERIALIZED (
     SELECT e.n, s.tenant_id
       FROM entry e
@@ -92,7 +93,7 @@ WITH entry AS MATERIALIZED (
     INSERT INTO perdure.run_events (run_id, seq, tenant_id, kind, data, created_at)
     SELECT e.run_id, h.seq + e.i, e.tenant_id, e.kind, e.data, h.at
       FROM event e JOIN head h USING (run_id)
-)
+)/*operated*/
 SELECT f.n,
        e.kind <> 'outcome' OR f.n IN (SELECT n FROM finished) AS settled,
        e.kind <> 'intent'

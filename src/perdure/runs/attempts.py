@@ -39,7 +39,7 @@ async def run_until_known(
     """
     pauses = iter(AGAIN_AFTER_SECONDS)
     while True:
-        known = tool_call_of(execution, recorded.scope, call.call_id, recorded)
+        known = tool_call_of(execution, recorded.scope, call.call_id, recorded, tool=call.tool)
         outcome = await run_once(known, run)
         open_still = outcome.cause and unknown_outcome(outcome.cause)
         if outcome.cause is None or open_still is None:
@@ -63,12 +63,20 @@ async def run_until_known(
 
 
 async def run_once(known: ToolCall, run: Callable[[], Awaitable[Outcome]]) -> Outcome:
-    """Make a begun call, of which the tool may know ``known``, and return what it came to."""
+    """Make a begun call, of which the tool may know ``known``, and return what it came to.
+
+    With it goes what this attempt recorded that it changed.
+    """
     token = current_tool_call.set(known)
+    recorded = []
     try:
-        return await run()
+        outcome = await run()
     finally:
         current_tool_call.reset(token)
+        if known._operations is not None:
+            recorded = known._operations.close()
+    outcome.operations = recorded
+    return outcome
 
 
 async def _by_probe(

@@ -65,7 +65,7 @@ async def perform(
                 return await run_until_known(execution, call, recorded, run, decode)
             if recorded is not None and call.effect is Effect.TRANSACTIONAL:
                 return await run_in_transaction(execution, recorded, run)
-            known = tool_call_of(execution, scope, call.call_id, recorded)
+            known = tool_call_of(execution, scope, call.call_id, recorded, tool=call.tool)
             outcome = await run_once(known, run)
             if not (nested and outcome.error is not None and execution.stopped.done()):
                 # What stops the segment may be what failed a nested run; what is recorded

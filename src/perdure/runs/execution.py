@@ -95,6 +95,8 @@ class Execution:
     pool: Pool
     default_effect: Effect
     journal: Journal
+    operation_kinds: frozenset[str] = frozenset()
+    """What kinds of operations its tools may record."""
     approvals: dict[tuple[str, str], Approval] = field(default_factory=dict)
     """What people let run in the state this segment began at, by scope and call id."""
     on_reply: Callable[[bool], None] = lambda handoff: None

@@ -33,7 +33,7 @@ def wrap_graph(roots: Iterable[Agent[Any]]) -> dict[str, Agent[Any]]:
         ConfigurationError: for two agents of one name, or a tool that cannot be made durable.
     """
     agents: dict[str, Agent[Any]] = {}
-    for agent in _reachable(roots):
+    for agent in reachable(roots):
         known = agents.setdefault(agent.name, agent)
         if known is not agent:
             raise ConfigurationError(
@@ -54,7 +54,8 @@ def wrap_run_config(run_config: RunConfig) -> None:
         run_config.model_provider = DurableModelProvider(run_config.model_provider)
 
 
-def _reachable(roots: Iterable[Agent[Any]]) -> list[Agent[Any]]:
+def reachable(roots: Iterable[Agent[Any]]) -> list[Agent[Any]]:
+    """Return ``roots`` and what they hand off to or use as tools, at any remove, each once."""
     found: list[Agent[Any]] = []
     seen: set[int] = set()
     waiting = list(roots)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from perdure.errors import StopSegment
@@ -48,6 +48,8 @@ class Outcome:
     cause: BaseException | None = None
     final: bool = True
     from_sdk: bool = False
+    operations: list[dict[str, Any]] = field(default_factory=list)
+    """What the call recorded that it changed; written with it."""
     replayed: bool = False
     """Whether it comes from the call's row: nothing was run for it now."""
 
@@ -61,12 +63,13 @@ class Outcome:
                 "raised": self.raised is not None,
                 "from_sdk": self.from_sdk,
             }
-        return {
+        entry = {
             "kind": "outcome",
             "status": "failed" if error else "succeeded",
             "output": self.stored,
             "error": error,
         }
+        return entry | {"operations": self.operations} if self.operations else entry
 
 
 def raised(error: BaseException) -> Outcome:

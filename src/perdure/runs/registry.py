@@ -15,7 +15,12 @@ from pydantic import BaseModel, ValidationError
 from perdure.errors import ConfigurationError, FieldError, InvalidRequestError
 from perdure.interruptions.policies.policy import Policy
 from perdure.ledger.effects import Effect
-from perdure.runs.graph import wrap_graph, wrap_run_config
+from perdure.ledger.operations import parse_kinds
+from perdure.runs.graph import reachable, wrap_graph, wrap_run_config
+from perdure.runs.versions import agent_versions
+
+MAX_NAME = 255
+"""How many characters a name may have that a program declares."""
 
 
 @dataclass(eq=False)
@@ -34,24 +39,37 @@ class Registry:
     context_type: type[BaseModel] | None = None
     default_effect: Effect = Effect.AT_MOST_ONCE
     default_max_turns: int = DEFAULT_MAX_TURNS
+    tasks: Sequence[str] | None = None
+    """What runs may be for; None: anything."""
     policies: Sequence[Policy] = ()
     """Those of the application file, in their order; the API's stand before them."""
+    operations: Sequence[str] = ()
+    """The kinds of operations tools may record."""
+    operation_kinds: frozenset[str] = field(init=False)
     agents: dict[str, Agent[Any]] = field(init=False)
     sdk_config: RunConfig = field(init=False)
     """What durable runs are run with: the config given, its model and provider durable."""
+    versions: dict[str, str] = field(init=False)
+    """The version of each agent by its name: a hash of its definition."""
 
     def __post_init__(self) -> None:
         if not self.roots:
             raise ConfigurationError("The engine has no agents: Engine(agents=[…]) needs one.")
+        self.operation_kinds = parse_kinds(self.operations)
         # A copy: the caller may go on using theirs outside durable runs.
         self.sdk_config = replace(self.run_config) if self.run_config else RunConfig()
         if self.model_provider is not None:
             self.sdk_config.model_provider = self.model_provider
         wrap_run_config(self.sdk_config)
         self.agents = wrap_graph(self.roots)
+        self.versions = agent_versions(
+            self.agents, self.sdk_config, lambda agent: reachable([agent])
+        )
         for place, policy in enumerate(self.policies):
             if not isinstance(policy, Policy):
                 raise ConfigurationError(f"policies[{place}] is no Policy: {policy!r}.")
+        if self.tasks is not None:
+            self.tasks = _names_of(self.tasks, "tasks")
 
     @property
     def agent_names(self) -> list[str]:
@@ -98,6 +116,22 @@ class Registry:
             ) from error
         return model.model_dump(mode="json")
 
+    def check_task(self, task: str | None) -> str | None:
+        """Return what a new run is for, as it was given.
+
+        Raises:
+            InvalidRequestError: the engine declares tasks, and this is none of them; or it is
+                longer than 255 characters.
+        """
+        if task is None:
+            return None
+        if self.tasks is not None and task not in self.tasks:
+            known = ", ".join(self.tasks) or "none"
+            raise InvalidRequestError.at("/task", f"There is no task {task!r}. Tasks: {known}.")
+        if not 0 < len(task) <= MAX_NAME:
+            raise InvalidRequestError.at("/task", f"has to have 1 to {MAX_NAME} characters.")
+        return task
+
     def _plain_context(self, context: Any) -> Any:
         try:
             known = json.loads(json.dumps(context, allow_nan=False)) == context
@@ -143,3 +177,15 @@ class Registry:
                 f"The run's context cannot be stored: {error}. Keep in it only what is JSON, or "
                 "what the engine's context_type turns into JSON."
             ) from error
+
+
+def _names_of(given: Sequence[str], what: str) -> tuple[str, ...]:
+    if isinstance(given, str):
+        raise ConfigurationError(f"{what} has to be a list of texts: [{given!r}].")
+    names = tuple(given)
+    for place, name in enumerate(names):
+        if not 0 < len(name) <= MAX_NAME:
+            raise ConfigurationError(
+                f"{what}[{place}] has to be a text of 1 to {MAX_NAME} characters: {name!r}."
+            )
+    return names

@@ -8,7 +8,7 @@ success changes nothing when the workflow is recovered.
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -86,17 +86,27 @@ async def begin(
     *,
     alone: bool = False,
     after: int | None = None,
+    versions: Mapping[str, str] | None = None,
 ) -> Begun | None:
     """Begin an execution of segment ``seq``, or return None when it is not to be run.
 
     Raises the segment's epoch, so that every earlier execution is fenced, and reads the latest
-    state and the ledger after it. ``alone``: this process runs nothing else. None: the run has
-    gone on, rested or ended already, or the segment's epoch is no longer ``after``.
+    state and the ledger after it. ``alone``: this process runs nothing else. ``versions``: those
+    of this build's agents, by name; a run keeps that of its agent in the build that first began it.
+    None: the run has gone on, rested or ended already, or the segment's epoch is no longer
+    ``after``.
     """
     async with pool.connection() as conn:
         key = {"run_id": run_id, "seq": seq}
         cursor = await conn.execute(
-            _SQL["begin"], {**key, "executor_id": executor_id, "alone": alone, "after": after}
+            _SQL["begin"],
+            {
+                **key,
+                "executor_id": executor_id,
+                "alone": alone,
+                "after": after,
+                "versions": jsonsafe.dumps(dict(versions or {})),
+            },
         )
         begun = await cursor.fetchone()
         if begun is None:

@@ -9,6 +9,7 @@ import psycopg
 from perdure.db import uuid7
 from perdure.ledger.effects import ToolCall, idempotency_key
 from perdure.ledger.journal import RecordedCall
+from perdure.ledger.operations import Operations
 from perdure.ledger.telling import call_ended, call_started
 from perdure.runs.execution import Execution, current_agent
 from perdure.runs.outcomes import Call, Outcome
@@ -20,14 +21,24 @@ def tool_call_of(
     call_id: str,
     recorded: RecordedCall | None,
     connection: psycopg.AsyncConnection[Any] | None = None,
+    *,
+    tool: str | None = None,
 ) -> ToolCall:
-    """Return what a tool, or its probe, may know of the call."""
+    """Return what a tool, or its probe, may know of the call.
+
+    ``tool`` is the tool's name where it is to run: only then operations can be recorded.
+    """
+    operations = None
+    if tool is not None:
+        kinds = execution.operation_kinds
+        operations = Operations(kinds, tool=tool, run_id=str(execution.run_id))
     return ToolCall(
         run_id=str(execution.run_id),
         call_id=call_id,
         attempt=1 if recorded is None else recorded.attempt,
         idempotency_key=idempotency_key(execution.run_id, scope, call_id),
         _connection=connection,
+        _operations=operations,
     )
 
 

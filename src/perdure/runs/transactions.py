@@ -10,8 +10,8 @@ from psycopg.pq import TransactionStatus
 from perdure import jsonsafe
 from perdure.db import Connection, is_infrastructure, load_sql
 from perdure.errors import Fenced, StopSegment
-from perdure.ledger.effects import current_tool_call
 from perdure.ledger.journal import RecordedCall
+from perdure.runs.attempts import run_once
 from perdure.runs.execution import Execution, database_needed
 from perdure.runs.outcomes import Outcome, raised
 from perdure.runs.tool_rows import record_outcome, tool_call_of
@@ -52,11 +52,8 @@ async def _transaction(
     scope, call_id = recorded.scope, recorded.call_id
     try:
         async with conn.transaction():
-            token = current_tool_call.set(tool_call_of(execution, scope, call_id, recorded, conn))
-            try:
-                outcome = await run()
-            finally:
-                current_tool_call.reset(token)
+            known = tool_call_of(execution, scope, call_id, recorded, conn, tool=recorded.tool)
+            outcome = await run_once(known, run)
             if conn.closed:
                 raise psycopg.OperationalError("the tool's connection was lost")
             if outcome.cause is not None and _is_to_be_repeated(conn, outcome.cause):
@@ -67,6 +64,8 @@ async def _transaction(
         execution.journal.settle(scope, call_id, "succeeded")
         return outcome
     except _ToolFailed as failed:
+        # Nothing of it happened.
+        failed.outcome.operations = []
         record_outcome(execution, scope, call_id, failed.outcome)
         return failed.outcome
     except psycopg.Error as error:
@@ -109,3 +108,13 @@ async def _finish(
     )
     if cursor.rowcount != 1:
         raise Fenced(execution.run_id, epoch=execution.epoch)
+    if outcome.operations:
+        await conn.execute(
+            _SQL["operations"],
+            {
+                "run_id": execution.run_id,
+                "tenant_id": execution.tenant_id,
+                "tool_call_id": recorded.id,
+                "operations": jsonsafe.dumps(outcome.operations),
+            },
+        )

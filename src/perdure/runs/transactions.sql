@@ -14,3 +14,9 @@ WITH fence AS (
 )
 SELECT perdure.add_event((call).run_id, 'tool.completed', perdure.call_event(call)) AS events
   FROM changed
+
+-- name: operations
+INSERT INTO perdure.operations (id, run_id, tool_call_id, tenant_id, kind, target, previous, new)
+SELECT o.id, %(run_id)s, %(tool_call_id)s, %(tenant_id)s, o.kind, o.target, o.previous, o.new
+  FROM jsonb_to_recordset(%(operations)s::jsonb) AS o(
+       id uuid, kind text, target text, previous jsonb, new jsonb)

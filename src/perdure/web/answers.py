@@ -238,6 +238,9 @@ class Run(Answer):
     object: Literal["run"]
     agent: str
     current_agent: str
+    agent_version: Annotated[
+        str | None, Field(description="A hash of the agent as the run began; null before.")
+    ]
     status: RunStatus
     input: Any
     output: Any
@@ -245,6 +248,7 @@ class Run(Answer):
     session_id: UUID | None
     user_id: str | None
     metadata: dict[str, Any]
+    task: str | None
     turn: int
     max_turns: int
     priority: int

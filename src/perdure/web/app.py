@@ -23,6 +23,7 @@ from perdure.web import (
     decisions,
     deliveries,
     everywhere,
+    feedback,
     grants,
     health,
     inputs,
@@ -30,11 +31,13 @@ from perdure.web import (
     later,
     links,
     metrics,
+    operations,
     policies,
     problems,
     runs,
     search,
     session_items,
+    session_state,
     sessions,
     stream,
     webhooks,
@@ -121,7 +124,8 @@ def create_app(
             deliveries,
         ),
         # Before `sessions/{id}`, of which `export` would be one.
-        *(carrying, sessions, session_items, search, audit, later, health, metrics),
+        *(carrying, sessions, session_items, session_state, search, feedback, operations),
+        *(audit, later, health, metrics),
     ):
         app.include_router(module.router)
     app.include_router(_descriptions())

@@ -48,6 +48,14 @@ async def _item_id(item_id: Annotated[_IdText, Path(description="An item's id.")
     return _parse("item", item_id)
 
 
+async def _feedback_id(id: Annotated[_IdText, Path(description="A feedback's id.")]) -> UUID:
+    return _parse("feedback", id)
+
+
+async def _operation_id(id: Annotated[_IdText, Path(description="An operation's id.")]) -> UUID:
+    return _parse("operation", id)
+
+
 def _parse(kind: str, text: str) -> UUID:
     try:
         return UUID(text)
@@ -64,6 +72,8 @@ GrantId = Annotated[UUID, Depends(_grant_id)]
 PolicyId = Annotated[UUID, Depends(_policy_id)]
 SessionId = Annotated[UUID, Depends(_session_id)]
 ItemId = Annotated[UUID, Depends(_item_id)]
+FeedbackId = Annotated[UUID, Depends(_feedback_id)]
+OperationId = Annotated[UUID, Depends(_operation_id)]
 
 MAX_WAIT_SECONDS = 60
 

@@ -1,0 +1,143 @@
+"""What a tool says it changed: kept while its call runs, written with the call's outcome.
+
+A call whose outcome is not recorded has changed nothing that anybody knows of, and one that runs
+again says it again: so each operation is there once, if the outcome is, and not without it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+from perdure.db import uuid7
+from perdure.errors import ConfigurationError, InvalidRequestError
+from perdure.ledger.effects import current_tool_call
+
+__all__ = ["Operations", "parse_kinds", "record_operation"]
+
+MAX_KIND = 50
+MAX_TARGET = 255
+MAX_STATE = 1024 * 1024
+"""Characters of a state's JSON."""
+MAX_DEPTH = 64
+_NOT_TEXT = re.compile("[\0\ud800-\udfff\ue000]")
+
+
+def parse_kinds(kinds: Sequence[Any]) -> frozenset[str]:
+    """Return the kinds of operations an engine declares.
+
+    Raises:
+        ConfigurationError: one is no text of 1 to 50 characters, or they are one text.
+    """
+    if isinstance(kinds, str):
+        raise ConfigurationError(
+            f"operations={kinds!r} is one text: give the kinds as a list, such as "
+            'operations=["CREATE", "UPDATE", "DELETE"].'
+        )
+    for place, kind in enumerate(kinds):
+        if not isinstance(kind, str) or not 1 <= len(kind) <= MAX_KIND or _NOT_TEXT.search(kind):
+            raise ConfigurationError(
+                f"operations[{place}] is {kind!r}: a kind has 1 to {MAX_KIND} characters."
+            )
+    return frozenset(kinds)
+
+
+class Operations:
+    """What one attempt of a call has recorded so far; ``kinds`` are those it may."""
+
+    def __init__(self, kinds: frozenset[str], *, tool: str, run_id: str) -> None:
+        self._kinds = kinds
+        self._where = f"Tool {tool} of run {run_id}"
+        self._rows: list[dict[str, Any]] | None = []
+        # Plain tools run in threads, and may go on after a time-out.
+        self._lock = threading.Lock()
+
+    def add(self, kind: Any, target: Any, previous: Any, new: Any) -> None:
+        """Keep one; raises as ``record_operation`` does."""
+        if not isinstance(kind, str) or kind not in self._kinds:
+            declared = ", ".join(sorted(self._kinds)) or "none"
+            raise ConfigurationError(
+                f"{self._where} recorded an operation of the kind {kind!r}, and the engine "
+                f"declares {declared}. Declare it: Engine(operations=[…, {kind!r}])."
+            )
+        if (
+            not isinstance(target, str)
+            or not 1 <= len(target) <= MAX_TARGET
+            or _NOT_TEXT.search(target)
+        ):
+            raise self._refused("target", f"has to be text of 1 to {MAX_TARGET} characters.")
+        row = {
+            "id": str(uuid7()),
+            "kind": kind,
+            "target": target,
+            "previous": self._copy("previous", previous),
+            "new": self._copy("new", new),
+        }
+        with self._lock:
+            if self._rows is None:
+                raise ConfigurationError(
+                    f"{self._where} recorded an operation on {target!r} after its call was over: "
+                    "record it before the tool returns."
+                )
+            self._rows.append(row)
+
+    def close(self) -> list[dict[str, Any]]:
+        """Return what was recorded; from now on nothing is."""
+        with self._lock:
+            rows, self._rows = self._rows or [], None
+        return rows
+
+    def _copy(self, name: str, state: Any) -> Any:
+        """Return ``state`` as it is now: the tool may go on changing it."""
+        try:
+            text = json.dumps(state, allow_nan=False)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise self._refused(name, f"is no JSON: {error}.") from error
+        if len(text) > MAX_STATE:
+            raise self._refused(name, f"is JSON of {len(text)} characters; {MAX_STATE} are allowed")
+        copied = json.loads(text)
+        if _is_deeper(copied, MAX_DEPTH):
+            raise self._refused(name, f"is nested deeper than {MAX_DEPTH}.")
+        return copied
+
+    def _refused(self, name: str, why: str) -> InvalidRequestError:
+        return InvalidRequestError.at(
+            f"/{name}", f"{self._where} recorded an operation whose {name} {why}"
+        )
+
+
+def _is_deeper(value: Any, depth: int) -> bool:
+    level = [value]
+    for _ in range(depth + 1):
+        level = [
+            inner
+            for one in level
+            if isinstance(one, dict | list)
+            for inner in (one.values() if isinstance(one, dict) else one)
+        ]
+    return bool(level)
+
+
+def record_operation(kind: str, target: str, previous: Any = None, new: Any = None) -> None:
+    """Record, inside a tool, that it changed ``target`` from ``previous`` to ``new``.
+
+    ``kind`` is one that the engine declares, ``target`` a name of the tool's own (``todo/42``), the
+    states are JSON as they are now, None where there is none. It is written with the call's
+    outcome, also of one that failed, in one transaction: that of the effect in a ``transactional``
+    tool, which keeps nothing if it fails. Works in ``async`` and in plain tools.
+
+    Raises:
+        ConfigurationError: outside a tool of a durable run, in a probe, after the call was over, or
+            for a kind that is not declared.
+        InvalidRequestError: the target or a state cannot be stored.
+    """
+    call = current_tool_call.get()
+    if call is None or call._operations is None:
+        raise ConfigurationError(
+            f"record_operation({kind!r}, {target!r}) was called outside a tool of a durable run: "
+            "it is part of a tool call's outcome, of a run started through an Engine."
+        )
+    call._operations.add(kind, target, previous, new)
