@@ -64,6 +64,9 @@ class Principal:
     policies say which subjects, roles and groups may decide. They see ``tenant_id``'s objects and
     nothing else. ``source`` is the way in and, where there is one, the client's address:
     ``api 203.0.113.7``, ``local 127.0.0.1``, ``program``, ``cli db-1``.
+
+    ``user_id``: a user they act as and nobody else; the API lets them do what is open to users
+    (``web.users``), with what is that user's.
     """
 
     type: str
@@ -73,6 +76,7 @@ class Principal:
     roles: frozenset[Role]
     groups: frozenset[str] = frozenset()
     source: str | None = None
+    user_id: str | None = None
 
     def as_requester(self) -> dict[str, str | None]:
         """Return what is kept of them with a run they start."""

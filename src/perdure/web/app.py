@@ -40,6 +40,7 @@ from perdure.web import (
     session_state,
     sessions,
     stream,
+    user_sessions,
     webhooks,
 )
 from perdure.web.answers import Problem
@@ -125,7 +126,7 @@ def create_app(
         ),
         # Before `sessions/{id}`, of which `export` would be one.
         *(carrying, sessions, session_items, session_state, search, feedback, operations),
-        *(audit, later, health, metrics),
+        *(user_sessions, audit, later, health, metrics),
     ):
         app.include_router(module.router)
     app.include_router(_descriptions())

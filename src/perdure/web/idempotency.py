@@ -65,9 +65,13 @@ async def perform(
         if key is None:
             async with conn.transaction():
                 return _response(await operation(conn))
+        route = f"{request.method} {own_path(request)}"
+        if principal.user_id is not None:
+            # One user's answer is not replayed to another.
+            route += f" as {principal.user_id}"
         claimed = IdempotencyKey(
             tenant_id=principal.tenant_id,
-            route=f"{request.method} {own_path(request)}",
+            route=route,
             key=key,
             request_hash=await _hash(request, body_hash),
         )

@@ -56,6 +56,12 @@ async def _operation_id(id: Annotated[_IdText, Path(description="An operation's 
     return _parse("operation", id)
 
 
+async def _user_session_id(
+    id: Annotated[_IdText, Path(description="A user session's id.")],
+) -> UUID:
+    return _parse("user session", id)
+
+
 def _parse(kind: str, text: str) -> UUID:
     try:
         return UUID(text)
@@ -69,6 +75,7 @@ InterruptionId = Annotated[UUID, Depends(_interruption_id)]
 WebhookId = Annotated[UUID, Depends(_webhook_id)]
 DeliveryId = Annotated[UUID, Depends(_delivery_id)]
 GrantId = Annotated[UUID, Depends(_grant_id)]
+UserSessionId = Annotated[UUID, Depends(_user_session_id)]
 PolicyId = Annotated[UUID, Depends(_policy_id)]
 SessionId = Annotated[UUID, Depends(_session_id)]
 ItemId = Annotated[UUID, Depends(_item_id)]

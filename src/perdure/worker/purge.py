@@ -1,4 +1,8 @@
-"""Idempotency keys whose 24 hours are over are deleted, and repairs of more than 90 days ago."""
+"""What is kept no longer is deleted.
+
+Idempotency keys whose 24 hours are over, repairs of more than 90 days ago, users' tokens that ended
+more than 30 days ago.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,8 @@ import psycopg
 from perdure.db import Pool, in_words, load_sql
 from perdure.idempotency import purge_expired
 
-_OLD_REPAIRS = load_sql("perdure.worker", "purge.sql")["old_repairs"]
+_SQL = load_sql("perdure.worker", "purge.sql")
+_OLD = (_SQL["old_repairs"], _SQL["old_user_sessions"])
 _LOG = logging.getLogger(__name__)
 INTERVAL_SECONDS = 3600.0
 _RETRY_SECONDS = 60.0
@@ -23,7 +28,8 @@ async def keep_purging(pool: Pool) -> None:
         try:
             async with pool.connection() as conn:
                 await purge_expired(conn)
-                await conn.execute(_OLD_REPAIRS)
+                for statement in _OLD:
+                    await conn.execute(statement)
         except psycopg.Error as error:
             _LOG.warning("Deleting what is kept no longer failed: %s", in_words(error))
             seconds = _RETRY_SECONDS

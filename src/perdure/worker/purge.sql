@@ -6,3 +6,7 @@ WITH gone AS (
 INSERT INTO perdure.repairs_purged AS p (kind, repairs)
 SELECT kind, count(*) FROM gone GROUP BY kind ORDER BY kind
     ON CONFLICT (kind) DO UPDATE SET repairs = p.repairs + EXCLUDED.repairs
+
+-- name: old_user_sessions
+DELETE FROM perdure.user_sessions
+WHERE least(expires_at, revoked_at) < now() - interval '30 days'

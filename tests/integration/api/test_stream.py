@@ -479,3 +479,19 @@ async def test_a_stream_ends_when_its_key_is_revoked(
         assert answer.status_code == 401
         other = await create_key(conn)
         headers = {"Authorization": f"Bearer {other.secret}"}
+
+
+async def test_a_stream_ends_when_its_users_token_is_revoked(
+    there: httpx.AsyncClient, conn: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sse, "ALLOWED_SECONDS", 0.0)
+    made = (await there.post("/v1/user_sessions", json={"user_id": "alice"})).json()
+    mine = {"Authorization": f"Bearer {made['token']}"}
+    body = {"agent": "support", "input": "Hi"}
+    run = UUID((await there.post("/v1/runs", json=body, headers=mine)).json()["id"])
+    async with there.stream("GET", f"/v1/runs/{run}/events", headers=mine) as answer:
+        pieces = answer.aiter_text()
+        await anext(pieces)
+        assert (await there.delete("/v1/user_sessions?user_id=alice")).status_code == 200
+        await add(conn, run, 1, "agent.started")
+        assert "agent.started" not in "".join([piece async for piece in pieces])
