@@ -26,6 +26,20 @@ async def test_what_is_kept_no_longer_is_deleted_and_nothing_else(database_url: 
                 " now() - %s::interval)",
                 (age,),
             )
+        for label, ended, revoked in (
+            ("expired", "31 days", None),
+            ("revoked", "-1 day", "31 days"),
+            ("late", "29 days", "29 days"),
+            ("active", "-1 day", None),
+        ):
+            await conn.execute(
+                "INSERT INTO perdure.user_sessions (id, tenant_id, user_id, token_hash, token_hint,"
+                " label, only_one, created_by, created_at, expires_at, revoked_at)"
+                " VALUES (gen_random_uuid(), %(tenant)s, 'alice', sha256(%(label)s::bytea), 'pdu_',"
+                " %(label)s, false, '{}', now() - interval '60 days', now() - %(ended)s::interval,"
+                " now() - %(revoked)s::interval)",
+                {"tenant": DEFAULT_TENANT, "label": label, "ended": ended, "revoked": revoked},
+            )
         purging = asyncio.create_task(keep_purging(pool))
         async with asyncio.timeout(10):
             while True:
@@ -35,11 +49,14 @@ async def test_what_is_kept_no_longer_is_deleted_and_nothing_else(database_url: 
                     "SELECT (now() - repaired_at) > interval '90 days' AS old FROM perdure.repairs"
                 )
                 repairs = [row["old"] for row in await cursor.fetchall()]
-                if left != ["old", "new"] and len(repairs) < 2:
+                cursor = await conn.execute("SELECT label FROM perdure.user_sessions")
+                tokens = {row["label"] for row in await cursor.fetchall()}
+                if left != ["old", "new"] and len(repairs) < 2 and len(tokens) < 4:
                     break
         purging.cancel()
         assert left == ["new"]
         assert repairs == [False]
+        assert tokens == {"late", "active"}
         # How many there ever were is not forgotten.
         row = await (
             await conn.execute("SELECT kind, repairs FROM perdure.repairs_purged")

@@ -30,6 +30,7 @@ from perdure.web.links import MakeLink
 from perdure.web.policies import MakePolicy
 from perdure.web.problems import STATUS_OF_CODE
 from perdure.web.schemas import Decide, StartRun
+from perdure.web.user_sessions import MakeUserSession
 from perdure.web.webhooks import MakeWebhook
 from perdure.webhooks.payloads import payload
 from perdure.webhooks.signing import headers
@@ -161,6 +162,8 @@ def test_bodies_of_requests_are_taken(block: Block, text: str) -> None:
         check_form(Decide.model_validate(body).to_decision())
     elif "rating" in body:
         GiveFeedback.model_validate(body).new()
+    elif "expires_in_seconds" in body:
+        MakeUserSession.model_validate(body).new()
     elif "name" in body:
         Policy.from_json(MakePolicy.model_validate(body).definition())
     else:

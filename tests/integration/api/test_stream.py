@@ -488,7 +488,7 @@ async def test_a_stream_ends_when_its_users_token_is_revoked(
     made = (await there.post("/v1/user_sessions", json={"user_id": "alice"})).json()
     mine = {"Authorization": f"Bearer {made['token']}"}
     body = {"agent": "support", "input": "Hi"}
-    run = UUID((await there.post("/v1/runs", json=body, headers=mine)).json()["id"])
+    run = (await there.post("/v1/runs", json=body, headers=mine)).json()["id"]
     async with there.stream("GET", f"/v1/runs/{run}/events", headers=mine) as answer:
         pieces = answer.aiter_text()
         await anext(pieces)
