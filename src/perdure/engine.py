@@ -232,6 +232,7 @@ class Engine:
         user_id: str | None = None,
         metadata: dict[str, Any] | None = None,
         max_turns: int | None = None,
+        model: str | None = None,
         priority: int = 0,
         delay_seconds: float | None = None,
         idempotency_key: str | None = None,
@@ -244,6 +245,7 @@ class Engine:
         """Accept a run and return it; it is queued when this returns (or ``connection`` commits).
 
         ``input`` is a text or Responses input items; ``context`` fits the engine's context type.
+        ``model`` names one of the engine's provider, for all agents of the run.
         Of waiting runs the lowest ``priority`` goes first. The same ``idempotency_key`` within 24
         hours returns the run it first started. In a session, one that is there or one found or made
         by its key and ``user_id``, runs are one after the other; ``when_busy`` says what if another
@@ -252,8 +254,8 @@ class Engine:
         ``connection`` the start joins the caller's transaction: no commit, no run.
 
         Raises:
-            InvalidRequestError: an unknown agent, a context that does not fit, a number out of
-                range, or what is no JSON.
+            InvalidRequestError: an unknown agent or model, a context that does not fit, a number
+                out of range, or what is no JSON.
             NotFoundError: there is no such session, or it is another user's.
             InvalidStateError: another run of the session has the turn (``reject``).
             IdempotencyConflictError: the key was used for another start.
@@ -270,6 +272,7 @@ class Engine:
             max_turns=self.registry.default_max_turns if max_turns is None else max_turns,
             user_id=user_id,
             metadata=metadata or {},
+            model=self.registry.check_model(model),
             priority=priority,
             delay_seconds=delay_seconds,
             started_by=program_principal(by).as_requester(),

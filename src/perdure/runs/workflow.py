@@ -205,6 +205,7 @@ class SegmentRunner:
             writer=self.writer,
             pool=self.pool,
             default_effect=self.registry.default_effect,
+            asks_first=begun.asks_first,
             journal=begun.journal,
             mcp_lists=begun.mcp_lists,
             lease=self.lease,

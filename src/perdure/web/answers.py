@@ -247,6 +247,9 @@ class Run(Answer):
     metadata: dict[str, Any]
     turn: int
     max_turns: int
+    model: str | None
+    tools: Literal["run", "ask"]
+    replays_seq: int | None
     priority: int
     interruptions: list[Interruption]
     usage: Tokens

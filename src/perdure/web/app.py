@@ -31,6 +31,7 @@ from perdure.web import (
     metrics,
     policies,
     problems,
+    replays,
     runs,
     search,
     session_items,
@@ -119,7 +120,7 @@ def create_app(
             webhooks,
             deliveries,
         ),
-        *(sessions, session_items, search, audit, later, health, metrics),
+        *(sessions, session_items, replays, search, audit, later, health, metrics),
     ):
         app.include_router(module.router)
     app.include_router(_descriptions())

@@ -77,6 +77,7 @@ async def start_run(
             user_id=body.user_id,
             metadata=body.metadata or {},
             max_turns=body.max_turns or api.registry.default_max_turns,
+            model=api.registry.check_model(body.model),
             priority=body.priority,
             delay_seconds=body.delay_seconds,
             started_by=principal.as_requester(),

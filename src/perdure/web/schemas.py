@@ -114,6 +114,10 @@ class StartRun(Body):
     user_id: Text255 | None = None
     metadata: Annotated[dict[str, Any] | None, Field(description="Yours; only stored.")] = None
     max_turns: Annotated[int, Field(ge=1, le=MAX_TURNS)] | None = None
+    model: Annotated[
+        Text255 | None,
+        Field(description="The model all its agents are run with, by the provider's name."),
+    ] = None
     priority: Annotated[
         int, Field(ge=0, le=_MAX_PRIORITY, description="Of waiting runs the lowest goes first.")
     ] = 0
