@@ -15,8 +15,18 @@ from agents.testing import assistant_message
 from perdure import Policy, effect
 from perdure.access.principals import Principal, local_principal
 from perdure.engine import Engine, Run
+from perdure.errors import InvalidRequestError
 from perdure.web.replay_answers import Replay, SessionDiff
-from tests.engine_support import SECONDS, Gate, RuleModel, call, query, replies_in, running
+from tests.engine_support import (
+    SECONDS,
+    Gate,
+    RuleModel,
+    call,
+    error_of,
+    query,
+    replies_in,
+    running,
+)
 from tests.integration.api.reading import read, refused
 
 IMAGE = [
@@ -58,7 +68,8 @@ class Models(ModelProvider):
             if last == "fail":
                 raise ValueError("no")
             if last.startswith("refund") and items[-1].get("type") != "function_call_output":
-                return [call(last, f"c{replies_in(items)}", order="42")]
+                given = {"input": "refund"} if last.endswith("helper") else {"order": "42"}
+                return [call(last, f"c{replies_in(items)}", **given)]
             return [assistant_message(f"{name} has read {len(asked)}")]
 
         return reply
@@ -331,11 +342,17 @@ async def test_a_model_of_a_run(database_url: str) -> None:
             "validation_error",
         )
         assert "three" in problem["errors"][0]["detail"]
-        with pytest.raises(Exception, match="three"):
+        with pytest.raises(InvalidRequestError, match="three"):
             await engine.start("chat", "hi", model="three")
-        # Known where it was started, gone where it runs.
-        gone = models.models.pop("two")
-        run = await engine.start("chat", "hi", model="one")
-        await query(engine, "SELECT 1")
-        assert (await run.wait(SECONDS)).status == "completed"
-        models.models["two"] = gone
+        # Known where it was started, and no more where it runs.
+        gate = models.gates["slow"] = Gate()
+        slow = await engine.start("chat", "slow", session_key="c")
+        await gate.reached()
+        run = await engine.start("chat", "hi", model="two", session_key="c")
+        del models.models["two"]
+        gate.open()
+        await slow.wait(SECONDS)
+        await run.wait(SECONDS)
+        error = error_of(run)
+        assert error["type"] == "programming_error"
+        assert error["message"].startswith("UserError: There is no model 'two'.")

@@ -13,8 +13,8 @@ from starlette.responses import Response
 from perdure.db import Connection
 from perdure.paging import DEFAULT_LIMIT, MAX_LIMIT
 from perdure.runs.replay import Replay, replay_session
+from perdure.runs.session_diff import diff_sessions
 from perdure.runs.store import Tools
-from perdure.sessions.diff import diff_sessions
 from perdure.web import replay_answers as shown
 from perdure.web.auth import RunReader, RunWriter
 from perdure.web.idempotency import Done, IdempotencyHeader, perform

@@ -219,7 +219,6 @@ async def test_a_start_in_a_session_names_what_is_wrong(client: httpx.AsyncClien
     ("method", "path"),
     [
         ("POST", "/v1/runs/{id}/fork"),
-        ("POST", "/v1/sessions/{id}/replay"),
         ("GET", "/v1/sessions/{id}/state"),
         ("POST", "/v1/feedback"),
         ("GET", "/v1/usage"),

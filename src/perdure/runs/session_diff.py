@@ -21,7 +21,7 @@ from perdure.sessions.views import item_object, session_object
 
 __all__ = ["diff_sessions"]
 
-_SQL = load_sql("perdure.sessions", "diff.sql")
+_SQL = load_sql("perdure.runs", "session_diff.sql")
 _PAIR = _SQL["pair"]
 _TURNS = f"{CHAIN}\n{_SQL['turns']}"
 
