@@ -62,7 +62,7 @@ class Engine:
     ``context_type`` is a pydantic model each run's context is validated against, stored as, and
     given back to tools as. ``default_effect`` is what an unmarked tool counts as.
     ``policies`` say which calls people are asked about, and who; those made by the API stand
-    before them.
+    before them. ``tasks`` are what runs may say they are for; without it that is anything.
     ``database_url`` is ``DATABASE_URL`` by default; without either an embedded Postgres is used.
     ``target`` says where another process finds this engine (``package.module:engine``,
     ``path/file.py:engine``), to run a segment alone that keeps ending its process; by default it
@@ -83,6 +83,7 @@ class Engine:
         context_type: type[BaseModel] | None = None,
         default_effect: EffectName = "at_most_once",
         policies: Sequence[Policy] = (),
+        tasks: Sequence[str] | None = None,
         database_url: str | None = None,
         concurrency: int = 64,
         target: str | None = None,
@@ -97,6 +98,7 @@ class Engine:
             context_type=context_type,
             default_effect=parse_effect(default_effect),
             policies=tuple(policies),
+            tasks=tasks,
         )
         self._database_url = database_url
         self._concurrency = concurrency
@@ -231,6 +233,7 @@ class Engine:
         context: Any = None,
         user_id: str | None = None,
         metadata: dict[str, Any] | None = None,
+        task: str | None = None,
         max_turns: int | None = None,
         model: str | None = None,
         priority: int = 0,
@@ -246,6 +249,7 @@ class Engine:
 
         ``input`` is a text or Responses input items; ``context`` fits the engine's context type.
         ``model`` names one of the engine's provider, for all agents of the run.
+        ``task`` says what it is for, out of the engine's list if it has one.
         Of waiting runs the lowest ``priority`` goes first. The same ``idempotency_key`` within 24
         hours returns the run it first started. In a session, one that is there or one found or made
         by its key and ``user_id``, runs are one after the other; ``when_busy`` says what if another
@@ -273,6 +277,7 @@ class Engine:
             user_id=user_id,
             metadata=metadata or {},
             model=self.registry.check_model(model),
+            task=self.registry.check_task(task),
             priority=priority,
             delay_seconds=delay_seconds,
             started_by=program_principal(by).as_requester(),

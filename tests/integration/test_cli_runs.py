@@ -163,6 +163,24 @@ def test_sessions(served: dict[str, str], run: Run, run_json: Run) -> None:
     assert "There are earlier ones" in shown.stderr
     document = run_json("sessions", "show", made["id"])
     assert [one["item"] for one in document["items"]] == said
+    found = run("sessions", "search", "pay", "--session", branch["id"])
+    assert [line.split()[1] for line in found.stdout.splitlines()[1:]] == ["2", "1"]
+    assert "*pay*" in found.stdout
+    assert not CONTROL.search(found.stdout)
+    assert run("sessions", "search", str(uuid4())).stderr == "Nothing was said like that.\n"
+
+    to_it = ("--session", branch["id"], "--user", body["user_id"], "--task", "CHAT")
+    started = run_json("runs", "start", "echo", "hello", *to_it, "--wait")
+    queued = run_json("runs", "start", "echo", "again", *to_it[:4])
+    refused = run("runs", "start", "echo", "no", *to_it[:4], "--when-busy", "reject", code=1)
+    assert started["id"] in refused.stderr
+    stands = run("sessions", "show", branch["id"]).stdout
+    assert re.search("^stands +paused, waits for approval of note$", stands, re.MULTILINE)
+    assert re.search(r"^waiting +1 run\(s\)$", stands, re.MULTILINE)
+    listed = run_json("runs", "list", "--session", branch["id"], "--task", "CHAT")["data"]
+    assert [(one["id"], one["task"]) for one in listed] == [(started["id"], "CHAT")]
+    for one in (queued, started):
+        run("runs", "cancel", one["id"])
 
     listed = run("sessions", "list", "--user", body["user_id"], "--tag", "t", "--status", "active")
     assert [line.split()[0] for line in listed.stdout.splitlines()[1:]] == [

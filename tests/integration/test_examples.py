@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing
 from pathlib import Path
 from types import ModuleType
@@ -13,7 +15,8 @@ import pytest
 
 from perdure.engine import Run
 from perdure.offline import refunds as refund_rules
-from tests.cli_support import EXAMPLES
+from tests.cli_support import EXAMPLES, environment
+from tests.cli_support import SECONDS as CLI_SECONDS
 from tests.engine_support import SECONDS, approve, calls_of
 from tests.loopback.replies import by_rules
 from tests.loopback.server import KEY, loopback
@@ -133,3 +136,31 @@ async def test_with_an_address_the_sdks_own_provider_asks_it(
         handed = server.requests[0].asked.tools
         assert handed == {"transfer_to_refunds"}
     assert refunds(tmp_path) == [("1042", 12900, 1)]
+
+
+def test_a_chat_that_is_left_and_gone_on_with_and_branched(database_url: str) -> None:
+    def talk(*lines: str) -> list[str]:
+        done = subprocess.run(
+            [sys.executable, str(EXAMPLES / "chat.py"), "holidays"],
+            input="".join(f"{line}\n" for line in lines),
+            env=environment({"DATABASE_URL": database_url}),
+            capture_output=True,
+            text=True,
+            timeout=CLI_SECONDS,
+            check=True,
+        )
+        assert done.stderr == ""
+        return done.stdout.splitlines()
+
+    assert talk("My name is Ada.", "Who am I?")[1:] == ["Nice to meet you, Ada.", "You are Ada."]
+    assert talk("/edit Where to?", "/history") == [
+        "4 things were said here. /edit WORDS, /history, /quit",
+        'You said: "Where to?" That is message 2 of our conversation.',
+        "  user: My name is Ada.",
+        "  assistant: Nice to meet you, Ada.",
+        "  user: Where to?",
+        '  assistant: You said: "Where to?" That is message 2 of our conversation.',
+    ]
+    # It goes on in the branch.
+    assert talk("/quit")[0].startswith("4 things")
+    assert talk("What is my name?")[1:] == ["You are Ada."]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -11,16 +12,18 @@ from agents import Agent, function_tool
 from agents.testing import assistant_message
 
 from perdure import PostgresSession, effect
-from perdure.access.principals import DEFAULT_TENANT
+from perdure.access.principals import DEFAULT_TENANT, program_principal
 from perdure.engine import Engine, Run
-from perdure.errors import InvalidStateError, NotFoundError
+from perdure.errors import ConflictError, InvalidStateError, NotFoundError
 from perdure.runs.resume import retry
+from perdure.runs.session_erasing import erase_conversation
 from tests.engine_support import (
     SECONDS,
     Gate,
     RuleModel,
     call,
     eventually,
+    items_of,
     other_worker,
     query,
     running,
@@ -110,8 +113,16 @@ async def test_each_run_is_given_what_was_said_and_adds_to_it(database_url: str)
         ]
         rows = await query(
             engine,
-            "SELECT run_id::text, agent FROM perdure.session_items ORDER BY seq",
+            "SELECT run_id::text, agent, token_count FROM perdure.session_items ORDER BY seq",
         )
+        # What the model wrote costs tokens; what others said costs them with every reply.
+        assert [row["token_count"] for row in rows] == [None, 5, None, 5, None, 5]
+        assert [item["token_count"] for item in await items_of(engine, second)] == [
+            None,
+            5,
+            None,
+            5,
+        ]
         assert [row["run_id"] for row in rows] == [first.id] * 2 + [second.id] * 4
         # Another user's conversation of the same key is another one.
         other = await engine.start("chat", "hello", session_key="c", user_id="bob")
@@ -200,6 +211,9 @@ async def test_an_execution_that_begins_again_is_given_the_same_and_adds_once(
             await eventually(lambda: _asked(chat, 3))
             gate.open()
             assert await taking == "completed"
+        # What was taken back goes when nobody reads it any more.
+        hidden = "SELECT id FROM perdure.session_items WHERE removed_version IS NOT NULL"
+        assert await query(engine, hidden) == []
         assert _said(chat.model.inputs[1]) == _said(chat.model.inputs[2])
         assert _said(chat.model.inputs[2])[0] == ("user", "hello")
         assert await _items(engine, run) == [
@@ -213,6 +227,91 @@ async def test_an_execution_that_begins_again_is_given_the_same_and_adds_once(
 
 async def _asked(chat: Chat, times: int) -> bool:
     return chat.model.asked >= times
+
+
+async def test_what_is_erased_is_gone_with_its_runs_and_not_under_them(database_url: str) -> None:
+    chat = Chat()
+    gate = chat.gates["slow"] = Gate()
+    async with running(database_url, chat.agent) as engine, engine.pool.connection() as conn:
+        await (await _start(engine, "hello")).wait(SECONDS)
+        run = await _start(engine, "slow")
+        await gate.reached()
+        session_id = (await run.refresh()).data["session_id"]
+        branch = await PostgresSession.existing(session_id, engine=engine).branch()
+        whose: Any = {"tenant_id": DEFAULT_TENANT, "session_id": UUID(session_id)}
+        by = program_principal("alice")
+        erase = partial(erase_conversation, conn, **whose, by=by, cascade=True)
+        counted = (
+            "SELECT (SELECT count(*) FROM perdure.runs)::int AS runs,"
+            " (SELECT count(*) FROM perdure.sessions)::int AS sessions,"
+            " (SELECT count(*) FROM perdure.run_events)::int AS events"
+        )
+        with pytest.raises(ConflictError, match=f"Run {run.id} .* is running"):
+            await erase()
+        with pytest.raises(NotFoundError):
+            await erase(user_id="bob")
+        # So it is while one of a branch is, but not after their end; another's stays.
+        gate.open()
+        await run.wait(SECONDS)
+        del chat.gates["slow"]
+        below = await engine.start("chat", "hi", session_id=await branch.id(), user_id="alice")
+        await below.wait(SECONDS)
+        other = await engine.start("chat", "hi", session_key="d", user_id="alice")
+        await other.wait(SECONDS)
+        with pytest.raises(ConflictError, match="1 branch"):
+            await erase(cascade=False)
+        [before] = await query(engine, counted)
+        assert (before["runs"], before["sessions"]) == (4, 3)
+        await erase()
+        [after] = await query(engine, counted)
+        assert (after["runs"], after["sessions"]) == (1, 1)
+        assert {row["run_id"] for row in await query(engine, _OF_RUNS)} == {UUID(other.id)}
+        [audit] = await query(
+            engine,
+            "SELECT p.payload -> 'details' AS details FROM perdure.audit_log l"
+            " JOIN perdure.audit_payloads p USING (id)"
+            " WHERE l.kind = 'session.erased' AND p.part = 'details'",
+        )
+        assert {**audit["details"], "items": 0} == {"sessions": 2, "items": 0, "runs": 3}
+        with pytest.raises(NotFoundError):
+            await engine.start("chat", "hi", session_id=session_id)
+
+
+_OF_RUNS = (
+    "SELECT run_id FROM perdure.run_events UNION SELECT run_id FROM perdure.run_items"
+    " UNION SELECT run_id FROM perdure.session_items"
+)
+
+
+async def test_a_run_that_starts_while_its_session_is_erased_finds_none(
+    database_url: str,
+) -> None:
+    chat = Chat()
+    async with running(database_url, chat.agent) as engine:
+        session = PostgresSession("c", user_id="alice", engine=engine)
+        await session.add_items([{"role": "user", "content": "hello"}])
+        [row] = await query(engine, "SELECT id FROM perdure.sessions")
+        async with engine.pool.connection() as conn:
+            async with conn.transaction():
+                await erase_conversation(
+                    conn,
+                    tenant_id=DEFAULT_TENANT,
+                    session_id=row["id"],
+                    by=program_principal("alice"),
+                )
+                starting = asyncio.create_task(engine.start("chat", "hi", session_id=row["id"]))
+                await eventually(partial(_waits_for_a_lock, engine))
+            with pytest.raises(NotFoundError, match=str(row["id"])):
+                await starting
+        assert await query(engine, "SELECT id FROM perdure.runs") == []
+
+
+async def _waits_for_a_lock(engine: Engine) -> bool:
+    waiting = (
+        "SELECT pid FROM pg_stat_activity"
+        " WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    )
+    return bool(await query(engine, waiting))
 
 
 async def test_a_sessions_system_prompt_is_given_as_it_was(database_url: str) -> None:

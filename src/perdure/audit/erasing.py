@@ -7,6 +7,7 @@ that ``verify`` can tell it from payloads that somebody deleted.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from uuid import UUID
 
 from perdure import jsonsafe
@@ -16,7 +17,7 @@ from perdure.errors import InvalidRequestError, NotFoundError
 
 _SQL = load_sql("perdure.audit", "erasing.sql")
 _ERASE = _SQL["erase"]
-_FORGET_RUN = _SQL["forget_run"]
+_FORGET_RUNS = _SQL["forget_runs"]
 
 
 async def erase(conn: Connection, *, tenant_id: UUID, person: str, by: Actor) -> int:
@@ -49,9 +50,9 @@ async def erase(conn: Connection, *, tenant_id: UUID, person: str, by: Actor) ->
         return erased
 
 
-async def forget_run(conn: Connection, run_id: UUID) -> None:
-    """Delete what audit rows of a run were about, not who acted; joins the caller's transaction.
+async def forget_runs(conn: Connection, run_ids: Sequence[UUID]) -> None:
+    """Delete what audit rows of runs were about, not who acted; joins the caller's transaction.
 
-    A row ``run.deleted`` has to be recorded beside it.
+    A row ``run.deleted`` has to be recorded for each.
     """
-    await conn.execute(_FORGET_RUN, {"run_id": run_id})
+    await conn.execute(_FORGET_RUNS, {"run_ids": list(run_ids)})

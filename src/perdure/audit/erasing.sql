@@ -17,5 +17,5 @@ WITH person AS (
 )
 SELECT person.pseudonym, (SELECT count(DISTINCT id) FROM gone)::int AS rows FROM person
 
--- name: forget_run
-DELETE FROM perdure.audit_payloads WHERE run_id = %(run_id)s AND part = 'details'
+-- name: forget_runs
+DELETE FROM perdure.audit_payloads WHERE run_id = ANY (%(run_ids)s) AND part = 'details'

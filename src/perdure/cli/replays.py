@@ -22,8 +22,8 @@ from perdure.cli.output import (
     shortened,
 )
 from perdure.cli.pages import Json
-from perdure.cli.runs import ENDS_BADLY, wait_for
 from perdure.cli.runs_shown import arguments_text, as_text, hint
+from perdure.cli.starting import ENDS_BADLY, wait_for
 
 __all__ = ["register"]
 

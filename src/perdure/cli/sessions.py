@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from perdure.cli import replays
+from perdure.cli import replays, searching
 from perdure.cli.client import checked_id, connected
 from perdure.cli.help import examples
 from perdure.cli.output import ago, print_fields, print_json, print_note, print_table
@@ -17,11 +17,12 @@ from perdure.cli.pages import After, Json, Limit, print_more
 _ID = "01a20131-4b51-7c38-a7e1-62bd7cf3a0d5"
 
 app = typer.Typer(
-    help="List, show, branch, replay and delete conversations.",
+    help="List, show, search, branch, replay and delete conversations.",
     no_args_is_help=True,
     epilog=examples(
         "perdure sessions list --user alice",
         f"perdure sessions show {_ID}",
+        'perdure sessions search "broken glass" --user alice',
         f"perdure sessions branch {_ID} --from 4",
     ),
 )
@@ -40,6 +41,7 @@ class Status(StrEnum):
 
 def register(parent: typer.Typer) -> None:
     """Add the commands to those of ``perdure``."""
+    searching.register(app)
     replays.register(app)
     parent.add_typer(app, name="sessions")
 
@@ -105,17 +107,18 @@ def show(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Show a session and its newest items, or those after one."""
+    """Show a session, how it stands, and its newest items, or those after one."""
     path = f"/v1/sessions/{checked_id('session', session_id)}"
     order = "desc" if after is None else "asc"
     with connected() as client:
         session = client.get(path, {"user_id": user})
+        state = client.get(f"{path}/state")
         page = client.get(f"{path}/items", {"limit": limit, "after": after, "order": order})
     items = page["data"] if after else page["data"][::-1]
     if as_json:
-        print_json({**session, "items": items})
+        print_json({**session, "state": state, "items": items})
         return
-    _print(session)
+    _print(session, state)
     if items:
         print_note("")
         print_table(
@@ -165,18 +168,23 @@ def delete(
     cascade: Annotated[
         bool, typer.Option("--cascade", help="With --hard: its branches too.")
     ] = False,
+    as_json: Json = False,
 ) -> None:
     """Delete a session, so that it is seen no more; branches of it stay."""
-    path = f"/v1/sessions/{checked_id('session', session_id)}"
+    session_id = checked_id("session", session_id)
+    path = f"/v1/sessions/{session_id}"
     if cascade and not hard:
         raise typer.BadParameter("--cascade belongs to --hard.")
     query = f"?hard=true&cascade={'true' if cascade else 'false'}" if hard else ""
     with connected() as client:
         client.delete(path + query)
-    print_note(f"{'Erased' if hard else 'Deleted'}.")
+    if as_json:
+        print_json({"id": session_id, "object": "session", "deleted": True})
+    else:
+        print_note(f"{'Erased' if hard else 'Deleted'}.")
 
 
-def _print(session: Mapping[str, Any]) -> None:
+def _print(session: Mapping[str, Any], state: Mapping[str, Any] | None = None) -> None:
     parent, rating = session["parent_session_id"], session["rating"]
     print_fields(
         {
@@ -190,10 +198,22 @@ def _print(session: Mapping[str, Any]) -> None:
             "rating": None if rating is None else str(rating),
             "branch": f"of {parent} after item {session['fork_seq']}" if parent else None,
             "prompt": session["system_prompt"],
+            **({} if state is None else _standing(state)),
             "made": session["created_at"],
             "changed": session["updated_at"],
         }
     )
+
+
+def _standing(state: Mapping[str, Any]) -> dict[str, str | None]:
+    stands = [state["status"], state["current_step"]]
+    waiting = state["waiting_runs"]
+    return {
+        "run": state["run_id"],
+        "agent": state["agent"],
+        "stands": ", ".join(filter(None, stands)) or None,
+        "waiting": f"{waiting} run(s)" if waiting else None,
+    }
 
 
 def _role(item: Mapping[str, Any]) -> str:

@@ -21,7 +21,7 @@ _REAL = (_KEY, "OPENAI_BASE_URL")
 
 
 def unless_key(rules: str) -> OfflineProvider | None:
-    """Return a provider answering by ``rules`` (``"refunds"``, ``"research"``), without a network.
+    """Return a provider that answers by rules, without a network: those of an example's name.
 
     None where ``OPENAI_API_KEY`` or ``OPENAI_BASE_URL`` is set: then the SDK's own provider, the
     default of an ``Engine``, asks the real model.

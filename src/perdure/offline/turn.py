@@ -36,6 +36,18 @@ class Turn:
         """The latest text of the user."""
         return next((text for item in reversed(self.items) if (text := _user_text(item))), "")
 
+    @property
+    def said(self) -> list[str]:
+        """All texts of the user, the oldest first."""
+        return [text for item in self.items if (text := _user_text(item))]
+
+    @property
+    def prompt(self) -> str:
+        """The system prompt of the conversation, beside the agent's instructions."""
+        return " ".join(
+            _text(item["content"]) for item in self.items if item.get("role") == "system"
+        )
+
     def outputs(self, tool: str) -> list[str]:
         """Return what the calls of ``tool`` gave since the latest text of the user, in order."""
         recent = self._since_question()

@@ -33,7 +33,7 @@ from perdure.runs.execution import (
 from perdure.runs.failures import classify
 from perdure.runs.history import with_history
 from perdure.runs.inputs import Waiting
-from perdure.runs.items import input_rows, item_rows
+from perdure.runs.items import input_rows, item_rows, token_counts
 from perdure.runs.leftovers import (
     begun_calls,
     cancelled,
@@ -311,7 +311,9 @@ class Driver:
 
     def _new_items(self, result: RunResultStreaming) -> list[dict[str, Any]]:
         stored, given = self._rows.items, input_rows(self._begun.input)
-        return given[stored:] + item_rows(result.new_items, max(0, stored - len(given)))
+        return given[stored:] + item_rows(
+            result.new_items, max(0, stored - len(given)), token_counts(result.raw_responses)
+        )
 
     async def _completed(self, result: RunResultStreaming, state: RunState[Any, Any]) -> Rest:
         # Serialized while the last reply still commits.

@@ -82,7 +82,10 @@ async def add_to_session(
     rows: Sequence[dict[str, Any]],
 ) -> None:
     """Append rows of ``run_items`` to the run's session, in the transaction that stores them."""
-    items = [NewItem(row["item"], agent=row["agent"], run_id=run_id) for row in rows]
+    items = [
+        NewItem(row["item"], agent=row["agent"], run_id=run_id, token_count=row["token_count"])
+        for row in rows
+    ]
     # Deleted meanwhile: what the run said is with the run.
     with suppress(NotFoundError):
         await append(

@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 from typing import Literal
 from uuid import UUID
 
+import psycopg
+
 from perdure.access.principals import Principal
 from perdure.db import Connection, load_sql
 from perdure.errors import InvalidRequestError, InvalidStateError, NotFoundError
@@ -91,7 +93,11 @@ async def start_in_session(
             steered = await _steer(conn, run, session_id, by)
             if steered is not None:
                 return steered
-    return await start_run(conn, replace(run, session_id=session_id))
+    try:
+        return await start_run(conn, replace(run, session_id=session_id))
+    except psycopg.errors.ForeignKeyViolation:
+        # Erased in this moment.
+        raise NotFoundError("session", session_id) from None
 
 
 async def _resolve(conn: Connection, run: NewRun, session: InSession, by: Principal) -> UUID:

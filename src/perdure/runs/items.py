@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from agents import RunItem
+from agents import ModelResponse, RunItem
 
 from perdure.db import uuid7
 
@@ -35,19 +35,46 @@ def _input_row(item: Any) -> dict[str, Any]:
         "agent": None,
         "text": _content_text(item.get("content")),
         "item": item,
+        "token_count": None,
     }
 
 
-def item_rows(items: Sequence[RunItem], skip: int = 0) -> list[dict[str, Any]]:
+def token_counts(replies: Sequence[ModelResponse]) -> dict[int, int]:
+    """Return how many tokens the model wrote for each output item of which that is known.
+
+    By the item's ``id()``: the SDK makes its run items of these very objects. Usage is of a whole
+    reply: it is an item's where the reply has one such item, reasoning counted apart.
+    """
+    counts = {}
+    for reply in replies:
+        written = reply.usage.output_tokens
+        reasoned = reply.usage.output_tokens_details.reasoning_tokens
+        reasoning = [item for item in reply.output if _type(item) == "reasoning"]
+        others = [item for item in reply.output if _type(item) != "reasoning"]
+        if len(others) == 1 and written > reasoned:
+            counts[id(others[0])] = written - reasoned
+        if len(reasoning) == 1 and reasoned:
+            counts[id(reasoning[0])] = reasoned
+    return counts
+
+
+def _type(item: Any) -> str | None:
+    kind = item.get("type") if isinstance(item, dict) else item.type
+    return None if kind is None else str(kind)
+
+
+def item_rows(
+    items: Sequence[RunItem], skip: int = 0, counts: Mapping[int, int] | None = None
+) -> list[dict[str, Any]]:
     """Return the rows of what came after that, less the first ``skip``.
 
-    Open approvals are left out, and do not count.
+    Open approvals are left out, and do not count. ``counts`` are those of ``token_counts``.
     """
     told = [item for item in items if item.type != "tool_approval_item"]
-    return [_row(item) for item in told[skip:]]
+    return [_row(item, (counts or {}).get(id(item.raw_item))) for item in told[skip:]]
 
 
-def _row(item: RunItem) -> dict[str, Any]:
+def _row(item: RunItem, token_count: int | None) -> dict[str, Any]:
     raw = item.to_input_item()
     if item.type == "input_item":
         # Added while the run was under way.
@@ -65,6 +92,7 @@ def _row(item: RunItem) -> dict[str, Any]:
         "agent": item.agent.name,
         "text": text,
         "item": raw,
+        "token_count": token_count,
     }
 
 

@@ -5,7 +5,8 @@
 SELECT x.record::text
 FROM perdure.runs r
 LEFT JOIN LATERAL (
-    SELECT t.seq, to_jsonb(t) || jsonb_build_object('user_id', r.user_id) AS record
+    SELECT t.seq, to_jsonb(t) || jsonb_build_object(
+               'user_id', r.user_id, 'session_id', r.session_id) AS record
     FROM perdure.run_items t
     WHERE t.run_id = r.id
       AND (%(after)s::uuid IS NULL OR t.seq /*beyond*/ <

@@ -17,6 +17,9 @@ from perdure.interruptions.policies.policy import Policy
 from perdure.ledger.effects import Effect
 from perdure.runs.graph import wrap_graph, wrap_run_config
 
+MAX_NAME = 255
+"""How many characters a name may have that a program declares."""
+
 
 @dataclass(eq=False)
 class Registry:
@@ -34,6 +37,8 @@ class Registry:
     context_type: type[BaseModel] | None = None
     default_effect: Effect = Effect.AT_MOST_ONCE
     default_max_turns: int = DEFAULT_MAX_TURNS
+    tasks: Sequence[str] | None = None
+    """What runs may be for; None: anything."""
     policies: Sequence[Policy] = ()
     """Those of the application file, in their order; the API's stand before them."""
     agents: dict[str, Agent[Any]] = field(init=False)
@@ -52,6 +57,8 @@ class Registry:
         for place, policy in enumerate(self.policies):
             if not isinstance(policy, Policy):
                 raise ConfigurationError(f"policies[{place}] is no Policy: {policy!r}.")
+        if self.tasks is not None:
+            self.tasks = _names_of(self.tasks, "tasks")
 
     @property
     def agent_names(self) -> list[str]:
@@ -123,6 +130,22 @@ class Registry:
             ) from error
         return model.model_dump(mode="json")
 
+    def check_task(self, task: str | None) -> str | None:
+        """Return what a new run is for, as it was given.
+
+        Raises:
+            InvalidRequestError: the engine declares tasks, and this is none of them; or it is
+                longer than 255 characters.
+        """
+        if task is None:
+            return None
+        if self.tasks is not None and task not in self.tasks:
+            known = ", ".join(self.tasks) or "none"
+            raise InvalidRequestError.at("/task", f"There is no task {task!r}. Tasks: {known}.")
+        if not 0 < len(task) <= MAX_NAME:
+            raise InvalidRequestError.at("/task", f"has to have 1 to {MAX_NAME} characters.")
+        return task
+
     def _plain_context(self, context: Any) -> Any:
         try:
             known = json.loads(json.dumps(context, allow_nan=False)) == context
@@ -168,3 +191,15 @@ class Registry:
                 f"The run's context cannot be stored: {error}. Keep in it only what is JSON, or "
                 "what the engine's context_type turns into JSON."
             ) from error
+
+
+def _names_of(given: Sequence[str], what: str) -> tuple[str, ...]:
+    if isinstance(given, str):
+        raise ConfigurationError(f"{what} has to be a list of texts: [{given!r}].")
+    names = tuple(given)
+    for place, name in enumerate(names):
+        if not 0 < len(name) <= MAX_NAME:
+            raise ConfigurationError(
+                f"{what}[{place}] has to be a text of 1 to {MAX_NAME} characters: {name!r}."
+            )
+    return names

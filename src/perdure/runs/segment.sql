@@ -163,11 +163,12 @@ UPDATE perdure.run_states SET resumed_at = COALESCE(resumed_at, now())
  WHERE run_id = %(run_id)s AND is_active AND kind = 'interrupted' AND resumed_at IS NULL
 
 -- name: insert_items
-INSERT INTO perdure.run_items (id, run_id, seq, tenant_id, type, role, agent, text, item)
-SELECT i.id, %(run_id)s, i.seq, r.tenant_id, i.type, i.role, i.agent, i.text, i.item
+INSERT INTO perdure.run_items (id, run_id, seq, tenant_id, type, role, agent, text, item, token_count)
+SELECT i.id, %(run_id)s, i.seq, r.tenant_id, i.type, i.role, i.agent, i.text, i.item, i.token_count
   FROM perdure.runs r,
        jsonb_to_recordset(%(items)s::jsonb) AS i(
-           id uuid, seq int, type text, role text, agent text, text text, item jsonb)
+           id uuid, seq int, type text, role text, agent text, text text, item jsonb,
+           token_count int)
  WHERE r.id = %(run_id)s
     ON CONFLICT (run_id, seq) DO NOTHING
 

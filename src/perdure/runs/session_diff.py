@@ -1,7 +1,7 @@
 """Two sessions of one tree beside each other, turn by turn, after what both read.
 
-Turns are aligned by their number: a replay says the same messages in the same order. Three
-queries, however many turns there are.
+Turns are aligned by their number: a replay says the same messages in the same order. Each of the
+two is one query, however many turns there are.
 """
 
 from __future__ import annotations

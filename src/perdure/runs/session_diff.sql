@@ -29,8 +29,8 @@ WHERE b.id = %(base_id)s AND b.tenant_id = %(tenant_id)s AND b.deleted_at IS NUL
 
 -- Items of a session after a number, by turn: a user's message begins one, unless it goes on what
 -- was said just before, in the same run or by hand. What stands before the first message is turn 0.
--- A run that replays and has said nothing, as it waits or failed at once, has its turn where the
--- others' say it belongs.
+-- What a run says that replays is in that turn, also when it was resumed later; one that has said
+-- nothing, as it waits or failed at once, has its place.
 -- name: turns
 , said AS (
     SELECT i.session_id, i.id, i.seq, i.run_id, i.is_message, r.replays_seq
@@ -46,7 +46,8 @@ WHERE b.id = %(base_id)s AND b.tenant_id = %(tenant_id)s AND b.deleted_at IS NUL
     ) i
     LEFT JOIN perdure.runs r ON r.id = i.run_id
 ), placed AS (
-    SELECT session_id, id, seq, run_id, max(replays_seq) OVER told AS place,
+    SELECT session_id, id, seq, run_id,
+           coalesce(replays_seq, max(replays_seq) OVER told) AS place,
            is_message AND NOT coalesce(
                lag(is_message) OVER told AND lag(run_id) OVER told IS NOT DISTINCT FROM run_id,
                false) AS begins

@@ -13,7 +13,7 @@ from psycopg import AsyncConnection
 from psycopg.pq import TransactionStatus
 
 from perdure import jsonsafe
-from perdure.audit.erasing import forget_run
+from perdure.audit.erasing import forget_runs
 from perdure.audit.log import Actor, Entry, record
 from perdure.db import Connection, load_sql, uuid7
 from perdure.errors import InvalidRequestError, InvalidStateError, NotFoundError
@@ -53,6 +53,8 @@ class NewRun:
     context: Any = None
     user_id: str | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
+    task: str | None = None
+    """What it is for, as ``Registry.check_task`` allows it."""
     priority: int = 0
     delay_seconds: float | None = None
     session_id: UUID | None = None
@@ -129,6 +131,7 @@ async def start_run(conn: AsyncConnection[Any], run: NewRun) -> UUID:
             "model": run.model,
             "tools": run.tools,
             "replays_seq": run.replays_seq,
+            "task": run.task,
         },
     )
     if run.delay_seconds:
@@ -175,6 +178,7 @@ class RunFilter:
     agent: str | None = None
     user_id: str | None = None
     session_id: UUID | None = None
+    task: str | None = None
     created_after: datetime | None = None
     created_before: datetime | None = None
 
@@ -192,6 +196,7 @@ async def list_runs(
             "agent": only.agent,
             "user_id": only.user_id,
             "session_id": only.session_id,
+            "task": only.task,
             "created_after": only.created_after,
             "created_before": only.created_before,
             **page.params(),
@@ -214,7 +219,7 @@ async def delete_run(
         InvalidStateError: the run has not finished.
     """
     async with conn.transaction():
-        await forget_run(conn, run_id)
+        await forget_runs(conn, [run_id])
         # Before it is gone: the audit takes from it whom it was for.
         await record(conn, Entry("run.deleted", tenant_id, ("run", run_id), by, run_id))
         cursor = await conn.execute(_DELETE, {"tenant_id": tenant_id, "id": run_id})

@@ -9,11 +9,12 @@ WITH turn AS (
 ), started AS (
     INSERT INTO perdure.runs (
         id, tenant_id, agent, current_agent, input, context, user_id, metadata, max_turns,
-        priority, started_by, session_id, model, tools, replays_seq)
+        priority, started_by, session_id, model, tools, replays_seq, task)
     VALUES (
         %(id)s, %(tenant_id)s, %(agent)s, %(agent)s, %(input)s::jsonb, %(context)s::jsonb,
         %(user_id)s, %(metadata)s::jsonb, %(max_turns)s, %(priority)s,
-        %(started_by)s::jsonb, %(session_id)s, %(model)s, %(tools)s, %(replays_seq)s)
+        %(started_by)s::jsonb, %(session_id)s, %(model)s, %(tools)s, %(replays_seq)s,
+        %(task)s)
     RETURNING id, tenant_id
 ), first AS (
     INSERT INTO perdure.segments (run_id, seq, tenant_id, status, due_at)
@@ -72,6 +73,7 @@ WHERE r.tenant_id = %(tenant_id)s
   AND (%(agent)s::text IS NULL OR r.agent = %(agent)s)
   AND (%(user_id)s::text IS NULL OR r.user_id = %(user_id)s)
   AND (%(session_id)s::uuid IS NULL OR r.session_id = %(session_id)s)
+  AND (%(task)s::text IS NULL OR r.task = %(task)s)
   AND (%(created_after)s::timestamptz IS NULL OR r.created_at > %(created_after)s)
   AND (%(created_before)s::timestamptz IS NULL OR r.created_at < %(created_before)s)
   AND (%(after)s::uuid IS NULL OR r.id /*beyond*/ < %(after)s)

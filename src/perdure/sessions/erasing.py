@@ -56,10 +56,12 @@ async def erase_session(
     by: Actor,
     user_id: str | None = None,
     cascade: bool = False,
+    runs: int = 0,
 ) -> int:
     """Erase a session, deleted before or not, with its items; returns how many sessions went.
 
-    Branches of it that were deleted go too, and with ``cascade`` those that were not.
+    Branches of it that were deleted go too, and with ``cascade`` those that were not. ``runs`` of
+    it the caller has erased in the same transaction: the audit says how many.
 
     Raises:
         ConflictError: it has branches that live, or one was made just now.
@@ -86,7 +88,7 @@ async def erase_session(
                 *("session.erased", tenant_id, ("session", session_id)),
                 by=by,
                 concerns=session["user_id"],
-                details={"sessions": len(ids), "items": erased["items"]},
+                details={"sessions": len(ids), "items": erased["items"], "runs": runs},
             )
             await record(conn, entry)
     except psycopg.errors.ForeignKeyViolation:

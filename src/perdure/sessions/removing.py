@@ -11,7 +11,7 @@ from typing import Any
 from uuid import UUID
 
 from perdure import jsonsafe
-from perdure.audit.log import Actor
+from perdure.audit.log import Actor, Entry, record
 from perdure.db import Connection, load_sql
 from perdure.errors import NotFoundError
 from perdure.sessions.items import append, who
@@ -49,15 +49,22 @@ async def remove_item(
     by: Actor,
     user_id: str | None = None,
 ) -> None:
-    """Remove one item, wherever it stands.
+    """Remove one item, wherever it stands. The audit says so.
 
     Raises:
         NotFoundError: there is no such session, or it has no such item.
     """
     async with conn.transaction():
-        await _lock(conn, tenant_id, session_id, user_id)
+        whose = await _lock(conn, tenant_id, session_id, user_id)
         if not await _some(conn, tenant_id, session_id, by, limit=1, item_id=item_id):
             raise NotFoundError("item", item_id)
+        entry = Entry(
+            *("session.item_removed", tenant_id, ("session", session_id)),
+            by=by,
+            concerns=whose,
+            details={"item_id": str(item_id)},
+        )
+        await record(conn, entry)
 
 
 async def clear(
@@ -84,12 +91,22 @@ async def replace(
 ) -> list[dict[str, Any]]:
     """Put ``items`` in the place of all there are; returns them as the API shows them.
 
+    The audit says so.
+
     Raises:
         InvalidRequestError: an item is no JSON, or has a role that is none. Nothing has changed.
         NotFoundError: there is no such session.
     """
     async with conn.transaction():
-        await clear(conn, tenant_id=tenant_id, session_id=session_id, by=by, user_id=user_id)
+        whose = await _lock(conn, tenant_id, session_id, user_id)
+        await clear(conn, tenant_id=tenant_id, session_id=session_id, by=by)
+        entry = Entry(
+            *("session.items_replaced", tenant_id, ("session", session_id)),
+            by=by,
+            concerns=whose,
+            details={"items": len(items)},
+        )
+        await record(conn, entry)
         return await append(conn, tenant_id=tenant_id, session_id=session_id, items=items, by=by)
 
 
@@ -120,10 +137,16 @@ async def replace_newest(
     return True
 
 
-async def _lock(conn: Connection, tenant_id: UUID, session_id: UUID, user_id: str | None) -> None:
+async def _lock(
+    conn: Connection, tenant_id: UUID, session_id: UUID, user_id: str | None
+) -> str | None:
+    """Hold the session's row; returns whose it is."""
     params = {"tenant_id": tenant_id, "session_id": session_id, "user_id": user_id}
-    if await (await conn.execute(_LOCK, params)).fetchone() is None:
+    row = await (await conn.execute(_LOCK, params)).fetchone()
+    if row is None:
         raise NotFoundError("session", session_id)
+    whose: str | None = row["user_id"]
+    return whose
 
 
 async def _some(

@@ -1,6 +1,6 @@
 -- A session's row, locked: what follows sees whatever was before it. A fork locks it too.
 -- name: lock
-SELECT s.id FROM perdure.sessions s
+SELECT s.id, s.user_id FROM perdure.sessions s
 WHERE s.id = %(session_id)s AND s.tenant_id = %(tenant_id)s AND s.deleted_at IS NULL
   AND (%(user_id)s::text IS NULL OR s.user_id = %(user_id)s)
 FOR NO KEY UPDATE

@@ -91,12 +91,5 @@ SELECT items FROM counted
 
 -- What its parent kept for it alone.
 -- name: tidy_parent
-DELETE FROM perdure.session_items i
-WHERE i.session_id = %(parent)s AND i.removed_version IS NOT NULL
-  AND NOT EXISTS (SELECT FROM perdure.sessions b
-                  WHERE b.parent_session_id = i.session_id AND b.fork_seq >= i.seq
-                    AND b.fork_version < i.removed_version)
-  AND NOT EXISTS (SELECT FROM perdure.runs r
-                  WHERE r.session_id = i.session_id AND r.session_upto >= i.seq
-                    AND r.session_version < i.removed_version
-                    AND r.status NOT IN ('completed', 'cancelled'))
+SELECT perdure.tidy_session(s.id)
+FROM (SELECT id FROM perdure.sessions WHERE id = %(parent)s FOR NO KEY UPDATE) s

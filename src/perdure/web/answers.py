@@ -245,6 +245,7 @@ class Run(Answer):
     session_id: UUID | None
     user_id: str | None
     metadata: dict[str, Any]
+    task: str | None
     turn: int
     max_turns: int
     model: str | None

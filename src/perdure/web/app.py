@@ -35,6 +35,7 @@ from perdure.web import (
     runs,
     search,
     session_items,
+    session_state,
     sessions,
     stream,
     webhooks,
@@ -120,7 +121,7 @@ def create_app(
             webhooks,
             deliveries,
         ),
-        *(sessions, session_items, replays, search, audit, later, health, metrics),
+        *(sessions, session_items, session_state, replays, search, audit, later, health, metrics),
     ):
         app.include_router(module.router)
     app.include_router(_descriptions())

@@ -12,7 +12,6 @@ router = APIRouter(include_in_schema=False)
 
 
 @router.api_route("/v1/runs/{id}/fork", methods=["POST"])
-@router.api_route("/v1/sessions/{id}/state", methods=["GET"])
 @router.api_route("/v1/feedback", methods=["GET", "POST"])
 @router.api_route("/v1/usage", methods=["GET"])
 @router.api_route("/v1/agents", methods=["GET"])

@@ -32,6 +32,7 @@ class RunsQuery(NewestFirst):
     agent: str | None = None
     user_id: str | None = None
     session_id: UUID | None = None
+    task: str | None = None
     created_after: AwareDatetime | None = None
     created_before: AwareDatetime | None = None
 
@@ -42,6 +43,7 @@ class RunsQuery(NewestFirst):
             agent=self.agent,
             user_id=self.user_id,
             session_id=self.session_id,
+            task=self.task,
             created_after=self.created_after,
             created_before=self.created_before,
         )
@@ -76,6 +78,7 @@ async def start_run(
             context=api.registry.check_start(body.agent, body.context),
             user_id=body.user_id,
             metadata=body.metadata or {},
+            task=api.registry.check_task(body.task),
             max_turns=body.max_turns or api.registry.default_max_turns,
             model=api.registry.check_model(body.model),
             priority=body.priority,

@@ -101,7 +101,6 @@ class StartRun(Body):
         }
     )
     later: ClassVar[dict[str, str]] = {
-        "task": "naming a task",
         "timeout_seconds": "a time limit",
         "budget": "a budget",
     }
@@ -113,6 +112,9 @@ class StartRun(Body):
     ] = None
     user_id: Text255 | None = None
     metadata: Annotated[dict[str, Any] | None, Field(description="Yours; only stored.")] = None
+    task: Annotated[
+        Text255 | None, Field(description="What it is for; one of the engine's tasks, if it has.")
+    ] = None
     max_turns: Annotated[int, Field(ge=1, le=MAX_TURNS)] | None = None
     model: Annotated[
         Text255 | None,

@@ -12,6 +12,7 @@ from starlette.responses import Response
 
 from perdure.db import Connection
 from perdure.errors import InvalidRequestError
+from perdure.runs.session_erasing import erase_conversation
 from perdure.sessions import branching, erasing, store
 from perdure.sessions.rules import Status
 from perdure.web import answers
@@ -210,8 +211,8 @@ async def delete_session(
 ) -> Response:
     """Delete a session, so that it is seen no more; branches of it stay as they are.
 
-    With `hard` it is erased, deleted before or not. While branches of it live that is refused
-    (409), unless `cascade` says that they go too.
+    With `hard` it is erased with its runs, deleted before or not. While branches of it live that
+    is refused (409), unless `cascade` says that they go too, and while a run of it is under way.
     """
     if query.cascade and not query.hard:
         raise InvalidRequestError.at("/query/cascade", "belongs to hard=true.")
@@ -222,7 +223,7 @@ async def delete_session(
     }
     async with api_of(request).connection(DELETION_SECONDS) as conn:
         if query.hard:
-            await erasing.erase_session(conn, **whose, by=principal, cascade=query.cascade)
+            await erase_conversation(conn, **whose, by=principal, cascade=query.cascade)
         else:
             await erasing.delete_session(conn, **whose, by=principal)
     return Response(status_code=204)

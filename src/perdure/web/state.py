@@ -40,6 +40,9 @@ class StartRules(Protocol):
     def check_model(self, name: str | None) -> str | None:
         """Return the name of a model, or raise InvalidRequestError."""
 
+    def check_task(self, task: str | None) -> str | None:
+        """Return what the run is for, or raise InvalidRequestError."""
+
 
 @dataclass(frozen=True, slots=True)
 class Api:
