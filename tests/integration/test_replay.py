@@ -51,6 +51,7 @@ class Models(ModelProvider):
 
     def __init__(self) -> None:
         self.gates: dict[str, Gate] = {}
+        self.fails = True
         self.models = {name: RuleModel(self._rule(name)) for name in ("one", "two")}
 
     def get_model(self, model_name: str | None) -> Model:
@@ -65,7 +66,7 @@ class Models(ModelProvider):
             last = str(asked[-1])
             if last in self.gates:
                 await self.gates[last].stop()
-            if last == "fail":
+            if last == "fail" and self.fails:
                 raise ValueError("no")
             if last.startswith("refund") and items[-1].get("type") != "function_call_output":
                 given = {"input": "refund"} if last.endswith("helper") else {"order": "42"}
@@ -241,6 +242,17 @@ async def test_what_becomes_of_a_run_is_no_matter_to_the_next(database_url: str)
         assert [turn["input"]["session"] for turn in found["turns"]] == list(texts)
         done = await ended(engine, both[1][1])
         assert [run.status for run in done] == ["completed", "failed", "completed", "completed"]
+        # One that is resumed later says what it says in its own turn.
+        models.fails = False
+        answer = await client.post(f"/v1/runs/{runs[1]['id']}/resume")
+        assert answer.status_code == 202
+        await ended(engine, runs[1:2])
+        found = await diff(client, branch)
+        assert [turn["session"]["text"] for turn in found["turns"]][1:] == [
+            "one has read 2",
+            None,
+            "one has read 3",
+        ]
         # The one that failed said what it was asked: a replay of the replay asks that too.
         _, runs = await replay(client, branch)
         assert [run["input"][0]["content"] for run in runs] == ["slow", "fail", "last"]
