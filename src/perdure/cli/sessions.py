@@ -1,4 +1,4 @@
-"""``perdure sessions``: conversations listed, shown, searched, branched, deleted."""
+"""``perdure sessions``: conversations listed, shown, branched, deleted; see also replays.py."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from perdure.cli import searching
+from perdure.cli import replays, searching
 from perdure.cli.client import checked_id, connected
 from perdure.cli.help import examples
 from perdure.cli.output import ago, print_fields, print_json, print_note, print_table
@@ -17,7 +17,7 @@ from perdure.cli.pages import After, Json, Limit, print_more
 _ID = "01a20131-4b51-7c38-a7e1-62bd7cf3a0d5"
 
 app = typer.Typer(
-    help="List, show, search, branch and delete conversations.",
+    help="List, show, search, branch, replay and delete conversations.",
     no_args_is_help=True,
     epilog=examples(
         "perdure sessions list --user alice",
@@ -42,6 +42,7 @@ class Status(StrEnum):
 def register(parent: typer.Typer) -> None:
     """Add the commands to those of ``perdure``."""
     searching.register(app)
+    replays.register(app)
     parent.add_typer(app, name="sessions")
 
 

@@ -62,6 +62,7 @@ class Driver:
         self._execution = execution
         self._rows = rows
         self._agent = registry.agent(begun.agent)
+        self._config = registry.config_for(begun.model)
         self._context = registry.load_context(begun.context)
         self._questions = Questions(registry, execution, self._context)
         self._stream: RunResultStreaming | None = None
@@ -175,7 +176,7 @@ class Driver:
 
     async def _first_input(self) -> str | list[Any]:
         """Return the run's input, behind what it is given of its session."""
-        config = self._registry.sdk_config
+        config = self._config
         limit = None if config.session_settings is None else config.session_settings.limit
         with database_needed(self._rows.run_id, doing="reading its session"):
             history = await self._rows.history(limit)
@@ -243,7 +244,7 @@ class Driver:
             context=self._context if fresh else None,
             max_turns=self._begun.max_turns,
             hooks=registry.hooks,
-            run_config=registry.sdk_config,
+            run_config=self._config,
             error_handlers=registry.error_handlers,
         )
         self._on_input()

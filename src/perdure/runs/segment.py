@@ -54,6 +54,10 @@ class Begun:
     session_id: UUID | None
     context: Any
     max_turns: int
+    model: str | None
+    """The model all its agents are run with; None: each with its own."""
+    asks_first: bool
+    """Whether a person is asked before each call that is not of the effect ``read``."""
     turn: int
     epoch: int
     executions: int
@@ -138,6 +142,8 @@ async def begin(
         session_id=begun["session_id"],
         context=None if context is None else jsonsafe.loads(context),
         max_turns=begun["max_turns"],
+        model=begun["model"],
+        asks_first=begun["tools"] == "ask",
         turn=loaded["turn"],
         epoch=begun["epoch"],
         executions=begun["executions"],

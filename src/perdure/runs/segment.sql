@@ -45,12 +45,12 @@ WITH run AS (
       FROM began
      WHERE r.id = began.run_id
     RETURNING r.tenant_id, r.agent, r.current_agent, r.input::text AS input,
-              r.context::text AS context, r.max_turns,
+              r.context::text AS context, r.max_turns, r.model, r.tools,
               r.session_id, r.cancel_requested_at IS NOT NULL AS cancel_requested,
               r.inputs_waiting > 0 AS inputs_waiting, began.*
 )
-SELECT tenant_id, agent, input, context, max_turns, session_id, cancel_requested, inputs_waiting, epoch,
-       executions, stalled, alone_deaths, mcp_tools::text AS mcp_tools,
+SELECT tenant_id, agent, input, context, max_turns, model, tools, session_id, cancel_requested,
+       inputs_waiting, epoch, executions, stalled, alone_deaths, mcp_tools::text AS mcp_tools,
        (SELECT t.policies_revision FROM perdure.tenants t
          WHERE t.id = tenant_id) AS policies_revision,
        CASE WHEN executions > 1 THEN perdure.begin_streams(

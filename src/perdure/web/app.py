@@ -33,6 +33,7 @@ from perdure.web import (
     operations,
     policies,
     problems,
+    replays,
     runs,
     search,
     session_items,
@@ -122,7 +123,7 @@ def create_app(
             webhooks,
             deliveries,
         ),
-        *(sessions, session_items, session_state, search, feedback, operations),
+        *(sessions, session_items, session_state, replays, search, feedback, operations),
         *(audit, later, health, metrics),
     ):
         app.include_router(module.router)
