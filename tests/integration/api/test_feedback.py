@@ -151,6 +151,7 @@ async def test_lists_and_sums(client: httpx.AsyncClient, conn: Connection) -> No
         (f"session_id={uuid4()}", []),
         ("type=accuracy", [2, 0]),
         ("agent=desk", [4]),
+        ("agent_version=v1", [1, 0]),
         ("min_rating=4", [2, 1]),
         ("min_rating=2&max_rating=4", [1]),
         ("liked=false", [4]),
