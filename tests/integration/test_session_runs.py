@@ -166,7 +166,11 @@ async def test_who_comes_while_a_run_is_under_way_waits_is_refused_or_steers(
         await chat.gates["slower"].reached()
         waiting = await _start(engine, "waiting")
         instead = await _start(engine, "instead", when_busy="cancel_previous")
-        assert (await instead.wait(SECONDS)).status == "completed"
+        # What was asked of a run that had begun stays in the conversation, what it was about to
+        # say does not; one that had not begun leaves nothing.
+        assert (await instead.wait(SECONDS)).output == "read 4"
+        asked = [said for role, said in await _items(engine, instead) if role == "user"]
+        assert asked == ["slow", "and this", "slower", "instead"]
         assert (await slower.refresh()).status == "cancelled"
         assert (await waiting.refresh()).status == "cancelled"
         # With nobody under way all ways are alike.
@@ -255,7 +259,8 @@ async def test_what_is_erased_is_gone_with_its_runs_and_not_under_them(database_
         await run.wait(SECONDS)
         del chat.gates["slow"]
         below = await engine.start("chat", "hi", session_id=await branch.id(), user_id="alice")
-        await below.wait(SECONDS)
+        # Branched in the middle of a run, it reads what had been stored.
+        assert (await below.wait(SECONDS)).output == "read 2"
         other = await engine.start("chat", "hi", session_key="d", user_id="alice")
         await other.wait(SECONDS)
         with pytest.raises(ConflictError, match="1 branch"):

@@ -106,7 +106,10 @@ class Driver:
         match reason:
             case CancelRequested():
                 return replace(
-                    cancelled(begun_calls(self._execution)), not_begun=never, turn=self._turn
+                    cancelled(begun_calls(self._execution)),
+                    not_begun=never,
+                    items=self._new_items(self._stream),
+                    turn=self._turn,
                 )
             case Uncertain():
                 begun = [one for one in self._execution.journal.doubts() if one.id not in never]
@@ -308,8 +311,11 @@ class Driver:
             # The run must not go on as if it were stored, whatever stood in the way.
             raise LedgerRejected(self._rows.run_id, doing=doing, reason=str(error)) from error
 
-    def _new_items(self, result: RunResultStreaming) -> list[dict[str, Any]]:
+    def _new_items(self, result: RunResultStreaming | None) -> list[dict[str, Any]]:
+        """Return rows of what is not stored yet, of turns that are over; None: none of them is."""
         stored, given = self._rows.items, input_rows(self._begun.input)
+        if result is None:
+            return given[stored:]
         return given[stored:] + item_rows(
             result.new_items, max(0, stored - len(given)), token_counts(result.raw_responses)
         )
@@ -354,13 +360,10 @@ class Driver:
     async def _failed(self, error: BaseException) -> Rest:
         await self._execution.flush()
         kind, message = classify(error, self._execution.model_errors)
-        items: list[dict[str, Any]] = []
-        if self._stream is not None:
-            items = self._new_items(self._stream)
         return leaving_nothing_under_way(
             Rest(
                 "failed",
-                items=items,
+                items=self._new_items(self._stream),
                 error_type=kind,
                 error_message=message,
                 turn=self._turn,

@@ -35,7 +35,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from uuid import UUID
 
 import psycopg
@@ -47,6 +47,7 @@ from perdure.ledger.writer import LedgerWriter
 from perdure.notify import CANCEL, INPUT
 from perdure.runs.driver import Driver
 from perdure.runs.execution import CancelRequested, Execution, Stopping
+from perdure.runs.items import input_rows
 from perdure.runs.leftovers import cancelled
 from perdure.runs.liveness import UNDOUBTED, Liveness
 from perdure.runs.policies import Policies
@@ -194,7 +195,8 @@ class SegmentRunner:
             never = begun.journal.withdraw(previous.epoch, previous.started)
             await rows.withdraw(never, epoch=previous.epoch)
         if begun.cancel_requested or CANCEL in heard:
-            return await rows.rest(cancelled(begun.journal.under_way()))
+            asked = input_rows(begun.input)[begun.items :]
+            return await rows.rest(replace(cancelled(begun.journal.under_way()), items=asked))
         if self.quarantine is not None:
             match await self.quarantine.judge(begun, rows):
                 case Verdict.AGAIN:
