@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from perdure.engine import Engine
     from perdure.interruptions.policies.deciders import Deciders
     from perdure.interruptions.policies.policy import Policy
+    from perdure.ledger.annotations import annotate
     from perdure.ledger.effects import Done, effect, tool_call
     from perdure.ledger.operations import record_operation
     from perdure.runs.ask_human import ask_human
@@ -34,6 +35,7 @@ _HOMES = {
     "Run": "perdure.runs.handle",
     "StreamEvent": "perdure.runs.sdk_streaming.events",
     "Superseded": "perdure.runs.sdk_streaming.events",
+    "annotate": "perdure.ledger.annotations",
     "ask_human": "perdure.runs.ask_human",
     "effect": "perdure.ledger.effects",
     "record_operation": "perdure.ledger.operations",
@@ -52,6 +54,7 @@ __all__ = [
     "StreamEvent",
     "Superseded",
     "__version__",
+    "annotate",
     "ask_human",
     "effect",
     "record_operation",

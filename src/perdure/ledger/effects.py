@@ -18,6 +18,7 @@ from psycopg import AsyncConnection
 from perdure.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from perdure.ledger.annotations import Annotations
     from perdure.ledger.operations import Operations
 
 _MARK = "__perdure_effect__"
@@ -196,6 +197,7 @@ class ToolCall:
     _connection: AsyncConnection[Any] | None = field(default=None, repr=False)
     _operations: Operations | None = field(default=None, repr=False, compare=False)
     """Where what it changes is recorded; None in a probe, which changes nothing."""
+    _annotations: Annotations | None = field(default=None, repr=False, compare=False)
 
     @property
     def connection(self) -> AsyncConnection[Any]:

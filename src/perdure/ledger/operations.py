@@ -6,7 +6,6 @@ again says it again: so each operation is there once, if the outcome is, and not
 
 from __future__ import annotations
 
-import json
 import re
 import threading
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ from typing import Any
 from perdure.db import uuid7
 from perdure.errors import ConfigurationError, InvalidRequestError
 from perdure.ledger.effects import current_tool_call
+from perdure.ledger.plain import copied
 
 __all__ = ["Operations", "parse_kinds", "record_operation"]
 
@@ -22,7 +22,6 @@ MAX_KIND = 50
 MAX_TARGET = 255
 MAX_STATE = 1024 * 1024
 """Characters of a state's JSON."""
-MAX_DEPTH = 64
 _NOT_TEXT = re.compile("[\0\ud800-\udfff\ue000]")
 
 
@@ -93,32 +92,14 @@ class Operations:
     def _copy(self, name: str, state: Any) -> Any:
         """Return ``state`` as it is now: the tool may go on changing it."""
         try:
-            text = json.dumps(state, allow_nan=False)
-        except (TypeError, ValueError, RecursionError) as error:
-            raise self._refused(name, f"is no JSON: {error}.") from error
-        if len(text) > MAX_STATE:
-            raise self._refused(name, f"is JSON of {len(text)} characters; {MAX_STATE} are allowed")
-        copied = json.loads(text)
-        if _is_deeper(copied, MAX_DEPTH):
-            raise self._refused(name, f"is nested deeper than {MAX_DEPTH}.")
-        return copied
+            return copied(state, most=MAX_STATE)
+        except ValueError as error:
+            raise self._refused(name, str(error)) from error
 
     def _refused(self, name: str, why: str) -> InvalidRequestError:
         return InvalidRequestError.at(
             f"/{name}", f"{self._where} recorded an operation whose {name} {why}"
         )
-
-
-def _is_deeper(value: Any, depth: int) -> bool:
-    level = [value]
-    for _ in range(depth + 1):
-        level = [
-            inner
-            for one in level
-            if isinstance(one, dict | list)
-            for inner in (one.values() if isinstance(one, dict) else one)
-        ]
-    return bool(level)
 
 
 def record_operation(kind: str, target: str, previous: Any = None, new: Any = None) -> None:

@@ -65,7 +65,7 @@ async def run_until_known(
 async def run_once(known: ToolCall, run: Callable[[], Awaitable[Outcome]]) -> Outcome:
     """Make a begun call, of which the tool may know ``known``, and return what it came to.
 
-    With it goes what this attempt recorded that it changed.
+    With it goes what this attempt recorded that it changed, and said of what it gives.
     """
     token = current_tool_call.set(known)
     recorded = []
@@ -76,6 +76,8 @@ async def run_once(known: ToolCall, run: Callable[[], Awaitable[Outcome]]) -> Ou
         if known._operations is not None:
             recorded = known._operations.close()
     outcome.operations = recorded
+    if known._annotations is not None and outcome.error is None:
+        outcome.stored = known._annotations.onto(outcome.stored)
     return outcome
 
 

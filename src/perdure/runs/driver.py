@@ -316,9 +316,14 @@ class Driver:
         stored, given = self._rows.items, input_rows(self._begun.input)
         if result is None:
             return given[stored:]
-        return given[stored:] + item_rows(
-            result.new_items, max(0, stored - len(given)), token_counts(result.raw_responses)
-        )
+        counts = token_counts(result.raw_responses)
+        annotated = self._execution.annotated
+        if not annotated and not self._begun.annotations:
+            return given[stored:] + item_rows(result.new_items, stored - len(given), counts)
+        # From where this execution began: what was said is of the message that follows.
+        first = self._begun.items
+        rows = given[first:] + item_rows(result.new_items, first - len(given), counts)
+        return annotated.onto(rows, pending=self._begun.annotations)[stored - first :]
 
     async def _completed(self, result: RunResultStreaming, state: RunState[Any, Any]) -> Rest:
         # Serialized while the last reply still commits.

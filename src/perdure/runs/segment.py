@@ -38,6 +38,7 @@ _NOTHING: dict[str, Any] = {
     "context": None,
     "decisions": "[]",
     "first_inputs": "[]",
+    "annotations": "[]",
 }
 """What ``load`` finds where nothing has been written."""
 
@@ -63,6 +64,8 @@ class Begun:
     cancel_requested: bool
     inputs_waiting: bool
     """Whether there are messages that are in no state yet."""
+    annotations: Sequence[dict[str, Any]]
+    """What tools said of what they gave, and no message has followed."""
     policies_revision: int
     """Which revision the tenant's policies had."""
     mcp_lists: dict[str, list[dict[str, Any]]]
@@ -142,6 +145,7 @@ async def begin(
         alone_deaths=begun["alone_deaths"],
         cancel_requested=begun["cancel_requested"],
         inputs_waiting=wait,
+        annotations=jsonsafe.loads(loaded["annotations"]),
         policies_revision=begun["policies_revision"],
         mcp_lists=jsonsafe.loads(begun["mcp_tools"]),
         state=loaded["state"],

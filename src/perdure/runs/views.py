@@ -62,7 +62,7 @@ def item_object(row: Row) -> Object:
         "agent": row["agent"],
         "user_id": row["user_id"],
         "token_count": row["token_count"],
-        "metadata": {},
+        "metadata": row["metadata"],
         "created_at": rfc3339(row["created_at"]),
     }
 
