@@ -12,7 +12,7 @@ from perdure.cli import replays, searching
 from perdure.cli.client import checked_id, connected
 from perdure.cli.help import examples
 from perdure.cli.output import ago, print_fields, print_json, print_note, print_table
-from perdure.cli.pages import After, Json, Limit, print_more
+from perdure.cli.pages import After, Json, Limit, print_more, print_page
 
 _ID = "01a20131-4b51-7c38-a7e1-62bd7cf3a0d5"
 
@@ -74,27 +74,20 @@ def list_sessions(
     }
     with connected() as client:
         page = client.get("/v1/sessions", query)
-    if as_json:
-        print_json(page)
-        return
-    if not page["data"]:
-        print_note("No such sessions.")
-        return
-    print_table(
+    print_page(
+        page,
         ["id", "user", "status", "items", "said", "title"],
-        [
-            [
-                one["id"],
-                one["user_id"] or "-",
-                one["status"],
-                str(one["last_seq"]),
-                ago(one["updated_at"]),
-                one["title"] or one["key"] or "-",
-            ]
-            for one in page["data"]
+        lambda one: [
+            one["id"],
+            one["user_id"] or "-",
+            one["status"],
+            str(one["last_seq"]),
+            ago(one["updated_at"]),
+            one["title"] or one["key"] or "-",
         ],
+        empty="No such sessions.",
+        as_json=as_json,
     )
-    print_more(page)
 
 
 @app.command(epilog=examples(f"perdure sessions show {_ID}"))
