@@ -11,11 +11,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from perdure.errors import ConfigurationError, InvalidRequestError
-from perdure.ledger.effects import current_tool_call
 from perdure.ledger.journal import RecordedCall
 from perdure.ledger.plain import copied
 
-__all__ = ["AnnotatedCalls", "Annotations", "annotate"]
+__all__ = ["AnnotatedCalls", "Annotations"]
 
 MAX_CHARACTERS = 100_000
 """Of the JSON of all that one call says."""
@@ -92,24 +91,3 @@ class AnnotatedCalls:
                 metadata, since = since, {}
             told.append({**row, _KEY: metadata})
         return told
-
-
-def annotate(**metadata: Any) -> None:
-    """Say, inside a tool, what is to be known of what it gives: ``annotate(sources=[…])``.
-
-    JSON by names. The item of the call's output has it as ``metadata``, and the next message of
-    the run's agent has that of all calls since the one before; of equal names the last counts. Of
-    a call that fails nothing is kept. Works in ``async`` and in plain tools, and in those of agents
-    used as tools.
-
-    Raises:
-        ConfigurationError: outside a tool of a durable run, in a probe, or after the call was over.
-        InvalidRequestError: it is no JSON, or in all longer than 100,000 characters.
-    """
-    call = current_tool_call.get()
-    if call is None or call._annotations is None:
-        raise ConfigurationError(
-            "annotate() was called outside a tool of a durable run: what it says goes with a tool "
-            "call's output, in a run started through an Engine."
-        )
-    call._annotations.add(metadata)

@@ -13,10 +13,9 @@ from typing import Any
 
 from perdure.db import uuid7
 from perdure.errors import ConfigurationError, InvalidRequestError
-from perdure.ledger.effects import current_tool_call
 from perdure.ledger.plain import copied
 
-__all__ = ["Operations", "parse_kinds", "record_operation"]
+__all__ = ["Operations", "parse_kinds"]
 
 MAX_KIND = 50
 MAX_TARGET = 255
@@ -100,25 +99,3 @@ class Operations:
         return InvalidRequestError.at(
             f"/{name}", f"{self._where} recorded an operation whose {name} {why}"
         )
-
-
-def record_operation(kind: str, target: str, previous: Any = None, new: Any = None) -> None:
-    """Record, inside a tool, that it changed ``target`` from ``previous`` to ``new``.
-
-    ``kind`` is one that the engine declares, ``target`` a name of the tool's own (``todo/42``), the
-    states are JSON as they are now, None where there is none. It is written with the call's
-    outcome, also of one that failed, in one transaction: that of the effect in a ``transactional``
-    tool, which keeps nothing if it fails. Works in ``async`` and in plain tools.
-
-    Raises:
-        ConfigurationError: outside a tool of a durable run, in a probe, after the call was over, or
-            for a kind that is not declared.
-        InvalidRequestError: the target or a state cannot be stored.
-    """
-    call = current_tool_call.get()
-    if call is None or call._operations is None:
-        raise ConfigurationError(
-            f"record_operation({kind!r}, {target!r}) was called outside a tool of a durable run: "
-            "it is part of a tool call's outcome, of a run started through an Engine."
-        )
-    call._operations.add(kind, target, previous, new)

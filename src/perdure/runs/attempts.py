@@ -14,9 +14,10 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from perdure.errors import Uncertain
-from perdure.ledger.effects import Effect, ToolCall, current_tool_call
+from perdure.ledger.effects import Effect
 from perdure.ledger.failures import in_words, unknown_outcome
 from perdure.ledger.journal import RecordedCall
+from perdure.ledger.tool_call import ToolCall, current_tool_call
 from perdure.runs.doubts import begin_again, note_doubt, settle_by_probe
 from perdure.runs.execution import Execution
 from perdure.runs.outcomes import Call, Outcome

@@ -8,10 +8,11 @@ import psycopg
 
 from perdure.db import uuid7
 from perdure.ledger.annotations import Annotations
-from perdure.ledger.effects import ToolCall, idempotency_key
+from perdure.ledger.effects import idempotency_key
 from perdure.ledger.journal import RecordedCall
 from perdure.ledger.operations import Operations
 from perdure.ledger.telling import call_ended, call_started
+from perdure.ledger.tool_call import ToolCall
 from perdure.runs.execution import Execution, current_agent
 from perdure.runs.outcomes import Call, Outcome
 
