@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from perdure.engine import Engine
     from perdure.interruptions.policies.deciders import Deciders
     from perdure.interruptions.policies.policy import Policy
-    from perdure.ledger.effects import Done, effect, tool_call
-    from perdure.ledger.operations import record_operation
+    from perdure.ledger.effects import Done, effect
+    from perdure.ledger.tool_call import annotate, record_operation, tool_call
     from perdure.runs.ask_human import ask_human
     from perdure.runs.handle import Run
     from perdure.runs.interruption import Interruption
@@ -34,10 +34,11 @@ _HOMES = {
     "Run": "perdure.runs.handle",
     "StreamEvent": "perdure.runs.sdk_streaming.events",
     "Superseded": "perdure.runs.sdk_streaming.events",
+    "annotate": "perdure.ledger.tool_call",
     "ask_human": "perdure.runs.ask_human",
     "effect": "perdure.ledger.effects",
-    "record_operation": "perdure.ledger.operations",
-    "tool_call": "perdure.ledger.effects",
+    "record_operation": "perdure.ledger.tool_call",
+    "tool_call": "perdure.ledger.tool_call",
 }
 
 __all__ = [
@@ -52,6 +53,7 @@ __all__ = [
     "StreamEvent",
     "Superseded",
     "__version__",
+    "annotate",
     "ask_human",
     "effect",
     "record_operation",

@@ -238,6 +238,7 @@ class Engine:
         metadata: dict[str, Any] | None = None,
         task: str | None = None,
         max_turns: int | None = None,
+        model: str | None = None,
         priority: int = 0,
         delay_seconds: float | None = None,
         idempotency_key: str | None = None,
@@ -250,6 +251,7 @@ class Engine:
         """Accept a run and return it; it is queued when this returns (or ``connection`` commits).
 
         ``input`` is a text or Responses input items; ``context`` fits the engine's context type.
+        ``model`` names one of the engine's provider, for all agents of the run.
         ``task`` says what it is for, out of the engine's list if it has one.
         Of waiting runs the lowest ``priority`` goes first. The same ``idempotency_key`` within 24
         hours returns the run it first started. In a session, one that is there or one found or made
@@ -259,8 +261,8 @@ class Engine:
         ``connection`` the start joins the caller's transaction: no commit, no run.
 
         Raises:
-            InvalidRequestError: an unknown agent, a context that does not fit, a number out of
-                range, or what is no JSON.
+            InvalidRequestError: an unknown agent or model, a context that does not fit, a number
+                out of range, or what is no JSON.
             NotFoundError: there is no such session, or it is another user's.
             InvalidStateError: another run of the session has the turn (``reject``).
             IdempotencyConflictError: the key was used for another start.
@@ -277,6 +279,7 @@ class Engine:
             max_turns=self.registry.default_max_turns if max_turns is None else max_turns,
             user_id=user_id,
             metadata=metadata or {},
+            model=self.registry.check_model(model),
             task=self.registry.check_task(task),
             priority=priority,
             delay_seconds=delay_seconds,

@@ -1,4 +1,4 @@
-"""A program that starts a run, or decides one, and may be killed at one of its own statements."""
+"""A program that starts a run, decides one or replays a session, and may be killed meanwhile."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 from agents import Agent, function_tool
 from psycopg import AsyncConnection
 
 from perdure import Engine
+from perdure.access.principals import Principal, local_principal
 from tests.engine_support import call, turns
 
 KEY = "order 42"
@@ -27,15 +29,19 @@ async def pay(cents: int) -> str:
 
 
 def make_engine() -> Engine:
-    """The agent that is started and decided."""
+    """The agent that is started and decided, and one to talk to."""
     model = turns([call("pay", "c1", cents=5)], "done")
-    return Engine([Agent(name="payer", model=model, tools=[pay])])
+    talker = Agent(name="talker", model=turns("first", "second", "third"))
+    return Engine([Agent(name="payer", model=model, tools=[pay]), talker])
 
 
 def main(caller: str, url: str, arguments: dict[str, Any], n: int, when: str) -> None:
-    """Call ``start`` or ``decide`` and die before or after the n-th statement, if there is one."""
-    asyncio.run(_call(caller, url, arguments, n, when))
-    Path(arguments["log"]).write_text("returned")
+    """Do what ``caller`` says and die before or after the n-th step, if there is one.
+
+    Who lives writes how many there were.
+    """
+    seen = asyncio.run(_call(caller, url, arguments, n, when))
+    Path(arguments["log"]).write_text(str(seen))
 
 
 class _Killer:
@@ -44,17 +50,17 @@ class _Killer:
     def __init__(self, n: int, when: str) -> None:
         self._n = n
         self._when = when
-        self._seen = 0
+        self.seen = 0
 
     @asynccontextmanager
     async def step(self) -> AsyncIterator[None]:
-        self._seen += 1
+        self.seen += 1
         self._at("before")
         yield
         self._at("after")
 
     def _at(self, moment: str) -> None:
-        if moment == self._when and self._seen == self._n:
+        if moment == self._when and self.seen == self._n:
             os.kill(os.getpid(), signal.SIGKILL)
 
     def install(self) -> None:
@@ -81,11 +87,22 @@ class _Killer:
         AsyncConnection.transaction = in_transaction  # type: ignore[method-assign,assignment]
 
 
-async def _call(caller: str, url: str, arguments: dict[str, Any], n: int, when: str) -> None:
+async def _anybody(_: Any) -> Principal:
+    return local_principal()
+
+
+async def _call(caller: str, url: str, arguments: dict[str, Any], n: int, when: str) -> int:
     engine = make_engine()
     async with engine.running(url=url, migrate_first=False, worker=False):
-        _Killer(n, when).install()
+        killer = _Killer(n, when)
+        killer.install()
         if caller == "start":
             await engine.start("payer", "go", idempotency_key=KEY)
+        elif caller == "replay":
+            transport = httpx.ASGITransport(engine.api(authenticate=_anybody))
+            async with httpx.AsyncClient(transport=transport, base_url="http://api") as client:
+                path = f"/v1/sessions/{arguments['session']}/replay"
+                (await client.post(path, json={"agent": "talker"})).raise_for_status()
         else:
             await engine.decide(arguments["id"], "approve", digest=arguments["digest"])
+        return killer.seen

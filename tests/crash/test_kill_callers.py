@@ -1,4 +1,4 @@
-"""A program killed before and after each statement of a start and of a decision: whole, or not."""
+"""A program killed around each statement of a start, a decision or a replay: whole, or not."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from perdure import PostgresSession
 from perdure.errors import AlreadyDecidedError
 from tests.crash.caller import KEY, make_engine
 from tests.crash.nursery import Nursery
@@ -90,3 +91,45 @@ async def test_a_program_killed_at_any_step_of_a_start_or_a_decision(
             steps["decide"] = n
     assert steps["start"] >= 3
     assert steps["decide"] >= 4
+
+
+_REPLAYS = """
+SELECT b.id, (SELECT array_agg(r.id::text ORDER BY r.id) FROM perdure.runs r
+               WHERE r.session_id = b.id) AS runs,
+       (SELECT array_agg(i.text ORDER BY i.seq) FROM perdure.session_items i
+         WHERE i.session_id = b.id) AS said
+  FROM perdure.sessions b
+ WHERE b.parent_session_id IS NOT NULL
+ ORDER BY b.id"""
+
+
+async def test_a_program_killed_while_it_asks_for_a_replay(
+    make_database: Callable[[], str], tmp_path: Path, nursery: Nursery
+) -> None:
+    engine, url = make_engine(), make_database()
+    asked = ["a", "b", "c"]
+    async with engine.running(url=url, worker=False):
+        session = PostgresSession("source", engine=engine)
+        for text in asked:
+            await session.add_items(
+                [{"role": "user", "content": text}, {"role": "assistant", "content": "-"}]
+            )
+        source = str(await session.id())
+        log = tmp_path / "whole"
+        assert not await _killed(nursery, "replay", url, log, 0, "", session=source)
+        steps = int(log.read_text())
+        # Among the runs, before the commit, right after it, before the answer.
+        for n, when, made in ((steps - 3, "after", 1), (steps, "before", 1), (steps, "after", 2)):
+            log = tmp_path / f"{n}{when}"
+            assert await _killed(nursery, "replay", url, log, n, when, session=source)
+            found = await query(engine, _REPLAYS)
+            assert [len(one["runs"]) for one in found] == [3] * made, (n, when)
+    async with engine.running(url=url):
+        # The next worker runs what whoever died has left: in order, each once.
+        for one in found:
+            for run_id in one["runs"]:
+                await (await engine.get(run_id)).wait(SECONDS)
+        said = [
+            text for pair in zip(asked, ("first", "second", "third"), strict=True) for text in pair
+        ]
+        assert [one["said"] for one in await query(engine, _REPLAYS)] == [said] * 2

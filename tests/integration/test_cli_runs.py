@@ -330,6 +330,50 @@ def test_operations(served: dict[str, str], run: Run, run_json: Run) -> None:
     assert "record_operation" in nothing.stderr
 
 
+def test_a_session_is_replayed_and_compared(
+    served: dict[str, str], run: Run, run_json: Run, tmp_path: Path
+) -> None:
+    headers = {"Authorization": f"Bearer {served['PERDURE_API_KEY']}"}
+    with httpx.Client(base_url=served["PERDURE_URL"], headers=headers) as http:
+        made = http.post("/v1/sessions", json={"user_id": "bob"}).json()["id"]
+        said = [
+            {"role": role, "content": f"{n} {HOSTILE}"}
+            for n in (1, 2)
+            for role in ("user", "assistant")
+        ]
+        http.post(f"/v1/sessions/{made}/items", json={"items": said}).raise_for_status()
+    prompt = tmp_path / "prompt.txt"
+    prompt.write_text("Be brief.\n")
+    arguments = ("sessions", "replay", made, "--agent", "echo", "--user", "bob")
+    replayed = run_json(*arguments, "--system-prompt", f"@{prompt}", "--wait")
+    branch = replayed["session"]["id"]
+    assert replayed["session"]["system_prompt"] == "Be brief."
+    assert [one["status"] for one in replayed["runs"]] == ["interrupted", "queued"]
+    [question] = replayed["runs"][0]["interruptions"]
+    run("reject", question["id"])
+    assert _rested(served, replayed["runs"][0]["id"])["status"] == "completed"
+
+    shown = run("sessions", "diff", branch)
+    assert not CONTROL.search(shown.stdout)
+    head, _, asked, *_ = shown.stdout.splitlines()
+    assert head.split() == [made, branch]
+    assert asked.startswith("1> 1 ")
+    assert "[-1" in shown.stdout
+    assert "{+note gave:" in shown.stdout
+    code, coloured = on_a_terminal(served, "sessions", "diff", branch, typed="")
+    assert (code, "\x1b[31m1" in coloured, "{+" in coloured) == (0, True, False)
+    turns = run_json("sessions", "diff", branch, "--with", made, "--limit", "1")
+    assert (len(turns["turns"]), turns["has_more"]) == (1, True)
+
+    last = run(*arguments[:2], made, "--agent", "failing", "--from", "3", "--wait", code=1)
+    assert re.search(r"^\S+ +3 +failed +-$", last.stdout, re.MULTILINE)
+    assert "perdure sessions diff" in last.stderr
+    missing = run(*arguments, "--system-prompt", "@nowhere", code=2)
+    assert "cannot be read" in missing.stderr
+    empty = run("sessions", "diff", run_json("sessions", "branch", made)["id"])
+    assert empty.stderr == "Nothing was said in either after item 4.\n"
+
+
 def test_what_people_see(run: Run, run_json: Run, waiting: dict[str, Any]) -> None:
     [question] = waiting["interruptions"]
     inbox = run("inbox", "--run", waiting["id"])

@@ -25,6 +25,7 @@ from perdure import effect
 from perdure.access.principals import DEFAULT_TENANT
 from perdure.engine import Engine, Run
 from perdure.runs.resume import retry
+from perdure.runs.store import NewRun, start_run
 from tests.engine_support import (
     SECONDS,
     Gate,
@@ -149,6 +150,31 @@ async def test_a_call_a_person_approved_is_made_by_the_request_that_says_so(
         # Only the request that carries the approval may act, and of the server it is for.
         assert await asks_of(engine, run) == [("crm", "succeeded", 1)] * 2
         assert model.asked == 4
+
+
+async def test_a_run_that_asks_first_has_a_server_ask_before_each_call(database_url: str) -> None:
+    sent: list[tuple[Any, Any]] = []
+
+    def rule(asked: Asked) -> Sequence[Item]:
+        [tool] = asked.body["tools"]
+        sent.append((asked.body["model"], tool["require_approval"]))
+        if any(item.get("type") == "mcp_approval_response" for item in asked.items):
+            return [text("paid")]
+        request = {"id": "mcpr_1", "type": "mcp_approval_request", "server_label": "crm"}
+        return [{**request, "name": "pay", "arguments": "{}"}]
+
+    new = NewRun(DEFAULT_TENANT, "a", "hi", max_turns=5, tools="ask", model="gpt-5-mini")
+    async with served(database_url, rule, tools=[mcp()]) as (engine, _):
+        async with engine.pool.connection() as conn:
+            run = await engine.get(await start_run(conn, new))
+        [asked] = (await run.wait(SECONDS)).interruptions
+        assert (asked.type, asked.tool["name"]) == ("tool_approval", "pay")
+        assert await asks_of(engine, run) == []
+        await engine.decide(asked.id, "approve", digest=asked.digest)
+        assert (await run.wait(SECONDS)).output == "paid"
+        # The model is the run's in its next segment too; the request with the approval may act.
+        assert sent == [("gpt-5-mini", "always")] * 2
+        assert await asks_of(engine, run) == [("crm", "succeeded", 1)]
 
 
 LOST: dict[str, Trouble] = {

@@ -16,7 +16,7 @@ import httpx
 import pytest
 from agents import Agent, function_tool
 
-from perdure import effect, tool_call
+from perdure import effect, record_operation, tool_call
 from perdure.access.principals import local_principal
 from perdure.engine import Engine, Run
 from perdure.errors import AlreadyDecidedError, UnavailableError
@@ -57,12 +57,14 @@ class _Shop:
         async def pay() -> str:
             self.done["pay", tool_call().run_id] += 1
             await self.gate.stop()
+            record_operation("PAY", "order/1")
             return "paid"
 
         @effect("idempotent")
         @function_tool
         async def notify() -> str:
             self.keys.setdefault(tool_call().run_id, set()).add(tool_call().idempotency_key)
+            record_operation("TELL", "order/1")
             return "told"
 
         @effect("transactional")
@@ -71,6 +73,7 @@ class _Shop:
             await tool_call().connection.execute(
                 "INSERT INTO bookings VALUES (%s)", (tool_call().run_id,)
             )
+            record_operation("BOOK", "order/1")
             return "booked"
 
         @function_tool(needs_approval=True)
@@ -95,7 +98,8 @@ class _Shop:
 async def _opened(database_url: str) -> AsyncIterator[tuple[PgProxy, Engine, _Shop]]:
     shop = _Shop()
     with pg_proxy(database_url) as proxy:
-        async with running(proxy.url, shop.agent) as engine:
+        kinds = ["PAY", "TELL", "BOOK"]
+        async with running(proxy.url, shop.agent, operations=kinds) as engine:
             await query(engine, "CREATE TABLE bookings (run_id text)")
             yield proxy, engine, shop
 
@@ -107,6 +111,10 @@ async def _finished_once(engine: Engine, shop: _Shop, run: Run, asked_before: in
         assert shop.done[tool, run.id] == 1, tool
     assert len(shop.keys[run.id]) == 1
     assert [row["run_id"] for row in await query(engine, "TABLE bookings")].count(run.id) == 1
+    changed = await query(
+        engine, "SELECT kind FROM perdure.operations WHERE run_id = %s ORDER BY kind", run.id
+    )
+    assert [one["kind"] for one in changed] == ["BOOK", "PAY", "TELL"]
     calls = await calls_of(engine, run)
     assert {one["status"] for one in calls.values()} == {"succeeded"}
     assert run.data["usage"]["requests"] == shop.asked - asked_before == 5

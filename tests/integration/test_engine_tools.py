@@ -37,7 +37,7 @@ from openai.types.responses.response_output_item import LocalShellCall
 
 from perdure import Engine, effect, tool_call
 from perdure.errors import ConfigurationError
-from perdure.ledger.effects import ToolCall
+from perdure.ledger.tool_call import ToolCall
 from tests.engine_support import (
     approve,
     call,

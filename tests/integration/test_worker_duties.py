@@ -36,8 +36,8 @@ async def test_what_is_kept_no_longer_is_deleted_and_nothing_else(database_url: 
                 "INSERT INTO perdure.user_sessions (id, tenant_id, user_id, token_hash, token_hint,"
                 " label, only_one, created_by, created_at, expires_at, revoked_at)"
                 " VALUES (gen_random_uuid(), %(tenant)s, 'alice',"
-                " sha256(convert_to(%(label)s::text, 'utf8')), 'pdu_', %(label)s::text, false, '{}',"
-                " now() - interval '60 days', now() - %(ended)s::interval,"
+                " sha256(convert_to(%(label)s::text, 'utf8')), 'pdu_', %(label)s::text, false,"
+                " '{}', now() - interval '60 days', now() - %(ended)s::interval,"
                 " now() - %(revoked)s::interval)",
                 {"tenant": DEFAULT_TENANT, "label": label, "ended": ended, "revoked": revoked},
             )

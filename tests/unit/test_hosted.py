@@ -6,11 +6,12 @@ from typing import Any, cast
 
 import pytest
 from agents import HostedMCPTool, WebSearchTool
+from agents.tool import Tool
 from openai.types.responses.tool_param import Mcp
 
 from perdure import effect
 from perdure.ledger.effects import Effect
-from perdure.runs.hosted import servers_that_may_act
+from perdure.runs.hosted import asking_first, servers_that_may_act
 
 
 def _mcp(label: str, **config: Any) -> HostedMCPTool:
@@ -53,3 +54,13 @@ def test_what_is_marked_read_is_harmless() -> None:
     tools = [effect("read")(_mcp("reads")), effect("idempotent")(_mcp("keyless")), UNSAID]
     assert servers_that_may_act(tools, "hi", Effect.AT_MOST_ONCE) == ["keyless", "unsaid"]
     assert servers_that_may_act(tools, "hi", Effect.READ) == ["keyless"]
+
+
+def test_a_run_that_asks_first_has_servers_ask() -> None:
+    reads = effect("read")(_mcp("reads"))
+    tools: list[Tool] = [NEVER, ALWAYS, SOME, reads, WebSearchTool()]
+    asking = asking_first(tools, Effect.AT_MOST_ONCE)
+    assert servers_that_may_act(asking, "hi", Effect.AT_MOST_ONCE) == []
+    assert [tool.name for tool in asking] == [tool.name for tool in tools]
+    assert asking[3:] == [reads, tools[4]]
+    assert NEVER.tool_config["require_approval"] == "never"

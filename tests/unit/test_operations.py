@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from perdure import Engine, record_operation
 from perdure.errors import ConfigurationError, InvalidRequestError
 from perdure.jsondiff import apply, diff
-from perdure.ledger.effects import ToolCall, current_tool_call
 from perdure.ledger.operations import Operations
+from perdure.ledger.tool_call import ToolCall, current_tool_call
 
 LEAVES = st.none() | st.booleans() | st.integers(-2, 2) | st.sampled_from([0.0, 1.0, "", "a", "~/"])
 JSON = st.recursive(

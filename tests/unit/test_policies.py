@@ -18,6 +18,7 @@ from perdure.interruptions.policies.deciders import ROLES, check_may_decide, ide
 from perdure.interruptions.policies.policy import Then
 from perdure.interruptions.policies.question_rules import NO_RULES, Rules, rules_for
 from perdure.interruptions.policies.verdicts import about, verdict
+from perdure.runs.gates import ASK_FIRST, asked_first
 
 
 @dataclass(frozen=True)
@@ -179,6 +180,28 @@ def test_when_the_time_is_over_others_are_asked_one_after_the_other() -> None:
     assert Rules(on_expire="approve", expires_after=1.0).at_the_end() == "approve"
     doubt = Rules(on_expire="approve", expires_after=1.0, required=2).of_a_doubt()
     assert (doubt.required, doubt.at_the_end()) == (1, "fail")
+
+
+def test_a_run_that_asks_first_asks_whatever_is_allowed() -> None:
+    policies = [
+        Policy("large", when={"/cents": {"gt": 5000}}, then="deny"),
+        Policy("medium", when={"/cents": {"gt": 100}}, expires_after=60, on_expire="approve"),
+        Policy("small", then="allow"),
+    ]
+
+    def asked(cents: int, made: list[Policy]) -> Rules:
+        return asked_first(rules_for(made, agent="a", tool="refund", arguments={"cents": cents}))
+
+    assert asked(6000, policies).then == "deny"
+    medium = asked(500, policies)
+    assert (medium.policy, medium.then, medium.on_expire) == ("medium", "ask", "reject")
+    small = asked(5, policies)
+    assert (small.policy, small.then, small.expires_after) == ("replay", "ask", None)
+    # A person may let it be made with other arguments, if no policy denies these.
+    with pytest.raises(InvalidRequestError):
+        small.edited({"cents": 6000})
+    assert small.edited({"cents": 7}).then == "ask"
+    assert asked(5, []) == ASK_FIRST
 
 
 def test_edited_arguments_are_asked_about_as_much_as_their_policy_and_the_first_ask_for() -> None:

@@ -11,7 +11,7 @@ import typer
 from perdure.cli.client import checked_id, connected
 from perdure.cli.help import examples
 from perdure.cli.output import ago, print_fields, print_json, print_note, print_table
-from perdure.cli.pages import After, Json, Limit, print_more
+from perdure.cli.pages import After, Json, Limit, print_page
 
 _ID = "01a20131-4b51-7c38-a7e1-62bd7cf3a0d5"
 
@@ -148,29 +148,22 @@ def list_feedback(
     }
     with connected() as client:
         page = client.get("/v1/feedback", query)
-    if as_json:
-        print_json(page)
-        return
-    if not page["data"]:
-        print_note("No such feedback.")
-        return
-    print_table(
+    print_page(
+        page,
         ["id", "age", "on", "agent", "user", "says", "type", "comment"],
-        [
-            [
-                one["id"],
-                ago(one["created_at"]),
-                f"item {one['item_id']}" if one["item_id"] else f"run {one['run_id']}",
-                one["agent"] or "-",
-                one["user_id"] or "-",
-                _says(one),
-                one["type"],
-                one["comment"] or "-",
-            ]
-            for one in page["data"]
+        lambda one: [
+            one["id"],
+            ago(one["created_at"]),
+            f"item {one['item_id']}" if one["item_id"] else f"run {one['run_id']}",
+            one["agent"] or "-",
+            one["user_id"] or "-",
+            _says(one),
+            one["type"],
+            one["comment"] or "-",
         ],
+        empty="No such feedback.",
+        as_json=as_json,
     )
-    print_more(page)
 
 
 @app.command(epilog=examples("perdure feedback summary", "perdure feedback summary --by type"))

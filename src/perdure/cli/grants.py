@@ -12,7 +12,7 @@ from perdure.cli.client import checked_id, connected
 from perdure.cli.durations import seconds_or_moment
 from perdure.cli.help import examples
 from perdure.cli.output import ago, print_fields, print_json, print_note, print_table
-from perdure.cli.pages import After, Json, Limit, print_more
+from perdure.cli.pages import After, Json, Limit, print_page
 from perdure.cli.runs_shown import arguments_text, as_text
 from perdure.interruptions.conditions import in_words, parse
 
@@ -78,28 +78,21 @@ def list_grants(
     }
     with connected() as client:
         page = client.get("/v1/grants", query)
-    if as_json:
-        print_json(page)
-        return
-    if not page["data"]:
-        print_note("No such grants.")
-        return
-    print_table(
+    print_page(
+        page,
         ["id", "tool", "agent", "for", "until", "by", "covers"],
-        [
-            [
-                one["id"],
-                one["tool"],
-                one["agent"],
-                one["scope"],
-                _end(one),
-                _who(one["granted_by"]),
-                _covers(one),
-            ]
-            for one in page["data"]
+        lambda one: [
+            one["id"],
+            one["tool"],
+            one["agent"],
+            one["scope"],
+            _end(one),
+            _who(one["granted_by"]),
+            _covers(one),
         ],
+        empty="No such grants.",
+        as_json=as_json,
     )
-    print_more(page)
 
 
 @app.command(epilog=examples(f"perdure grants show {_ID}"))

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
 
 from perdure.cli.client import checked_id, connected
 from perdure.cli.help import examples
-from perdure.cli.output import ago, print_json, print_note, print_table
-from perdure.cli.pages import After, Json, Limit, print_more
+from perdure.cli.output import ago
+from perdure.cli.pages import After, Json, Limit, print_page
 from perdure.cli.runs_shown import arguments_text, evidence_text, hint
 from perdure.cli.watching import watch
 
@@ -58,31 +58,28 @@ def inbox(
     query = {"agent": agent, "run_id": run_id, "limit": limit, "after": after, "order": "asc"}
     with connected() as client:
         page = client.get("/v1/interruptions", query)
-    if as_json:
-        print_json(page)
-        return
-    if not page["data"]:
-        print_note("Nothing waits for you.")
-        return
-    print_table(
+    print_page(
+        page,
         ["id", "waiting", "question", "agent", "tool", "arguments"],
-        [
-            [
-                one["id"],
-                ago(one["requested_at"]),
-                one["type"],
-                one["agent"],
-                (one["tool"] or {}).get("name", "-"),
-                _arguments(one["tool"]),
-            ]
-            for one in page["data"]
+        lambda one: [
+            one["id"],
+            ago(one["requested_at"]),
+            one["type"],
+            one["agent"],
+            (one["tool"] or {}).get("name", "-"),
+            _arguments(one["tool"]),
         ],
+        empty="Nothing waits for you.",
+        as_json=as_json,
+        notes=_notes,
     )
-    for one in page["data"]:
+
+
+def _notes(questions: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    for one in questions:
         for known in one["evidence"]:
-            print_note(f"{one['id']}: {evidence_text(known)}")
-    print_note(f"\nDecide: {hint(page['data'][0]).rpartition(': ')[2]}")
-    print_more(page)
+            yield f"{one['id']}: {evidence_text(known)}"
+    yield f"\nDecide: {hint(questions[0]).rpartition(': ')[2]}"
 
 
 def _arguments(tool: Mapping[str, Any] | None) -> str:

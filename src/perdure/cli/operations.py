@@ -9,8 +9,8 @@ import typer
 
 from perdure.cli.client import checked_id, connected
 from perdure.cli.help import examples
-from perdure.cli.output import ago, print_json, print_note, print_table, shortened, to_json
-from perdure.cli.pages import After, Json, Limit, print_more
+from perdure.cli.output import ago, shortened, to_json
+from perdure.cli.pages import After, Json, Limit, print_page
 
 _ID = "01a20131-4b51-7c38-a7e1-62bd7cf3a0d5"
 _WIDTH = 40
@@ -68,28 +68,21 @@ def list_operations(
     }
     with connected() as client:
         page = client.get("/v1/operations", query)
-    if as_json:
-        print_json(page)
-        return
-    if not page["data"]:
-        print_note("No such operations. Tools record them: record_operation(…).")
-        return
-    print_table(
+    print_page(
+        page,
         ["id", "age", "run", "tool", "kind", "target", "changed"],
-        [
-            [
-                one["id"],
-                ago(one["created_at"]),
-                one["run_id"],
-                one["tool"],
-                one["kind"],
-                one["target"],
-                ", ".join(_steps(one["diff"])) or "nothing",
-            ]
-            for one in page["data"]
+        lambda one: [
+            one["id"],
+            ago(one["created_at"]),
+            one["run_id"],
+            one["tool"],
+            one["kind"],
+            one["target"],
+            ", ".join(_steps(one["diff"])) or "nothing",
         ],
+        empty="No such operations. Tools record them: record_operation(…).",
+        as_json=as_json,
     )
-    print_more(page)
 
 
 def _steps(diff: Iterable[Mapping[str, Any]]) -> Iterable[str]:

@@ -28,6 +28,10 @@ STYLES: Final = {
 """How a style is asked of a terminal."""
 
 
+Part = tuple[str, str]
+"""A part of a text, and its style: one of ``STYLES`` or none."""
+
+
 def shortened(text: str, width: int) -> str:
     """Return ``one_line(text)``, cut with an ellipsis to ``width`` characters."""
     text = one_line(text)
@@ -138,6 +142,33 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
             console.print(Text(text, style="" if number else "bold"), soft_wrap=True)
         else:
             _write(sys.stdout, text)
+
+
+def print_beside(rows: Iterable[tuple[Sequence[Part], Sequence[Part]]]) -> None:
+    """Print texts beside each other, in two columns as wide as the terminal has room for.
+
+    A text is parts one after the other, each with its style, which shows where there are colours.
+    """
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    colours = has_colours()
+    grid = Table.grid(padding=(0, 2), expand=True)
+    grid.add_column(ratio=1, overflow="fold")
+    grid.add_column(ratio=1, overflow="fold")
+    for row in rows:
+        grid.add_row(
+            *(
+                Text.assemble(*((visible(text), style if colours else "") for text, style in parts))
+                for parts in row
+            )
+        )
+    console = Console(highlight=False, emoji=False, markup=False)
+    with console.capture() as shown:
+        console.print(grid)
+    for line in shown.get().splitlines():
+        _write(sys.stdout, line.rstrip())
 
 
 def ago(moment: str | None, *, now: datetime | None = None) -> str:

@@ -14,8 +14,8 @@ import typer
 
 from perdure.cli.client import checked_id, connected
 from perdure.cli.help import examples
-from perdure.cli.output import print_fields, print_json, print_note, print_table
-from perdure.cli.pages import After, Json, Limit, print_more
+from perdure.cli.output import print_fields, print_json
+from perdure.cli.pages import After, Json, Limit, print_page
 from perdure.cli.policy_shown import KINDS, who
 from perdure.errors import InvalidRequestError
 from perdure.interruptions import conditions
@@ -66,29 +66,22 @@ def list_policies(
     """List policies in the order in which they are held against a call."""
     with connected() as client:
         page = client.get("/v1/policies", {"limit": limit, "after": after})
-    if as_json:
-        print_json(page)
-        return
-    if not page["data"]:
-        print_note("No policies. Make one: perdure policies create NAME --tool TOOL")
-        return
-    print_table(
+    print_page(
+        page,
         ["id", "name", "tool", "agent", "when", "then", "who", "until"],
-        [
-            [
-                one["id"],
-                one["name"],
-                ", ".join(one["tool"]),
-                ", ".join(one["agent"]),
-                "; ".join(conditions.in_words(one["when"])) or "-",
-                one["then"],
-                _who(one) if one["then"] == "ask" else "-",
-                _until(one),
-            ]
-            for one in page["data"]
+        lambda one: [
+            one["id"],
+            one["name"],
+            ", ".join(one["tool"]),
+            ", ".join(one["agent"]),
+            "; ".join(conditions.in_words(one["when"])) or "-",
+            one["then"],
+            _who(one) if one["then"] == "ask" else "-",
+            _until(one),
         ],
+        empty="No policies. Make one: perdure policies create NAME --tool TOOL",
+        as_json=as_json,
     )
-    print_more(page)
 
 
 @app.command(

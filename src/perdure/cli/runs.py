@@ -10,8 +10,8 @@ import typer
 from perdure.cli import later, say, starting
 from perdure.cli.client import checked_id, connected
 from perdure.cli.help import examples
-from perdure.cli.output import ago, print_json, print_note, print_table, print_text, shortened
-from perdure.cli.pages import Json, Limit, print_more
+from perdure.cli.output import ago, print_json, print_text, shortened
+from perdure.cli.pages import Json, Limit, print_page
 from perdure.cli.runs_shown import show_run
 from perdure.cli.starting import follow_to_its_end
 
@@ -25,6 +25,8 @@ app = typer.Typer(
     ),
 )
 
+_NONE_YET = 'No runs yet. Start one: perdure runs start AGENT "what it shall do"'
+_NO_MATCH = "No runs match."
 _ALL = {"limit": 100}
 
 RunId = Annotated[str, typer.Argument(metavar="ID", help="The run's id.")]
@@ -81,34 +83,20 @@ def list_runs(
     }
     with connected() as client:
         page = client.get("/v1/runs", query | {"limit": limit})
-    if as_json:
-        print_json(page)
-        return
-    if not page["data"]:
-        _say_there_are_none(filtered=any(query.values()))
-        return
-    print_table(
+    print_page(
+        page,
         ["id", "status", "age", "agent", "user", "input"],
-        [
-            [
-                run["id"],
-                run["status"],
-                ago(run["created_at"]),
-                run["agent"],
-                run["user_id"] or "-",
-                shortened(_input_text(run["input"]), 200),
-            ]
-            for run in page["data"]
+        lambda run: [
+            run["id"],
+            run["status"],
+            ago(run["created_at"]),
+            run["agent"],
+            run["user_id"] or "-",
+            shortened(_input_text(run["input"]), 200),
         ],
+        empty=_NO_MATCH if any(query.values()) else _NONE_YET,
+        as_json=as_json,
     )
-    print_more(page)
-
-
-def _say_there_are_none(*, filtered: bool) -> None:
-    if filtered:
-        print_note("No runs match.")
-    else:
-        print_note('No runs yet. Start one: perdure runs start AGENT "what it shall do"')
 
 
 @app.command(

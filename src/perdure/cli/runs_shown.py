@@ -28,6 +28,7 @@ def show_run(run: _Object, calls: Sequence[_Object], messages: Sequence[_Object]
             "run": run["id"],
             "status": _status(run),
             "agent": _agent(run),
+            "model": run["model"],
             "user": run["user_id"],
             "metadata": to_json(run["metadata"]) if run["metadata"] else None,
             "created": f"{run['created_at']} ({ago(run['created_at'])} ago)",

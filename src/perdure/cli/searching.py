@@ -9,8 +9,8 @@ import typer
 
 from perdure.cli.client import checked_id, connected
 from perdure.cli.help import examples
-from perdure.cli.output import ago, print_json, print_note, print_table
-from perdure.cli.pages import After, Json, Limit, print_more
+from perdure.cli.output import ago
+from perdure.cli.pages import After, Json, Limit, print_page
 
 
 def register(app: typer.Typer) -> None:
@@ -49,14 +49,13 @@ def search(
     }
     with connected() as client:
         page = client.get("/v1/search", query)
-    if as_json:
-        print_json(page)
-        return
-    if not page["data"]:
-        print_note("Nothing was said like that.")
-        return
-    print_table(["session", "no", "role", "said", "text"], [_row(one) for one in page["data"]])
-    print_more(page)
+    print_page(
+        page,
+        ["session", "no", "role", "said", "text"],
+        _row,
+        empty="Nothing was said like that.",
+        as_json=as_json,
+    )
 
 
 def _row(item: dict[str, Any]) -> list[str]:

@@ -1,4 +1,4 @@
-"""``perdure sessions``: conversations listed, shown, searched, branched, deleted, taken along."""
+"""``perdure sessions``: conversations listed, shown, branched, deleted; see also replays.py."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import Annotated, Any
 
 import typer
 
-from perdure.cli import searching, sessions_carried
+from perdure.cli import replays, searching, sessions_carried
 from perdure.cli.client import checked_id, connected
 from perdure.cli.help import examples
 from perdure.cli.output import ago, print_fields, print_json, print_note, print_table
-from perdure.cli.pages import After, Json, Limit, print_more
+from perdure.cli.pages import After, Json, Limit, print_more, print_page
 
 _ID = "01a20131-4b51-7c38-a7e1-62bd7cf3a0d5"
 
 app = typer.Typer(
-    help="List, show, search, branch and delete conversations, and take them along.",
+    help="List, show, search, branch, replay and delete conversations, and take them along.",
     no_args_is_help=True,
     epilog=examples(
         "perdure sessions list --user alice",
@@ -42,6 +42,7 @@ class Status(StrEnum):
 def register(parent: typer.Typer) -> None:
     """Add the commands to those of ``perdure``."""
     searching.register(app)
+    replays.register(app)
     sessions_carried.register(app)
     parent.add_typer(app, name="sessions")
 
@@ -74,27 +75,20 @@ def list_sessions(
     }
     with connected() as client:
         page = client.get("/v1/sessions", query)
-    if as_json:
-        print_json(page)
-        return
-    if not page["data"]:
-        print_note("No such sessions.")
-        return
-    print_table(
+    print_page(
+        page,
         ["id", "user", "status", "items", "said", "title"],
-        [
-            [
-                one["id"],
-                one["user_id"] or "-",
-                one["status"],
-                str(one["last_seq"]),
-                ago(one["updated_at"]),
-                one["title"] or one["key"] or "-",
-            ]
-            for one in page["data"]
+        lambda one: [
+            one["id"],
+            one["user_id"] or "-",
+            one["status"],
+            str(one["last_seq"]),
+            ago(one["updated_at"]),
+            one["title"] or one["key"] or "-",
         ],
+        empty="No such sessions.",
+        as_json=as_json,
     )
-    print_more(page)
 
 
 @app.command(epilog=examples(f"perdure sessions show {_ID}"))

@@ -19,7 +19,7 @@ from perdure.cli.tail import follow
 
 _WAIT_SECONDS = 30
 _ALL = {"limit": 100}
-_ENDS_BADLY = ("failed", "cancelled")
+ENDS_BADLY = ("failed", "cancelled")
 
 
 def register(app: typer.Typer) -> None:
@@ -81,6 +81,10 @@ def start(
     max_turns: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="Fail after so many turns.")
     ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="The model of all its agents, instead of their own."),
+    ] = None,
     idempotency_key: Annotated[
         str | None,
         typer.Option(metavar="KEY", help="The same key within 24 hours starts no second run."),
@@ -110,6 +114,7 @@ def start(
         "priority": priority,
         "delay_seconds": delay,
         "max_turns": max_turns,
+        "model": model,
     }
     body = {name: value for name, value in body.items() if value is not None}
     with connected() as client:
@@ -118,7 +123,7 @@ def start(
             follow_to_its_end(client, run["id"], as_json=as_json)
             return
         if wait:
-            run = _wait(client, run, quietly=as_json)
+            run = wait_for(client, run, quietly=as_json)
         if as_json:
             print_json(run)
         elif wait:
@@ -126,7 +131,7 @@ def start(
         else:
             print_text(run["id"])
             print_note(f"Started. See it: perdure runs show {run['id']}")
-    if wait and run["status"] in _ENDS_BADLY:
+    if wait and run["status"] in ENDS_BADLY:
         raise typer.Exit(1)
 
 
@@ -141,7 +146,8 @@ def follow_to_its_end(client: Client, run_id: str, *, as_json: bool, after: int 
         raise typer.Exit(1)
 
 
-def _wait(client: Client, run: dict[str, Any], *, quietly: bool) -> dict[str, Any]:
+def wait_for(client: Client, run: dict[str, Any], *, quietly: bool) -> dict[str, Any]:
+    """Return a run as it is when it rests; not ``quietly`` it is said that it is waited for."""
     path = f"/v1/runs/{run['id']}"
     if not quietly:
         print_note(f"Run {run['id']} is on its way. Ctrl-C stops waiting, not the run.")

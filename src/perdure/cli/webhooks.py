@@ -15,10 +15,9 @@ from perdure.cli.output import (
     print_fields,
     print_json,
     print_note,
-    print_table,
     print_text,
 )
-from perdure.cli.pages import After, Json, Limit, print_more
+from perdure.cli.pages import After, Json, Limit, print_page
 
 _ID = "01a20131-4acc-741f-9025-d037415ca254"
 _WAIT_SECONDS = 30
@@ -103,29 +102,22 @@ def list_webhooks(
     """List webhooks, the newest first."""
     with connected() as client:
         page = client.get("/v1/webhooks", {"limit": limit, "after": after})
-    if as_json:
-        print_json(page)
-        return
-    if not page["data"]:
-        print_note("There are no webhooks. Make one: perdure webhooks create URL")
-        return
-    print_table(
+    print_page(
+        page,
         ["id", "state", "events", "description", "url"],
-        [
-            [
-                one["id"],
-                "enabled" if one["enabled"] else "disabled",
-                ",".join(one["events"]),
-                one["description"] or "-",
-                one["url"],
-            ]
-            for one in page["data"]
+        lambda one: [
+            one["id"],
+            "enabled" if one["enabled"] else "disabled",
+            ",".join(one["events"]),
+            one["description"] or "-",
+            one["url"],
+        ],
+        empty="There are no webhooks. Make one: perdure webhooks create URL",
+        as_json=as_json,
+        notes=lambda shown: [
+            f"{one['id']}: {one['disabled_reason']}" for one in shown if not one["enabled"]
         ],
     )
-    for one in page["data"]:
-        if not one["enabled"]:
-            print_note(f"{one['id']}: {one['disabled_reason']}")
-    print_more(page)
 
 
 @app.command(epilog=examples(f"perdure webhooks delete {_ID}"))
@@ -158,30 +150,25 @@ def deliveries(
     query = {"status": None if status is None else status.value, "limit": limit, "after": after}
     with connected() as client:
         page = client.get(path, query)
-    if as_json:
-        print_json(page)
-        return
-    if not page["data"]:
-        print_note("There are no such deliveries." if status else "Nothing was told to it yet.")
-        return
-    print_table(
+    print_page(
+        page,
         ["id", "status", "age", "attempts", "event", "answer"],
-        [
-            [
-                one["id"],
-                one["status"],
-                ago(one["created_at"]),
-                str(one["attempt"]),
-                one["event"],
-                _answer(one),
-            ]
-            for one in page["data"]
+        lambda one: [
+            one["id"],
+            one["status"],
+            ago(one["created_at"]),
+            str(one["attempt"]),
+            one["event"],
+            _answer(one),
         ],
+        empty="There are no such deliveries." if status else "Nothing was told to it yet.",
+        as_json=as_json,
+        notes=lambda shown: [
+            f"\nSend one again: perdure webhooks resend {one['id']}"
+            for one in shown
+            if one["status"] == "failed"
+        ][:1],
     )
-    failed = [one["id"] for one in page["data"] if one["status"] == "failed"]
-    if failed:
-        print_note(f"\nSend one again: perdure webhooks resend {failed[0]}")
-    print_more(page)
 
 
 @app.command(epilog=examples(f"perdure webhooks resend {_ID}"))

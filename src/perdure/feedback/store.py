@@ -90,6 +90,7 @@ class FeedbackFilter:
     user_id: str | None = None
     type: FeedbackType | None = None
     agent: str | None = None
+    agent_version: str | None = None
     min_rating: int | None = None
     max_rating: int | None = None
     liked: bool | None = None

@@ -68,6 +68,7 @@ WHERE f.tenant_id = %(tenant_id)s
   AND (%(user_id)s::text IS NULL OR f.user_id = %(user_id)s)
   AND (%(type)s::text IS NULL OR f.type = %(type)s)
   AND (%(agent)s::text IS NULL OR f.agent = %(agent)s)
+  AND (%(agent_version)s::text IS NULL OR f.agent_version = %(agent_version)s)
   AND (%(min_rating)s::int IS NULL OR f.rating >= %(min_rating)s)
   AND (%(max_rating)s::int IS NULL OR f.rating <= %(max_rating)s)
   AND (%(liked)s::boolean IS NULL OR f.liked = %(liked)s)

@@ -1,4 +1,4 @@
-"""What repeating a tool's effect would mean, and what a running tool may know of its call.
+"""What repeating a tool's effect would mean.
 
 An unmarked tool is ``at_most_once``: nobody has said that repeating it is harmless.
 """
@@ -6,19 +6,13 @@ An unmarked tool is ``at_most_once``: nobody has said that repeating it is harml
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar
 from uuid import UUID
 
-from psycopg import AsyncConnection
-
 from perdure.errors import ConfigurationError
-
-if TYPE_CHECKING:
-    from perdure.ledger.operations import Operations
 
 _MARK = "__perdure_effect__"
 _PROBE = "__perdure_probe__"
@@ -183,50 +177,3 @@ def idempotency_key(run_id: UUID, scope: str, call_id: str) -> str:
     # A model may put lone surrogates into the id of a call.
     text = f"perdure:{run_id}:{scope}:{call_id}"
     return sha256(text.encode(errors="surrogatepass")).hexdigest()
-
-
-@dataclass(frozen=True, slots=True)
-class ToolCall:
-    """What a tool may know of the call it is running for."""
-
-    run_id: str
-    call_id: str
-    attempt: int
-    idempotency_key: str
-    _connection: AsyncConnection[Any] | None = field(default=None, repr=False)
-    _operations: Operations | None = field(default=None, repr=False, compare=False)
-    """Where what it changes is recorded; None in a probe, which changes nothing."""
-
-    @property
-    def connection(self) -> AsyncConnection[Any]:
-        """The open transaction of a ``transactional`` tool; never commit it yourself.
-
-        Raises:
-            ConfigurationError: in a tool that is not marked ``effect("transactional")``.
-        """
-        if self._connection is None:
-            raise ConfigurationError(
-                f"Tool call {self.call_id} of run {self.run_id} has no connection: "
-                'mark the tool with effect("transactional") to get one.'
-            )
-        return self._connection
-
-
-current_tool_call: ContextVar[ToolCall | None] = ContextVar("perdure_tool_call", default=None)
-
-
-def tool_call() -> ToolCall:
-    """Return the call the running tool serves: run, call id, attempt, idempotency key.
-
-    Works in ``async`` and in plain tools, as the SDK carries the context into its threads.
-
-    Raises:
-        ConfigurationError: outside a tool of a durable run.
-    """
-    call = current_tool_call.get()
-    if call is None:
-        raise ConfigurationError(
-            "tool_call() was asked for outside a durable run: it is known only while a tool "
-            "runs for a run started through an Engine."
-        )
-    return call

@@ -6,7 +6,6 @@ again says it again: so each operation is there once, if the outcome is, and not
 
 from __future__ import annotations
 
-import json
 import re
 import threading
 from collections.abc import Sequence
@@ -14,15 +13,14 @@ from typing import Any
 
 from perdure.db import uuid7
 from perdure.errors import ConfigurationError, InvalidRequestError
-from perdure.ledger.effects import current_tool_call
+from perdure.ledger.plain import copied
 
-__all__ = ["Operations", "parse_kinds", "record_operation"]
+__all__ = ["Operations", "parse_kinds"]
 
 MAX_KIND = 50
 MAX_TARGET = 255
 MAX_STATE = 1024 * 1024
 """Characters of a state's JSON."""
-MAX_DEPTH = 64
 _NOT_TEXT = re.compile("[\0\ud800-\udfff\ue000]")
 
 
@@ -93,51 +91,11 @@ class Operations:
     def _copy(self, name: str, state: Any) -> Any:
         """Return ``state`` as it is now: the tool may go on changing it."""
         try:
-            text = json.dumps(state, allow_nan=False)
-        except (TypeError, ValueError, RecursionError) as error:
-            raise self._refused(name, f"is no JSON: {error}.") from error
-        if len(text) > MAX_STATE:
-            raise self._refused(name, f"is JSON of {len(text)} characters; {MAX_STATE} are allowed")
-        copied = json.loads(text)
-        if _is_deeper(copied, MAX_DEPTH):
-            raise self._refused(name, f"is nested deeper than {MAX_DEPTH}.")
-        return copied
+            return copied(state, most=MAX_STATE)
+        except ValueError as error:
+            raise self._refused(name, str(error)) from error
 
     def _refused(self, name: str, why: str) -> InvalidRequestError:
         return InvalidRequestError.at(
             f"/{name}", f"{self._where} recorded an operation whose {name} {why}"
         )
-
-
-def _is_deeper(value: Any, depth: int) -> bool:
-    level = [value]
-    for _ in range(depth + 1):
-        level = [
-            inner
-            for one in level
-            if isinstance(one, dict | list)
-            for inner in (one.values() if isinstance(one, dict) else one)
-        ]
-    return bool(level)
-
-
-def record_operation(kind: str, target: str, previous: Any = None, new: Any = None) -> None:
-    """Record, inside a tool, that it changed ``target`` from ``previous`` to ``new``.
-
-    ``kind`` is one that the engine declares, ``target`` a name of the tool's own (``todo/42``), the
-    states are JSON as they are now, None where there is none. It is written with the call's
-    outcome, also of one that failed, in one transaction: that of the effect in a ``transactional``
-    tool, which keeps nothing if it fails. Works in ``async`` and in plain tools.
-
-    Raises:
-        ConfigurationError: outside a tool of a durable run, in a probe, after the call was over, or
-            for a kind that is not declared.
-        InvalidRequestError: the target or a state cannot be stored.
-    """
-    call = current_tool_call.get()
-    if call is None or call._operations is None:
-        raise ConfigurationError(
-            f"record_operation({kind!r}, {target!r}) was called outside a tool of a durable run: "
-            "it is part of a tool call's outcome, of a run started through an Engine."
-        )
-    call._operations.add(kind, target, previous, new)

@@ -14,9 +14,10 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from perdure.errors import Uncertain
-from perdure.ledger.effects import Effect, ToolCall, current_tool_call
+from perdure.ledger.effects import Effect
 from perdure.ledger.failures import in_words, unknown_outcome
 from perdure.ledger.journal import RecordedCall
+from perdure.ledger.tool_call import ToolCall, current_tool_call
 from perdure.runs.doubts import begin_again, note_doubt, settle_by_probe
 from perdure.runs.execution import Execution
 from perdure.runs.outcomes import Call, Outcome
@@ -65,7 +66,7 @@ async def run_until_known(
 async def run_once(known: ToolCall, run: Callable[[], Awaitable[Outcome]]) -> Outcome:
     """Make a begun call, of which the tool may know ``known``, and return what it came to.
 
-    With it goes what this attempt recorded that it changed.
+    With it goes what this attempt recorded that it changed, and said of what it gives.
     """
     token = current_tool_call.set(known)
     recorded = []
@@ -76,6 +77,8 @@ async def run_once(known: ToolCall, run: Callable[[], Awaitable[Outcome]]) -> Ou
         if known._operations is not None:
             recorded = known._operations.close()
     outcome.operations = recorded
+    if known._annotations is not None and outcome.error is None:
+        outcome.stored = known._annotations.onto(outcome.stored)
     return outcome
 
 

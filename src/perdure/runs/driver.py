@@ -62,6 +62,7 @@ class Driver:
         self._execution = execution
         self._rows = rows
         self._agent = registry.agent(begun.agent)
+        self._config = registry.config_for(begun.model)
         self._context = registry.load_context(begun.context)
         self._questions = Questions(registry, execution, self._context)
         self._stream: RunResultStreaming | None = None
@@ -175,7 +176,7 @@ class Driver:
 
     async def _first_input(self) -> str | list[Any]:
         """Return the run's input, behind what it is given of its session."""
-        config = self._registry.sdk_config
+        config = self._config
         limit = None if config.session_settings is None else config.session_settings.limit
         with database_needed(self._rows.run_id, doing="reading its session"):
             history = await self._rows.history(limit)
@@ -243,7 +244,7 @@ class Driver:
             context=self._context if fresh else None,
             max_turns=self._begun.max_turns,
             hooks=registry.hooks,
-            run_config=registry.sdk_config,
+            run_config=self._config,
             error_handlers=registry.error_handlers,
         )
         self._on_input()
@@ -316,9 +317,14 @@ class Driver:
         stored, given = self._rows.items, input_rows(self._begun.input)
         if result is None:
             return given[stored:]
-        return given[stored:] + item_rows(
-            result.new_items, max(0, stored - len(given)), token_counts(result.raw_responses)
-        )
+        counts = token_counts(result.raw_responses)
+        annotated = self._execution.annotated
+        if not annotated and not self._begun.annotations:
+            return given[stored:] + item_rows(result.new_items, stored - len(given), counts)
+        # From where this execution began: what was said is of the message that follows.
+        first = self._begun.items
+        rows = given[first:] + item_rows(result.new_items, first - len(given), counts)
+        return annotated.onto(rows, pending=self._begun.annotations)[stored - first :]
 
     async def _completed(self, result: RunResultStreaming, state: RunState[Any, Any]) -> Rest:
         # Serialized while the last reply still commits.

@@ -32,7 +32,13 @@ from perdure.runs.execution import (
     current_scope,
     scope_text,
 )
-from perdure.runs.hosted import HostedCall, begin_hosted, guarded, servers_that_may_act
+from perdure.runs.hosted import (
+    HostedCall,
+    asking_first,
+    begin_hosted,
+    guarded,
+    servers_that_may_act,
+)
 from perdure.runs.mending import fit_output
 from perdure.runs.proposals import hands_off, proposed_calls
 from perdure.runs.reply_rows import (
@@ -102,6 +108,8 @@ class DurableModel(Model):
             )
 
         execution = current_execution.get()
+        if execution is not None and execution.asks_first:
+            tools = asking_first(tools, execution.default_effect)
         place = None if execution is None else _Place(execution, input, self.name)
         if execution is None or place is None:
             return await ask()
@@ -150,6 +158,8 @@ class DurableModel(Model):
             async for event in ask():
                 yield event
             return
+        if execution.asks_first:
+            tools = asking_first(tools, execution.default_effect)
         place = _Place(execution, input, self.name)
         recorded = place.recall(handoffs)
         if recorded is not None:

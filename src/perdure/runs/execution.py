@@ -25,6 +25,7 @@ from perdure.db import Pool, is_infrastructure
 from perdure.errors import LedgerUnavailable, StopSegment, Uncertain
 from perdure.interruptions.policies.policy import Policy
 from perdure.interruptions.policies.question_rules import Rules
+from perdure.ledger.annotations import AnnotatedCalls
 from perdure.ledger.effects import Effect
 from perdure.ledger.hashing import InputHasher
 from perdure.ledger.journal import Journal, RecordedCall, RecordedReply
@@ -97,6 +98,8 @@ class Execution:
     journal: Journal
     operation_kinds: frozenset[str] = frozenset()
     """What kinds of operations its tools may record."""
+    annotated: AnnotatedCalls = field(default_factory=AnnotatedCalls)
+    """What its calls said of what they gave, those answered from the journal too."""
     approvals: dict[tuple[str, str], Approval] = field(default_factory=dict)
     """What people let run in the state this segment began at, by scope and call id."""
     on_reply: Callable[[bool], None] = lambda handoff: None
@@ -123,6 +126,8 @@ class Execution:
     """The wrapped tools made of that, by agent."""
     computers: dict[object, Any] = field(default_factory=dict)
     """Computers made for this execution's own run, by what made them; see computer_tools.py."""
+    asks_first: bool = False
+    """Whether a person is asked before each call that is not of the effect ``read``."""
     policy_source: Policies | None = None
     """What knows the tenant's policies; see gates.py."""
     policies: Sequence[Policy] = ()
@@ -140,6 +145,7 @@ class Execution:
     _idle: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
+        self.annotated = AnnotatedCalls(self.journal.calls.values())
         self._idle.set()
 
     def key(self) -> Entry:

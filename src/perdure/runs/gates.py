@@ -5,6 +5,9 @@ with its reply, and the SDK interrupts the run. What becomes of the question, wh
 can tell, is settled where the run rests (``settling``); so an answer of a policy is a row like
 that of a person.
 
+A run that asks first (``NewRun.tools``) is as if a policy asked about each call that is not of the
+effect ``read``, whatever others allow.
+
 What the ledger says of a call goes before any policy: one that waited for approval before waits
 again in a replay, whatever the policies are by then, and one that was begun is not asked about.
 """
@@ -14,13 +17,14 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from agents import FunctionTool
 
 from perdure.errors import StopSegment
 from perdure.interruptions.policies.question_rules import NO_RULES, Rules, rules_for
+from perdure.ledger.effects import Effect
 from perdure.ledger.journal import STARTED, RecordedCall
 from perdure.runs.execution import (
     Execution,
@@ -34,6 +38,13 @@ from perdure.runs.sdk import approval_call_id, gate_function_tools
 
 _WAITED: Final = frozenset({"awaiting_approval", "approved", "rejected"})
 _STRICTNESS: Final = ("allow", "ask", "deny")
+
+ASK_FIRST: Final = Rules(
+    policy="replay",
+    message="This run says a conversation's messages again: the call may have been made before.",
+)
+"""What holds for a call of a run that asks first, where no policy asks for more."""
+_HARMLESS: Final = frozenset({Effect.READ, Effect.NESTED})
 
 CANNOT_ASK: Final = (
     "The policy {policy!r} asks a person about this call, and calls of this tool cannot wait for "
@@ -70,20 +81,32 @@ def judge(
     agent: str,
     tool: str,
     arguments: Mapping[str, Any] | None,
+    effect: Effect | None = None,
 ) -> Rules:
     """Return what the policies say of a call, once for each call of an execution.
 
+    ``effect`` is the call's; None, where it is not known, counts as one that changes things.
     Of several judgements on one call (a patch in several files) the strictest counts.
     """
-    if not execution.policies:
+    asks = execution.asks_first and effect not in _HARMLESS
+    if not execution.policies and not asks:
         return NO_RULES
     rules = rules_for(execution.policies, agent=agent, tool=tool, arguments=arguments)
+    if asks:
+        rules = asked_first(rules)
     key = scope, call_id
     before = execution.judged.get(key)
     if before is None or _strictness(rules) > _strictness(before):
         execution.judged[key] = rules
         return rules
     return before
+
+
+def asked_first(rules: Rules) -> Rules:
+    """Return rules by which a person lets the call be made, or nobody does. Pure."""
+    if rules.policy is None or rules.then == "allow":
+        return replace(ASK_FIRST, policies=rules.policies)
+    return replace(rules, on_expire="reject") if rules.on_expire == "approve" else rules
 
 
 def judge_recorded(execution: Execution, call: RecordedCall) -> Rules:
@@ -98,6 +121,7 @@ def judge_recorded(execution: Execution, call: RecordedCall) -> Rules:
         agent=call.agent,
         tool=call.tool,
         arguments=as_object(call.kind, call.arguments, call.arguments_raw),
+        effect=call.effect,
     )
 
 

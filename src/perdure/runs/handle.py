@@ -211,7 +211,10 @@ class Run:
 def _content(new: NewRun) -> dict[str, Any]:
     # The same request, whoever sends it again.
     content = {**asdict(new), "tenant_id": str(new.tenant_id)}
-    del content["started_by"], content["session_id"]
+    for name in ("started_by", "session_id", "tools", "replays_seq"):
+        del content[name]
+    if new.model is None:
+        del content["model"]
     return content
 
 

@@ -83,7 +83,13 @@ async def add_to_session(
 ) -> None:
     """Append rows of ``run_items`` to the run's session, in the transaction that stores them."""
     items = [
-        NewItem(row["item"], agent=row["agent"], run_id=run_id, token_count=row["token_count"])
+        NewItem(
+            row["item"],
+            agent=row["agent"],
+            run_id=run_id,
+            token_count=row["token_count"],
+            metadata=row.get("metadata", {}),
+        )
         for row in rows
     ]
     # Deleted meanwhile: what the run said is with the run.

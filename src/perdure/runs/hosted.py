@@ -20,6 +20,7 @@ is the second of these, without a crash. One that certainly did nothing is retri
 from __future__ import annotations
 
 import asyncio
+import copy
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -63,6 +64,25 @@ def servers_that_may_act(
                 continue
         labels.append(label)
     return labels
+
+
+def asking_first(tools: list[Tool], default: Effect) -> list[Tool]:
+    """Return tools so that hosted MCP servers ask before each call, but those marked ``read``.
+
+    The tools themselves stay as they are. Pure.
+    """
+    return [
+        _asking(tool)
+        if isinstance(tool, HostedMCPTool) and effect_of(tool, default) is not Effect.READ
+        else tool
+        for tool in tools
+    ]
+
+
+def _asking(tool: HostedMCPTool) -> HostedMCPTool:
+    asking = copy.copy(tool)
+    asking.tool_config = {**tool.tool_config, "require_approval": "always"}
+    return asking
 
 
 def _approved(model_input: str | Sequence[Any]) -> set[str]:

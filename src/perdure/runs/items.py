@@ -71,7 +71,7 @@ def item_rows(
     Open approvals are left out, and do not count. ``counts`` are those of ``token_counts``.
     """
     told = [item for item in items if item.type != "tool_approval_item"]
-    return [_row(item, (counts or {}).get(id(item.raw_item))) for item in told[skip:]]
+    return [_row(item, (counts or {}).get(id(item.raw_item))) for item in told[max(0, skip) :]]
 
 
 def _row(item: RunItem, token_count: int | None) -> dict[str, Any]:

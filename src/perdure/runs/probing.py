@@ -17,10 +17,11 @@ from typing import Any, Literal
 
 from perdure.errors import StopSegment
 from perdure.interruptions.decisions import RESULT_UNKNOWN
-from perdure.ledger.effects import Done, Look, ToolCall, current_tool_call, probe_of
+from perdure.ledger.effects import Done, Look, probe_of
 from perdure.ledger.failures import in_words
 from perdure.ledger.native_outputs import decode_patch, decode_shell, encode_patch, encode_shell
 from perdure.ledger.outputs import decode_output, encode_output
+from perdure.ledger.tool_call import ToolCall, current_tool_call
 
 PROBE_SECONDS = 30.0
 """How long a probe may look before a person is asked."""

@@ -128,8 +128,9 @@ def _proposed(
     asked = _asked(item, tools)
     if asked is None:
         return None
+    effect = _effect(asked, execution.default_effect)
     begins = _begins_at_once(asked.tool, item) and not _held_up(
-        execution, scope, call_id, agent, asked
+        execution, scope, call_id, agent, asked, effect
     )
     return ProposedCall(
         id=uuid7(),
@@ -138,7 +139,7 @@ def _proposed(
         kind=asked.kind,
         arguments=asked.arguments,
         arguments_raw=asked.raw,
-        effect=_effect(asked, execution.default_effect),
+        effect=effect,
         status="executing" if begins else "proposed",
         idempotency_key=idempotency_key(execution.run_id, scope, call_id),
     )
@@ -198,7 +199,9 @@ def _effect(asked: _Asked, default: Effect) -> Effect:
     return effect_of(asked.tool, default)
 
 
-def _held_up(execution: Execution, scope: str, call_id: str, agent: str, asked: _Asked) -> bool:
+def _held_up(
+    execution: Execution, scope: str, call_id: str, agent: str, asked: _Asked, effect: Effect
+) -> bool:
     return not policies_known(execution) or gates(
         judge(
             execution,
@@ -207,6 +210,7 @@ def _held_up(execution: Execution, scope: str, call_id: str, agent: str, asked: 
             agent=agent,
             tool=asked.name,
             arguments=as_object(asked.kind, asked.arguments, asked.raw),
+            effect=effect,
         )
     )
 

@@ -109,8 +109,8 @@ class Questions:
         if call is not None:
             return judge_recorded(self._execution, call)
         arguments = parse_object(item.arguments or "")
-        named = {"agent": item.agent.name, "tool": item.tool_name or ""}
-        return judge(self._execution, scope, call_id, arguments=arguments, **named)
+        agent, tool = item.agent.name, item.tool_name or ""
+        return judge(self._execution, scope, call_id, agent=agent, tool=tool, arguments=arguments)
 
     async def _tool(self, item: ToolApprovalItem) -> sdk.FunctionTool | None:
         agent = item.agent

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from agents import Agent, ModelProvider, RunConfig, RunErrorHandlers, RunHooks
+from agents import Agent, ModelProvider, RunConfig, RunErrorHandlers, RunHooks, UserError
 from agents.run_config import DEFAULT_MAX_TURNS
 from pydantic import BaseModel, ValidationError
 
@@ -89,6 +89,31 @@ class Registry:
                 f"This build has no agent {name!r}; it has {', '.join(self.agent_names)}. "
                 "Deploy one that has it, then resume the run."
             ) from None
+
+    def config_for(self, model: str | None) -> RunConfig:
+        """Return what a run is run with: the model of this name, or each agent with its own."""
+        return self.sdk_config if model is None else replace(self.sdk_config, model=model)
+
+    def check_model(self, name: str | None) -> str | None:
+        """Return the name of a model, when the provider does not say that it knows none such.
+
+        Nobody is asked over the network. What else goes wrong here (a key that only workers have)
+        says nothing of the name.
+
+        Raises:
+            InvalidRequestError: the provider knows no such model.
+        """
+        if name is None:
+            return None
+        try:
+            self.sdk_config.model_provider.get_model(name)
+        except (UserError, LookupError, ValueError) as error:
+            raise InvalidRequestError.at(
+                "/model", f"is none the engine's provider knows: {error}"
+            ) from error
+        except Exception:  # noqa: BLE001 - a provider is anybody's code; the run will tell
+            return name
+        return name
 
     def check_start(self, agent: str, context: Any) -> Any:
         """Return the JSON to store as a new run's context, validated.

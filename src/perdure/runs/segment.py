@@ -38,6 +38,7 @@ _NOTHING: dict[str, Any] = {
     "context": None,
     "decisions": "[]",
     "first_inputs": "[]",
+    "annotations": "[]",
 }
 """What ``load`` finds where nothing has been written."""
 
@@ -53,6 +54,10 @@ class Begun:
     session_id: UUID | None
     context: Any
     max_turns: int
+    model: str | None
+    """The model all its agents are run with; None: each with its own."""
+    asks_first: bool
+    """Whether a person is asked before each call that is not of the effect ``read``."""
     turn: int
     epoch: int
     executions: int
@@ -63,6 +68,8 @@ class Begun:
     cancel_requested: bool
     inputs_waiting: bool
     """Whether there are messages that are in no state yet."""
+    annotations: Sequence[dict[str, Any]]
+    """What tools said of what they gave, and no message has followed."""
     policies_revision: int
     """Which revision the tenant's policies had."""
     mcp_lists: dict[str, list[dict[str, Any]]]
@@ -135,6 +142,8 @@ async def begin(
         session_id=begun["session_id"],
         context=None if context is None else jsonsafe.loads(context),
         max_turns=begun["max_turns"],
+        model=begun["model"],
+        asks_first=begun["tools"] == "ask",
         turn=loaded["turn"],
         epoch=begun["epoch"],
         executions=begun["executions"],
@@ -142,6 +151,7 @@ async def begin(
         alone_deaths=begun["alone_deaths"],
         cancel_requested=begun["cancel_requested"],
         inputs_waiting=wait,
+        annotations=jsonsafe.loads(loaded["annotations"]),
         policies_revision=begun["policies_revision"],
         mcp_lists=jsonsafe.loads(begun["mcp_tools"]),
         state=loaded["state"],

@@ -45,12 +45,12 @@ WITH run AS (
       FROM began
      WHERE r.id = began.run_id
     RETURNING r.tenant_id, r.agent, r.current_agent, r.input::text AS input,
-              r.context::text AS context, r.max_turns,
+              r.context::text AS context, r.max_turns, r.model, r.tools,
               r.session_id, r.cancel_requested_at IS NOT NULL AS cancel_requested,
               r.inputs_waiting > 0 AS inputs_waiting, began.*
 )
-SELECT tenant_id, agent, input, context, max_turns, session_id, cancel_requested, inputs_waiting, epoch,
-       executions, stalled, alone_deaths, mcp_tools::text AS mcp_tools,
+SELECT tenant_id, agent, input, context, max_turns, model, tools, session_id, cancel_requested,
+       inputs_waiting, epoch, executions, stalled, alone_deaths, mcp_tools::text AS mcp_tools,
        (SELECT t.policies_revision FROM perdure.tenants t
          WHERE t.id = tenant_id) AS policies_revision,
        CASE WHEN executions > 1 THEN perdure.begin_streams(
@@ -122,7 +122,14 @@ SELECT number.seq AS base_seq,
            AND i.status NOT IN ('pending', 'cancelled')) AS decisions,
        (SELECT COALESCE(jsonb_agg(g.input ORDER BY g.seq), '[]')::text
           FROM perdure.run_inputs g
-         WHERE g.run_id = %(run_id)s AND g.given_seq = 0) AS first_inputs
+         WHERE g.run_id = %(run_id)s AND g.given_seq = 0) AS first_inputs,
+       -- What tools said, and no message has followed.
+       (SELECT COALESCE(jsonb_agg(i.metadata ORDER BY i.seq), '[]')::text
+          FROM perdure.run_items i
+         WHERE i.run_id = %(run_id)s AND i.metadata <> '{}' AND i.type = 'tool_call_output'
+           AND NOT EXISTS (SELECT FROM perdure.run_items m
+                            WHERE m.run_id = i.run_id AND m.seq > i.seq
+                              AND m.type = 'message_output')) AS annotations
   FROM number
 
 -- name: fence
@@ -166,12 +173,13 @@ UPDATE perdure.run_states SET resumed_at = COALESCE(resumed_at, now())
  WHERE run_id = %(run_id)s AND is_active AND kind = 'interrupted' AND resumed_at IS NULL
 
 -- name: insert_items
-INSERT INTO perdure.run_items (id, run_id, seq, tenant_id, type, role, agent, text, item, token_count)
-SELECT i.id, %(run_id)s, i.seq, r.tenant_id, i.type, i.role, i.agent, i.text, i.item, i.token_count
+INSERT INTO perdure.run_items (id, run_id, seq, tenant_id, type, role, agent, text, item, token_count, metadata)
+SELECT i.id, %(run_id)s, i.seq, r.tenant_id, i.type, i.role, i.agent, i.text, i.item, i.token_count,
+       coalesce(i.metadata, '{}')
   FROM perdure.runs r,
        jsonb_to_recordset(%(items)s::jsonb) AS i(
            id uuid, seq int, type text, role text, agent text, text text, item jsonb,
-           token_count int)
+           token_count int, metadata jsonb)
  WHERE r.id = %(run_id)s
     ON CONFLICT (run_id, seq) DO NOTHING
 

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 from psycopg import AsyncConnection
@@ -28,6 +28,9 @@ _GET = f"{_SQL['select_runs']}\n{_SQL['one_run']}"
 _LIST = f"{_SQL['select_runs']}\n{_SQL['page_of_runs']}"
 _DELETE = _SQL["delete_run"]
 
+Tools = Literal["run", "ask"]
+TOOLS: tuple[Tools, ...] = ("run", "ask")
+MAX_MODEL = 255
 MAX_DELAY_SECONDS = 366 * 24 * 3600
 _MAX_INT = 2**31 - 1
 
@@ -58,6 +61,12 @@ class NewRun:
     """The session it belongs to, of this tenant; see in_session.py."""
     started_by: dict[str, str | None] | None = None
     """Who starts it: ``type``, ``id``, ``subject``. Policies may keep them from deciding on it."""
+    model: str | None = None
+    """The model all its agents are run with, by a name the engine's provider knows."""
+    tools: Tools = "run"
+    """``ask``: a person is asked before each call that is not of the effect ``read``."""
+    replays_seq: int | None = None
+    """The number of the first message it replays; see replay.py."""
 
     def __post_init__(self) -> None:
         """Check what a program may have got wrong.
@@ -69,6 +78,10 @@ class NewRun:
             raise InvalidRequestError.at("/max_turns", "has to be at least 1.")
         if not 0 <= self.priority <= _MAX_INT:
             raise InvalidRequestError.at("/priority", "has to be 0 (first) or more.")
+        if self.model is not None and not 1 <= len(self.model) <= MAX_MODEL:
+            raise InvalidRequestError.at("/model", f"has to have 1 to {MAX_MODEL} characters.")
+        if self.tools not in TOOLS:
+            raise InvalidRequestError.at("/tools", f"has to be one of {', '.join(TOOLS)}.")
         if self.delay_seconds is not None and not 0 <= self.delay_seconds <= MAX_DELAY_SECONDS:
             raise InvalidRequestError.at(
                 "/delay_seconds", f"has to be from 0 to {MAX_DELAY_SECONDS} (a year)."
@@ -115,6 +128,9 @@ async def start_run(conn: AsyncConnection[Any], run: NewRun) -> UUID:
             "delay_seconds": run.delay_seconds or None,
             "started_by": None if run.started_by is None else jsonsafe.dumps(run.started_by),
             "session_id": run.session_id,
+            "model": run.model,
+            "tools": run.tools,
+            "replays_seq": run.replays_seq,
             "task": run.task,
         },
     )

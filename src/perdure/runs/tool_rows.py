@@ -7,10 +7,12 @@ from typing import Any
 import psycopg
 
 from perdure.db import uuid7
-from perdure.ledger.effects import ToolCall, idempotency_key
+from perdure.ledger.annotations import Annotations
+from perdure.ledger.effects import idempotency_key
 from perdure.ledger.journal import RecordedCall
 from perdure.ledger.operations import Operations
 from perdure.ledger.telling import call_ended, call_started
+from perdure.ledger.tool_call import ToolCall
 from perdure.runs.execution import Execution, current_agent
 from perdure.runs.outcomes import Call, Outcome
 
@@ -26,12 +28,14 @@ def tool_call_of(
 ) -> ToolCall:
     """Return what a tool, or its probe, may know of the call.
 
-    ``tool`` is the tool's name where it is to run: only then operations can be recorded.
+    ``tool`` is the tool's name where it is to run: only then operations can be recorded, and
+    something be said of what it gives.
     """
-    operations = None
+    operations, annotations = None, None
     if tool is not None:
         kinds = execution.operation_kinds
         operations = Operations(kinds, tool=tool, run_id=str(execution.run_id))
+        annotations = Annotations(tool=tool, run_id=str(execution.run_id))
     return ToolCall(
         run_id=str(execution.run_id),
         call_id=call_id,
@@ -39,6 +43,7 @@ def tool_call_of(
         idempotency_key=idempotency_key(execution.run_id, scope, call_id),
         _connection=connection,
         _operations=operations,
+        _annotations=annotations,
     )
 
 
@@ -113,3 +118,4 @@ def record_outcome(execution: Execution, scope: str, call_id: str, outcome: Outc
         # Also of a call that left a context nobody can store it is known what it did.
         execution.record_later(entry)
         execution.journal.settle(scope, call_id, entry["status"])
+        execution.annotated.add(scope, call_id, outcome.stored)

@@ -34,6 +34,9 @@ def run_object(row: Row) -> Object:
         "task": row["task"],
         "turn": row["turn"],
         "max_turns": row["max_turns"],
+        "model": row["model"],
+        "tools": row["tools"],
+        "replays_seq": row["replays_seq"],
         "priority": row["priority"],
         "interruptions": [interruption_object(one) for one in row["interruptions"]],
         "usage": {**row["usage"], "cost_usd": None},
@@ -62,7 +65,7 @@ def item_object(row: Row) -> Object:
         "agent": row["agent"],
         "user_id": row["user_id"],
         "token_count": row["token_count"],
-        "metadata": {},
+        "metadata": row["metadata"],
         "created_at": rfc3339(row["created_at"]),
     }
 

@@ -215,6 +215,7 @@ class SegmentRunner:
             pool=self.pool,
             default_effect=self.registry.default_effect,
             operation_kinds=self.registry.operation_kinds,
+            asks_first=begun.asks_first,
             journal=begun.journal,
             mcp_lists=begun.mcp_lists,
             lease=self.lease,

@@ -19,12 +19,31 @@ from perdure.sessions.rules import MAX_DEPTH, MAX_NAME
 from perdure.sessions.store import get_session
 from perdure.sessions.views import session_object
 
-__all__ = ["branch_session", "list_tree"]
+__all__ = ["branch_session", "hold", "list_tree"]
 
 _SQL = load_sql("perdure.sessions", "branching.sql")
 _LOCK_PARENT = _SQL["lock_parent"]
 _FORK = _SQL["fork"]
 _TREE = _SQL["tree"]
+
+
+async def hold(
+    conn: Connection, *, tenant_id: UUID, session_id: UUID, user_id: str | None = None
+) -> dict[str, Any]:
+    """Hold a session to the end of the transaction; returns last_seq, depth and user_id of it.
+
+    Nothing is added to it or removed from it meanwhile.
+
+    Raises:
+        NotFoundError: there is no such session.
+    """
+    cursor = await conn.execute(
+        _LOCK_PARENT, {"tenant_id": tenant_id, "parent": session_id, "user_id": user_id}
+    )
+    held = await cursor.fetchone()
+    if held is None:
+        raise NotFoundError("session", session_id)
+    return held
 
 
 async def branch_session(
@@ -51,12 +70,7 @@ async def branch_session(
     if title is not None and not 1 <= len(title) <= MAX_NAME:
         raise InvalidRequestError.at("/title", f"has to have 1 to {MAX_NAME} characters.")
     async with conn.transaction():
-        cursor = await conn.execute(
-            _LOCK_PARENT, {"tenant_id": tenant_id, "parent": session_id, "user_id": user_id}
-        )
-        parent = await cursor.fetchone()
-        if parent is None:
-            raise NotFoundError("session", session_id)
+        parent = await hold(conn, tenant_id=tenant_id, session_id=session_id, user_id=user_id)
         if from_seq is not None and not 0 <= from_seq <= parent["last_seq"]:
             raise InvalidRequestError.at(
                 "/from_seq", f"has to be between 0 and {parent['last_seq']}, the last number."

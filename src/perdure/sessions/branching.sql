@@ -1,6 +1,6 @@
 -- The parent's row, locked: nothing is removed from it while it forks.
 -- name: lock_parent
-SELECT s.last_seq, s.depth FROM perdure.sessions s
+SELECT s.last_seq, s.depth, s.user_id FROM perdure.sessions s
 WHERE s.id = %(parent)s AND s.tenant_id = %(tenant_id)s AND s.deleted_at IS NULL
   AND (%(user_id)s::text IS NULL OR s.user_id = %(user_id)s)
 FOR NO KEY UPDATE

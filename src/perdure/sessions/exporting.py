@@ -20,6 +20,7 @@ from psycopg import AsyncClientCursor
 from perdure import jsonsafe
 from perdure.db import Connection, load_sql
 from perdure.errors import NotFoundError
+from perdure.sessions.carried_fields import ITEM, SESSION
 from perdure.sessions.reading import CHAIN, LAST, Moment, chain_params
 from perdure.sessions.store import MATCHING, SessionFilter
 from perdure.sessions.views import item_object, session_object
@@ -36,7 +37,6 @@ _OWN = f"{_SQL['own']}\n{_READ}"
 _ALL_IT_READ = f"{CHAIN}\n{_SQL['all_it_read']}\n{_READ}"
 _ONE_MOMENT = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"
 _BEGINNING = Moment(LAST.seq, 0)
-_NOT_CARRIED = ("root_session_id", "depth", "created_by", "updated_by")
 
 Line = dict[str, Any]
 
@@ -136,7 +136,7 @@ async def _rows(
 def _session(row: Mapping[str, Any]) -> Line:
     there = jsonsafe.loads(row["shown"])
     shown = session_object(there)
-    line = {name: value for name, value in shown.items() if name not in _NOT_CARRIED}
+    line = {name: value for name, value in shown.items() if name in SESSION}
     line["version"] = there["version"]
     if row["apart"]:
         return {**line, "parent_session_id": None, "fork_seq": None}
@@ -146,7 +146,7 @@ def _session(row: Mapping[str, Any]) -> Line:
 
 
 def _item(row: Mapping[str, Any]) -> Line:
-    line = item_object(row)
+    line = {name: value for name, value in item_object(row).items() if name in ITEM}
     if row["removed_version"] is not None:
         line["removed_version"] = row["removed_version"]
     return line

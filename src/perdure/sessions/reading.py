@@ -12,13 +12,24 @@ from perdure.errors import InvalidRequestError, NotFoundError
 from perdure.paging import Page, PageRequest, in_order, page_of
 from perdure.sessions.views import item_object
 
-__all__ = ["LAST", "Moment", "Stored", "get_item", "list_items", "moment", "newest"]
+__all__ = [
+    "LAST",
+    "Moment",
+    "Said",
+    "Stored",
+    "get_item",
+    "list_items",
+    "messages",
+    "moment",
+    "newest",
+]
 
 _SQL = load_sql("perdure.sessions", "reading.sql")
 CHAIN = _SQL["chain"]
 _NEWEST = f"{CHAIN}\n{_SQL['newest']}"
 _PAGE = f"{CHAIN}\n{_SQL['page']}"
 _ONE = f"{CHAIN}\n{_SQL['one']}"
+_MESSAGES = f"{CHAIN}\n{_SQL['messages']}"
 _NUMBER = f"{CHAIN}\n{_SQL['number']}"
 _MOMENT = _SQL["moment"]
 
@@ -42,6 +53,15 @@ class Stored:
     id: UUID
     seq: int
     item: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """A message of a user; ``goes_on``: it is part of what was said just before it."""
+
+    seq: int
+    item: Any
+    goes_on: bool
 
 
 async def moment(
@@ -83,6 +103,27 @@ async def newest(
         Stored(row["id"], row["seq"], jsonsafe.loads(row["item"]))
         for row in rows
         if row["id"] is not None
+    ]
+
+
+async def messages(
+    conn: Connection,
+    *,
+    tenant_id: UUID,
+    session_id: UUID,
+    from_seq: int,
+    to_seq: int,
+    limit: int,
+    user_id: str | None = None,
+) -> list[Said]:
+    """Return the first ``limit`` messages of users with numbers in a range, ends included."""
+    params = chain_params(tenant_id, session_id, user_id)
+    cursor = await conn.execute(
+        _MESSAGES, {**params, "from_seq": from_seq, "to_seq": to_seq, "limit": limit}
+    )
+    return [
+        Said(row["seq"], jsonsafe.loads(row["item"]), row["goes_on"])
+        for row in await cursor.fetchall()
     ]
 
 

@@ -73,6 +73,30 @@ CROSS JOIN LATERAL (
       AND NOT i.seq <@ c.holes
 ) x
 
+-- What users said, and whether it goes on what was said just before, in the same run or by hand.
+-- name: messages
+SELECT x.seq, x.item::text AS item, x.goes_on
+FROM (
+    SELECT i.seq, i.item, i.is_message,
+           coalesce(lag(i.is_message) OVER told
+                    AND lag(i.run_id) OVER told IS NOT DISTINCT FROM i.run_id, false) AS goes_on
+    FROM chain c
+    CROSS JOIN LATERAL (
+        SELECT i.seq, i.item, i.run_id,
+               coalesce(i.role = 'user', false)
+               AND coalesce(i.item ->> 'type', 'message') = 'message' AS is_message
+        FROM perdure.session_items i
+        WHERE i.session_id = c.id AND i.seq <= c.upto
+          AND i.seq BETWEEN %(from_seq)s AND %(to_seq)s
+          AND (i.removed_version IS NULL OR i.removed_version > c.version)
+          AND NOT i.seq <@ c.holes
+    ) i
+    WINDOW told AS (ORDER BY i.seq)
+) x
+WHERE x.is_message
+ORDER BY x.seq
+LIMIT %(limit)s
+
 -- Also of one that is removed, as long as its row is there: a page may end with it.
 -- name: number
 SELECT i.seq FROM chain c JOIN perdure.session_items i ON i.session_id = c.id

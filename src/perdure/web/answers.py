@@ -251,6 +251,9 @@ class Run(Answer):
     task: str | None
     turn: int
     max_turns: int
+    model: str | None
+    tools: Literal["run", "ask"]
+    replays_seq: int | None
     priority: int
     interruptions: list[Interruption]
     usage: Tokens

@@ -34,6 +34,7 @@ from perdure.web import (
     operations,
     policies,
     problems,
+    replays,
     runs,
     search,
     session_items,
@@ -125,8 +126,8 @@ def create_app(
             deliveries,
         ),
         # Before `sessions/{id}`, of which `export` would be one.
-        *(carrying, sessions, session_items, session_state, search, feedback, operations),
-        *(user_sessions, audit, later, health, metrics),
+        *(carrying, sessions, session_items, session_state, replays),
+        *(search, feedback, operations, user_sessions, audit, later, health, metrics),
     ):
         app.include_router(module.router)
     app.include_router(_descriptions())

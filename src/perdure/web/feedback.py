@@ -46,6 +46,7 @@ class FeedbackQuery(NewestFirst):
     user_id: Text255 | None = None
     type: FeedbackType | None = None
     agent: str | None = None
+    agent_version: str | None = None
     min_rating: _Rating | None = None
     max_rating: _Rating | None = None
     liked: bool | None = None

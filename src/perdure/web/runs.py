@@ -80,6 +80,7 @@ async def start_run(
             metadata=body.metadata or {},
             task=api.registry.check_task(body.task),
             max_turns=body.max_turns or api.registry.default_max_turns,
+            model=api.registry.check_model(body.model),
             priority=body.priority,
             delay_seconds=body.delay_seconds,
             started_by=principal.as_requester(),

@@ -116,6 +116,10 @@ class StartRun(Body):
         Text255 | None, Field(description="What it is for; one of the engine's tasks, if it has.")
     ] = None
     max_turns: Annotated[int, Field(ge=1, le=MAX_TURNS)] | None = None
+    model: Annotated[
+        Text255 | None,
+        Field(description="The model all its agents are run with, by the provider's name."),
+    ] = None
     priority: Annotated[
         int, Field(ge=0, le=_MAX_PRIORITY, description="Of waiting runs the lowest goes first.")
     ] = 0

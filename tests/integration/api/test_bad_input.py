@@ -218,7 +218,6 @@ async def test_a_start_in_a_session_names_what_is_wrong(client: httpx.AsyncClien
     ("method", "path"),
     [
         ("POST", "/v1/runs/{id}/fork"),
-        ("POST", "/v1/sessions/{id}/replay"),
         ("GET", "/v1/usage"),
         ("GET", "/v1/agents"),
         ("GET", "/v1/agents/support"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 from uuid import UUID, uuid4
@@ -151,6 +152,7 @@ async def test_lists_and_sums(client: httpx.AsyncClient, conn: Connection) -> No
         (f"session_id={uuid4()}", []),
         ("type=accuracy", [2, 0]),
         ("agent=desk", [4]),
+        ("agent_version=v1", [1, 0]),
         ("min_rating=4", [2, 1]),
         ("min_rating=2&max_rating=4", [1]),
         ("liked=false", [4]),
@@ -258,6 +260,14 @@ async def test_what_is_refused_and_whose_it_is(
     assert read(Feedback, await reader.get(f"{url}?user_id=bob")) == given
     assert read_list(Feedback, await tenant.get("/v1/feedback")) == []
     assert read(FeedbackSummaries, await tenant.get("/v1/feedback/summary"))["data"] == []
+
+    # The longest there is, of what takes most room; and of many at once one is there.
+    longest = "\ue000" * MAX_COMMENT
+    assert (await give(client, run_id=run_id, rating=1, comment=longest))["comment"] == longest
+    body = {"run_id": run_id, "rating": 2, "type": "relevance"}
+    many = await asyncio.gather(*(client.post("/v1/feedback", json=body) for _ in range(8)))
+    assert sorted(one.status_code for one in many) == [*[200] * 7, 201]
+    assert len({one.json()["id"] for one in many}) == 1
 
     # What a session has no more is judged where a branch reads it, and keeps what was said of it.
     on_item = await give(client, item_id=item_id, rating=5)

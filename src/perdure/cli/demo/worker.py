@@ -18,7 +18,7 @@ from typing import Any
 
 from perdure.cli.shipped import shipped_example
 from perdure.cli.target import load_engine
-from perdure.ledger.effects import tool_call
+from perdure.ledger.tool_call import tool_call
 from perdure.offline.model import OfflineProvider
 
 

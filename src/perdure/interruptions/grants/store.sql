@@ -32,7 +32,7 @@ RETURNING d.grant_id
 
 -- Living grants that fit what is asked in all but their conditions; those for the very arguments
 -- first. What needs more than one person, or another than who asked for it, is not answered
--- beforehand.
+-- beforehand; in a run that asks first only what was given for it or its session is.
 -- name: fitting
 SELECT a.id AS interruption_id, g.id AS grant_id, g.conditions::text AS conditions,
        g.granted_by::text AS granted_by, (i.rules -> 'deciders')::text AS deciders
@@ -48,6 +48,7 @@ JOIN perdure.grants g ON g.tenant_id = r.tenant_id
      AND g.agent = a.agent AND g.tool = a.tool AND g.schema_digest = a.schema_digest
      AND (g.arguments_digest = a.arguments_digest OR g.conditions IS NOT NULL)
      AND g.revoked_at IS NULL AND g.until > clock_timestamp()
+     AND (r.tools = 'run' OR g.scope IN ('run', 'session'))
 WHERE r.id = %(run_id)s
 ORDER BY i.ordinal, i.id, g.conditions IS NOT NULL, g.id
 
