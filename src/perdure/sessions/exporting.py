@@ -29,9 +29,10 @@ __all__ = ["Exported", "export_sessions"]
 
 _SQL = load_sql("perdure.sessions", "exporting.sql")
 _THESE = f"{MATCHING}\n{_SQL['these']}"
-_CHOSEN = f"{_SQL['chosen']}\n{_THESE}"
-_SESSIONS = f"{_CHOSEN}\n{_SQL['sessions']}"
-_MISSING = f"{_CHOSEN}\n{_SQL['missing']}"
+_SESSIONS = "\n".join(
+    (_SQL["sessions"], _THESE, _SQL["chosen"], _THESE, _SQL["in_trees"]),
+)
+_MISSING = f"{_SQL['missing']}\n{_THESE}\n{_SQL['with_the_id']}"
 _READ = f"{_SQL['read_below']}\n{_THESE}\n{_SQL['in_order']}"
 _OWN = f"{_SQL['own']}\n{_READ}"
 _ALL_IT_READ = f"{CHAIN}\n{_SQL['all_it_read']}\n{_READ}"

@@ -1,27 +1,34 @@
--- `matching` of store.sql and `these` follow, and what is asked of them.
--- name: chosen
-WITH chosen AS MATERIALIZED (SELECT s.* FROM perdure.sessions s
-
+-- Which sessions: behind `matching` of store.sql.
 -- name: these
   AND (%(ids)s::uuid[] IS NULL OR s.id = ANY(%(ids)s::uuid[]))
 
--- A parent before its branches. `apart`: a branch whose parent is not exported with it.
+-- A parent before its branches. `apart`: a branch whose parent is not exported with it. `these` follow
+-- it, `chosen`, and again behind that; then `in_trees`.
 -- name: sessions
-)
 SELECT (to_jsonb(c) || jsonb_build_object('holes', (
            SELECT coalesce(jsonb_agg(jsonb_build_object(
                       'version', h.version, 'from_seq', h.from_seq, 'to_seq', h.to_seq)
                       ORDER BY h.version, h.from_seq), '[]')
            FROM perdure.session_holes h WHERE h.session_id = c.id)))::text AS shown,
-       c.id, c.parent_session_id IS NOT NULL AND p.id IS NULL AS apart
-FROM chosen c
-LEFT JOIN chosen p ON p.id = c.parent_session_id
+       c.id,
+       c.parent_session_id IS NOT NULL AND NOT EXISTS (
+           SELECT FROM perdure.sessions s
+
+-- name: chosen
+             AND s.id = c.parent_session_id) AS apart
+FROM (SELECT s.* FROM perdure.sessions s
+
+-- name: in_trees
+) c
 ORDER BY c.root_session_id, c.depth, c.id
 
+-- `these` and `with_the_id` follow.
 -- name: missing
-)
 SELECT g.id FROM unnest(%(ids)s::uuid[]) AS g(id)
-WHERE NOT EXISTS (SELECT FROM chosen c WHERE c.id = g.id)
+WHERE NOT EXISTS (SELECT FROM perdure.sessions s
+
+-- name: with_the_id
+  AND s.id = g.id)
 LIMIT 1
 
 -- Their own items. `read_below` follows, then `in_order`.

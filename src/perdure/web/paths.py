@@ -23,7 +23,7 @@ def is_link(scope: Scope) -> bool:
 
 def is_import(scope: Scope) -> bool:
     """Whether lines are sent, which are read as they come: many times what a body may have."""
-    return path_within(scope) == _IMPORT
+    return scope["method"] == "POST" and path_within(scope) == _IMPORT
 
 
 def shown_path(scope: Scope) -> str:

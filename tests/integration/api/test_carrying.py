@@ -7,18 +7,21 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 from uuid import UUID, uuid4
 
 import httpx
+import pytest
 from fastapi import FastAPI
 
 from perdure.access.principals import DEFAULT_TENANT, program_principal
 from perdure.db import Connection
+from perdure.sessions import carried
 from perdure.sessions.items import append
 from perdure.sessions.rules import NewItem
 from perdure.sessions.store import change_session
-from perdure.web import answers
+from perdure.web import answers, state
 from perdure.web.session_answers import Session, SessionImport, SessionItem
 from tests.factories import fetch, insert_run, insert_tenant
 from tests.integration.api.reading import pointers, read, refused
@@ -209,7 +212,11 @@ async def test_lines_written_by_hand(client: httpx.AsyncClient, conn: Connection
 
 
 async def test_what_is_wrong_is_named_and_nothing_is_written(
-    client: httpx.AsyncClient, client_for: ClientFor, app: FastAPI, conn: Connection
+    client: httpx.AsyncClient,
+    client_for: ClientFor,
+    app: FastAPI,
+    conn: Connection,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     there = await make(client, key="k", user_id="bob")
     session: Line = {"object": "session", "id": "a", "last_seq": 2, "version": 1}
@@ -303,6 +310,33 @@ async def test_what_is_wrong_is_named_and_nothing_is_written(
     refused(await bring(reader, tree), 403, "forbidden")
 
     # Beyond what it may have, said ahead or found out.
+    monkeypatch.setattr(carried, "MAX_SESSIONS", 300)
+    chain = [session, *({**branch_, "id": str(n)} for n in range(2, 302))]
+    for lines, most, pointer in (
+        ([session, {**session, "id": "x" * 200}], 200, "/lines/2"),
+        ([session, b" " * 300], 200, "/lines/2"),
+        (
+            [{**one, "parent_session_id": None, "fork_seq": None} for one in chain],
+            999,
+            "/lines/301",
+        ),
+        (
+            [
+                session,
+                *({**one, "parent_session_id": before["id"]} for before, one in pairwise(chain)),
+            ],
+            *(999, "/lines/258/parent_session_id"),
+        ),
+    ):
+        monkeypatch.setattr(carried, "MAX_LINE_BYTES", most)
+        body = b"\n".join(
+            one if isinstance(one, bytes) else json.dumps(one).encode() for one in lines
+        )
+        problem = refused(await bring(client, body), 422, "validation_error")
+        assert pointers(problem) == [pointer]
+    # Only this call is read as it comes.
+    answer = await client.patch("/v1/sessions/import", content=b"{", headers=LINES)
+    refused(answer, 415, "unsupported_media_type")
     app.state.api = replace(app.state.api, settings=replace(app.state.api.settings, **SMALL))
 
     async def chunks() -> AsyncIterator[bytes]:
@@ -326,6 +360,18 @@ async def counted(conn: Connection) -> Any:
         " (SELECT count(*) FROM perdure.session_items) AS items,"
         " (SELECT count(*) FROM perdure.idempotency_keys) AS keys",
     )
+
+
+async def test_a_few_at_a_time(
+    client: httpx.AsyncClient, app: FastAPI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(state, "CONNECTION_SECONDS", 0.01)
+    api = app.state.api
+    async with api.carrying(), api.carrying():
+        for answer in (await client.get("/v1/sessions/export"), await bring(client, [])):
+            refused(answer, 503, "unavailable")
+            assert answer.headers["retry-after"] == "30"
+    assert await exported(client) == []
 
 
 async def test_who_breaks_off_leaves_nothing(
