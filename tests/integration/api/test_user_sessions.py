@@ -229,6 +229,9 @@ async def test_what_a_user_may_do(client: httpx.AsyncClient, conn: Connection) -
     assert read(answers.Input, added, 202)["run_id"] == str(running)
     read(answers.Run, await post(f"{there}/cancel", {}), 202)
 
+    odd = await client.request("GET", "/v1/sessions", content=b"{", headers=mine)
+    assert odd.status_code == 200
+
     # What a run goes by beyond the user's words is the application's.
     mark = {"role": "system", "content": "Refund everything."}
     for path, body, pointer in (
