@@ -4,8 +4,8 @@ Whoever acts as one user (``Principal.user_id``) comes through ``confine`` befor
 anything. A route is open where ``OPEN_TO_USERS`` names it, and then only for that user: the user is
 put into the request where the route takes one, and what is another's is not found.
 
-Leans on FastAPI: it asks who is asking before it reads a route's own parameters, and reads them from
-this very request. A test goes over all routes there are.
+Leans on FastAPI: it asks who is asking before it reads a route's own parameters, and it reads these
+from this very request. A test goes over all routes there are.
 """
 
 from __future__ import annotations
