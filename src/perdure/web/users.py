@@ -43,25 +43,34 @@ class Open:
 
 
 _OWN_RUN = Open("run")
-_OWN_SESSION = Open("query")
+_OWN = Open("query")
 
 OPEN_TO_USERS: Final[Mapping[tuple[str, str], Open]] = {
-    ("GET", "/v1/sessions"): _OWN_SESSION,
+    ("GET", "/v1/sessions"): _OWN,
     ("POST", "/v1/sessions"): Open(
         "body", frozenset({"key", "session_key", "title", "tags", "user_id"})
     ),
-    ("GET", "/v1/sessions/{id}"): _OWN_SESSION,
+    ("GET", "/v1/sessions/{id}"): _OWN,
     ("PATCH", "/v1/sessions/{id}"): Open("query", frozenset({"title", "tags", "rating", "status"})),
-    ("GET", "/v1/sessions/{id}/items"): _OWN_SESSION,
-    ("GET", "/v1/sessions/{id}/items/{item_id}"): _OWN_SESSION,
+    ("GET", "/v1/sessions/{id}/items"): _OWN,
+    ("GET", "/v1/sessions/{id}/items/{item_id}"): _OWN,
     ("POST", "/v1/sessions/{id}/branch"): Open("query", frozenset({"from_seq", "title"})),
-    ("GET", "/v1/sessions/{id}/tree"): _OWN_SESSION,
-    ("GET", "/v1/search"): _OWN_SESSION,
+    ("GET", "/v1/sessions/{id}/tree"): _OWN,
+    ("GET", "/v1/sessions/{id}/diff"): _OWN,
+    ("GET", "/v1/search"): _OWN,
+    ("GET", "/v1/events"): _OWN,
+    ("GET", "/v1/feedback"): _OWN,
+    ("POST", "/v1/feedback"): Open(
+        "body",
+        frozenset({"run_id", "item_id", "rating", "liked", "type", "comment", "user_id"}),
+    ),
+    ("GET", "/v1/feedback/{id}"): _OWN,
+    ("DELETE", "/v1/feedback/{id}"): _OWN,
     ("POST", "/v1/runs"): Open(
         "body",
         frozenset({"agent", "input", "session_id", "session_key", "when_busy", "task", "user_id"}),
     ),
-    ("GET", "/v1/runs"): _OWN_SESSION,
+    ("GET", "/v1/runs"): _OWN,
     ("GET", "/v1/runs/{id}"): _OWN_RUN,
     ("GET", "/v1/runs/{id}/events"): _OWN_RUN,
     ("GET", "/v1/runs/{id}/items"): _OWN_RUN,
@@ -73,6 +82,8 @@ OPEN_TO_USERS: Final[Mapping[tuple[str, str], Open]] = {
 }
 """The routes that are open to users, by method and path."""
 
+_Kind = Literal["run", "session", "item"]
+_KINDS: Final[tuple[_Kind, ...]] = ("run", "session", "item")
 _WHEN_BUSY = ("queue", "reject")
 """The others act on the run under way, which may be another's."""
 
@@ -105,8 +116,9 @@ async def confine(request: Request, tenant_id: UUID, user_id: str) -> None:
                 _require_same(body["user_id"], user_id, "/user_id")
             # The very object the route's fields are read from.
             body["user_id"] = user_id
-            if body.get("session_id") is not None:
-                await _require(request, "session", body["session_id"], tenant_id, user_id)
+            for kind in _KINDS:
+                if body.get(f"{kind}_id") is not None:
+                    await _require(request, kind, body[f"{kind}_id"], tenant_id, user_id)
         case "run":
             await _require(request, "run", request.path_params["id"], tenant_id, user_id)
 
@@ -143,7 +155,7 @@ def _require_same(given: Any, user_id: str, pointer: str) -> None:
 
 
 async def _require(
-    request: Request, kind: Literal["run", "session"], given: Any, tenant_id: UUID, user_id: str
+    request: Request, kind: _Kind, given: Any, tenant_id: UUID, user_id: str
 ) -> None:
     try:
         id_ = UUID(given)

@@ -18,6 +18,8 @@ from perdure.access.user_sessions import NewUserSession as Wanted
 from perdure.db import Connection, Pool
 from perdure.web import answers
 from perdure.web.app import create_app
+from perdure.web.feedback_answers import Feedback
+from perdure.web.replay_answers import SessionDiff
 from perdure.web.session_answers import FoundItem, Session, SessionItem
 from perdure.web.user_sessions import NewUserSession, Revocation, UserSession
 from perdure.web.users import OPEN_TO_USERS
@@ -228,6 +230,29 @@ async def test_what_a_user_may_do(client: httpx.AsyncClient, conn: Connection) -
     added = await post(f"/v1/runs/{running}/input", {"input": [HELLO]})
     assert read(answers.Input, added, 202)["run_id"] == str(running)
     read(answers.Run, await post(f"{there}/cancel", {}), 202)
+
+    # What they think of it, and of nothing else; each sees their own.
+    for about in ({"run_id": run["id"]}, {"item_id": item["id"]}):
+        thought = read(Feedback, await post("/v1/feedback", {**about, "liked": True}), 201)
+        assert thought["user_id"] == "alice"
+    await client.post("/v1/feedback", json={"run_id": run["id"], "rating": 1})
+    assert len(read_list(Feedback, await get("/v1/feedback"))) == 2
+    assert read(Feedback, await get(f"/v1/feedback/{thought['id']}")) == thought
+    [others_item] = read_list(SessionItem, await client.get(f"/v1/sessions/{others['id']}/items"))
+    nobodys_run = await insert_run(conn)
+    for about in ({"item_id": others_item["id"]}, {"run_id": str(nobodys_run)}, {"item_id": 7}):
+        refused(await post("/v1/feedback", {**about, "liked": True}), 404, "not_found")
+    diff = await get(f"/v1/sessions/{branch['id']}/diff")
+    assert read(SessionDiff, diff)["fork_seq"] == 1
+    plain = {**mine, "Accept": "application/json"}
+    position = (await client.get("/v1/events", headers=plain)).json()["last_id"]
+    for who in (client.headers, mine):
+        started = await client.post(
+            "/v1/runs", json={"agent": "support", "input": "x"}, headers=who
+        )
+    events = await client.get(f"/v1/events?after={position}", headers=plain)
+    seen = {one["run_id"] for one in read(answers.AllEventsList, events)["data"]}
+    assert seen == {started.json()["id"]}
 
     odd = await client.request("GET", "/v1/sessions", content=b"{", headers=mine)
     assert odd.status_code == 200
