@@ -83,7 +83,11 @@ OPEN_TO_USERS: Final[Mapping[tuple[str, str], Open]] = {
 """The routes that are open to users, by method and path."""
 
 _Kind = Literal["run", "session", "item"]
-_KINDS: Final[tuple[_Kind, ...]] = ("run", "session", "item")
+_IS_THEIRS: Final[Mapping[_Kind, str]] = {
+    "run": _SQL["has_run"],
+    "session": _SQL["has_session"],
+    "item": _SQL["has_item"],
+}
 _WHEN_BUSY = ("queue", "reject")
 """The others act on the run under way, which may be another's."""
 
@@ -116,7 +120,7 @@ async def confine(request: Request, tenant_id: UUID, user_id: str) -> None:
                 _require_same(body["user_id"], user_id, "/user_id")
             # The very object the route's fields are read from.
             body["user_id"] = user_id
-            for kind in _KINDS:
+            for kind in _IS_THEIRS:
                 if body.get(f"{kind}_id") is not None:
                     await _require(request, kind, body[f"{kind}_id"], tenant_id, user_id)
         case "run":
@@ -163,7 +167,7 @@ async def _require(
         raise NotFoundError(kind, str(given)[:64]) from None
     params = {"id": id_, "tenant_id": tenant_id, "user_id": user_id}
     async with api_of(request).connection() as conn:
-        [row] = await (await conn.execute(_SQL[f"has_{kind}"], params)).fetchall()
+        [row] = await (await conn.execute(_IS_THEIRS[kind], params)).fetchall()
     if not row["found"]:
         raise NotFoundError(kind, id_)
 
