@@ -29,11 +29,17 @@ class Serving:
         for server in getattr(self._server, "servers", []):
             server.close()
         self._listening.close()
-        for connection in list(self._server.server_state.connections):
-            connection.transport.abort()
+        self._break_connections()
         for task in list(self._server.server_state.tasks):
             task.cancel()
         await self._task
+        # Who was being accepted just then.
+        self._break_connections()
+        await asyncio.sleep(0)
+
+    def _break_connections(self) -> None:
+        for connection in list(self._server.server_state.connections):
+            connection.transport.abort()
 
 
 @asynccontextmanager
