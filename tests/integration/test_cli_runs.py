@@ -183,6 +183,9 @@ def test_sessions(served: dict[str, str], run: Run, run_json: Run) -> None:
     stands = run("sessions", "show", branch["id"]).stdout
     assert re.search("^stands +paused, waits for approval of note$", stands, re.MULTILINE)
     assert re.search(r"^waiting +1 run\(s\)$", stands, re.MULTILINE)
+    assert re.search(r' note \{"text": "hello"\}$', stands, re.MULTILINE)
+    shown = run("runs", "show", started["id"]).stdout
+    assert re.search(rf"^session +{branch['id']}\ntask +CHAT$", shown, re.MULTILINE)
     listed = run_json("runs", "list", "--session", branch["id"], "--task", "CHAT")["data"]
     assert [(one["id"], one["task"]) for one in listed] == [(started["id"], "CHAT")]
     for one in (queued, started):

@@ -22,7 +22,7 @@ from perdure.cli.output import (
     shortened,
 )
 from perdure.cli.pages import Json
-from perdure.cli.runs_shown import arguments_text, as_text, hint
+from perdure.cli.runs_shown import as_text, call_text, hint
 from perdure.cli.starting import ENDS_BADLY, wait_for
 
 __all__ = ["register"]
@@ -220,10 +220,7 @@ def _word(change: Mapping[str, Any], side: str) -> Part:
 
 def _called(items: Sequence[Mapping[str, Any]]) -> list[str]:
     calls = [one["item"] for one in items if str(one["item"].get("type", "")).endswith("_call")]
-    return [
-        f"{one.get('name', one['type'])} {arguments_text(None, one.get('arguments') or '')}"
-        for one in calls
-    ]
+    return [call_text(one) for one in calls]
 
 
 def _for(user: str | None) -> str:

@@ -21,6 +21,11 @@ _SHOWN_OF_EVIDENCE = 200
 _SHOWN_OF_MESSAGE = 200
 
 
+def call_text(item: _Object) -> str:
+    """A call as an item of a conversation, on one line: the tool's name and its arguments."""
+    return f"{item.get('name', item['type'])} {arguments_text(None, item.get('arguments') or '')}"
+
+
 def show_run(run: _Object, calls: Sequence[_Object], messages: Sequence[_Object] = ()) -> None:
     """Print a run, its tool calls and what was said to it, as the API gave them."""
     print_fields(
@@ -30,6 +35,8 @@ def show_run(run: _Object, calls: Sequence[_Object], messages: Sequence[_Object]
             "agent": _agent(run),
             "model": run["model"],
             "user": run["user_id"],
+            "session": run["session_id"],
+            "task": run["task"],
             "metadata": to_json(run["metadata"]) if run["metadata"] else None,
             "created": f"{run['created_at']} ({ago(run['created_at'])} ago)",
             "finished": run["finished_at"],

@@ -13,6 +13,7 @@ from perdure.cli.client import checked_id, connected
 from perdure.cli.help import examples
 from perdure.cli.output import ago, print_fields, print_json, print_note, print_table
 from perdure.cli.pages import After, Json, Limit, print_more, print_page
+from perdure.cli.runs_shown import call_text
 
 _ID = "01a20131-4b51-7c38-a7e1-62bd7cf3a0d5"
 
@@ -219,4 +220,5 @@ def _role(item: Mapping[str, Any]) -> str:
 def _text(item: Mapping[str, Any]) -> str:
     if item["text"] is not None:
         return str(item["text"])
-    return str(item["item"].get("type", "-"))
+    kind = str(item["item"].get("type", "-"))
+    return call_text(item["item"]) if kind.endswith("_call") else kind
