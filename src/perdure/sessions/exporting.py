@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from psycopg import AsyncClientCursor
@@ -40,6 +40,16 @@ _ONE_MOMENT = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"
 _BEGINNING = Moment(LAST.seq, 0)
 
 Line = dict[str, Any]
+
+
+class _Cursor(NamedTuple):
+    declare: str
+    fetch: str
+    close: str
+
+
+_SESSION_CURSOR = _Cursor(_SQL["declare_sessions"], _SQL["fetch_sessions"], _SQL["close_sessions"])
+_ITEM_CURSOR = _Cursor(_SQL["declare_items"], _SQL["fetch_items"], _SQL["close_items"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +84,7 @@ async def export_sessions(
             row = await (await conn.execute(_MISSING, params)).fetchone()
             if row is not None:
                 raise NotFoundError("session", row["id"])
-        async with aclosing(_rows(conn, "sessions", _SESSIONS, params)) as pages:
+        async with aclosing(_rows(conn, _SESSION_CURSOR, _SESSIONS, params)) as pages:
             async for rows in pages:
                 for apart, some in groupby(rows, key=lambda row: bool(row["apart"])):
                     read = _apart if apart else _together
@@ -113,25 +123,24 @@ async def _apart(
 async def _items(
     conn: Connection, statement: str, params: dict[str, Any]
 ) -> AsyncGenerator[Line, None]:
-    async with aclosing(_rows(conn, "items", statement, params)) as pages:
+    async with aclosing(_rows(conn, _ITEM_CURSOR, statement, params)) as pages:
         async for rows in pages:
             for row in rows:
                 yield _item(jsonsafe.loads(row["shown"]))
 
 
 async def _rows(
-    conn: Connection, name: str, statement: str, params: dict[str, Any]
+    conn: Connection, cursor: _Cursor, statement: str, params: dict[str, Any]
 ) -> AsyncGenerator[list[dict[str, Any]], None]:
     """Give what a statement finds in parts, by a cursor of the database's.
 
     Not psycopg's own, which has to be closed: who breaks off ends the transaction, and it with it.
     """
-    declare, fetch, close = (_SQL[f"{doing}_{name}"] for doing in ("declare", "fetch", "close"))
     # DECLARE takes no parameters from outside.
-    await AsyncClientCursor(conn).execute(f"{declare}\n{statement}", params)
-    while rows := await (await conn.execute(fetch)).fetchall():
+    await AsyncClientCursor(conn).execute(f"{cursor.declare}\n{statement}", params)
+    while rows := await (await conn.execute(cursor.fetch)).fetchall():
         yield rows
-    await conn.execute(close)
+    await conn.execute(cursor.close)
 
 
 def _session(row: Mapping[str, Any]) -> Line:
