@@ -311,6 +311,29 @@ async def test_a_run_that_starts_while_its_session_is_erased_finds_none(
         assert await query(engine, "SELECT id FROM perdure.runs") == []
 
 
+async def test_a_session_is_not_erased_under_a_run_that_starts_just_then(
+    database_url: str,
+) -> None:
+    chat = Chat()
+    async with running(database_url, chat.agent) as engine, engine.pool.connection() as conn:
+        await PostgresSession("c", user_id="alice", engine=engine).clear_session()
+        [row] = await query(engine, "SELECT id FROM perdure.sessions")
+        async with engine.pool.connection() as starting:
+            async with starting.transaction():
+                run = await engine.start("chat", "hi", session_id=row["id"], connection=starting)
+                erase = erase_conversation(
+                    conn,
+                    tenant_id=DEFAULT_TENANT,
+                    session_id=row["id"],
+                    by=program_principal("alice"),
+                )
+                erasing = asyncio.create_task(erase)
+                await eventually(partial(_waits_for_a_lock, engine))
+            with pytest.raises(ConflictError, match="was started in session"):
+                await erasing
+        assert (await run.wait(SECONDS)).output == "read 1"
+
+
 async def _waits_for_a_lock(engine: Engine) -> bool:
     waiting = (
         "SELECT pid FROM pg_stat_activity"
