@@ -332,9 +332,9 @@ async def test_a_route_is_closed_to_users_unless_it_is_opened(
     }
     assert OPEN_TO_USERS.keys() <= routes
     # What keeps to the user of its query has one there.
-    for (method, path), rule in OPEN_TO_USERS.items():
+    for (method, path), opened in OPEN_TO_USERS.items():
         named = {one["name"] for one in described[path][method.lower()].get("parameters", ())}
-        assert rule.whose != "query" or "user_id" in named, path
+        assert opened.whose != "query" or "user_id" in named, path
     hidden = [("GET", path) for path in ("/openapi.json", "/docs", "/v1/usage", "/v1/agents")]
     for method, path in (*sorted(routes), *hidden):
         rule = OPEN_TO_USERS.get((method, path))
