@@ -194,11 +194,12 @@ class Execution:
 
     async def committed(self) -> None:
         """Wait until each reply and state so far has committed; parks when one cannot."""
-        if self._awaited is not None:
-            if not self._awaited.done():
-                await asyncio.wait({self._awaited})
+        awaited = self._awaited
+        if awaited is not None:
+            if not awaited.done():
+                await asyncio.wait({awaited})
             # What was refused in this very turn of the loop has not been heard of yet.
-            self._written(self._awaited)
+            self._written(awaited)
         await self.check()
 
     def _write(self, entry: Entry, *, urgent: bool) -> asyncio.Future[None]:
