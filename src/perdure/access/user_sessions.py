@@ -17,7 +17,7 @@ from uuid import UUID
 
 from perdure import jsonsafe
 from perdure.access.principals import Principal, Role
-from perdure.audit.log import Actor, Entry, record
+from perdure.audit.log import Actor, Entry, kept_of, record
 from perdure.db import Connection, load_sql, uuid7
 from perdure.errors import InvalidRequestError, NotFoundError, UnauthorizedError
 from perdure.paging import Page, PageRequest, in_order, page_of
@@ -91,7 +91,7 @@ async def create_user_session(
             "label": new.label,
             "metadata": jsonsafe.dumps(dict(new.metadata)),
             "only_one": tenant["only_one"],
-            "by": _who(by),
+            "by": jsonsafe.dumps(kept_of(by)),
             "expires_at": new.expires_at,
             "seconds": seconds,
         }
@@ -202,7 +202,12 @@ async def _revoke(
     id: UUID | None = None,
     user_id: str | None = None,
 ) -> int:
-    params = {"tenant_id": tenant_id, "id": id, "user_id": user_id, "by": _who(by)}
+    params = {
+        "tenant_id": tenant_id,
+        "id": id,
+        "user_id": user_id,
+        "by": jsonsafe.dumps(kept_of(by)),
+    }
     rows = await (await conn.execute(_REVOKE, params)).fetchall()
     await record(conn, *(_entry("user_session.revoked", tenant_id, row, by) for row in rows))
     return len(rows)
@@ -216,10 +221,6 @@ def _entry(kind: str, tenant_id: UUID, row: Mapping[str, Any], by: Actor) -> Ent
         concerns=row["user_id"],
         details=details,
     )
-
-
-def _who(by: Actor) -> str:
-    return jsonsafe.dumps({"type": by.type, "id": by.id, "subject": by.subject})
 
 
 def _hash(token: str) -> bytes:

@@ -90,6 +90,11 @@ async def record(conn: Connection, *entries: Entry) -> None:
         await conn.execute(_RECORD, {"entries": given})
 
 
+def kept_of(by: Actor) -> dict[str, str | None]:
+    """Return what is kept of somebody beside what they made: the way they came is left out."""
+    return {"type": by.type, "id": by.id, "subject": by.subject}
+
+
 def person_of(by: Actor) -> str:
     """Return what a pseudonym is made of: the subject, else how they were recognised and as whom.
 

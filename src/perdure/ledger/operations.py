@@ -8,39 +8,20 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Sequence
 from typing import Any
 
 from perdure.db import uuid7
 from perdure.errors import ConfigurationError, InvalidRequestError
 from perdure.ledger.plain import copied
 
-__all__ = ["Operations", "parse_kinds"]
+__all__ = ["MAX_KIND", "NOT_TEXT", "Operations"]
 
 MAX_KIND = 50
 MAX_TARGET = 255
 MAX_STATE = 1024 * 1024
 """Characters of a state's JSON."""
-_NOT_TEXT = re.compile("[\0\ud800-\udfff\ue000]")
-
-
-def parse_kinds(kinds: Sequence[Any]) -> frozenset[str]:
-    """Return the kinds of operations an engine declares.
-
-    Raises:
-        ConfigurationError: one is no text of 1 to 50 characters, or they are one text.
-    """
-    if isinstance(kinds, str):
-        raise ConfigurationError(
-            f"operations={kinds!r} is one text: give the kinds as a list, such as "
-            'operations=["CREATE", "UPDATE", "DELETE"].'
-        )
-    for place, kind in enumerate(kinds):
-        if not isinstance(kind, str) or not 1 <= len(kind) <= MAX_KIND or _NOT_TEXT.search(kind):
-            raise ConfigurationError(
-                f"operations[{place}] is {kind!r}: a kind has 1 to {MAX_KIND} characters."
-            )
-    return frozenset(kinds)
+NOT_TEXT = re.compile("[\0\ud800-\udfff\ue000]")
+"""What no name may hold, as the database could not keep it as it is."""
 
 
 class Operations:
@@ -64,7 +45,7 @@ class Operations:
         if (
             not isinstance(target, str)
             or not 1 <= len(target) <= MAX_TARGET
-            or _NOT_TEXT.search(target)
+            or NOT_TEXT.search(target)
         ):
             raise self._refused("target", f"has to be text of 1 to {MAX_TARGET} characters.")
         row = {

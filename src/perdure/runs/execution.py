@@ -98,7 +98,7 @@ class Execution:
     journal: Journal
     operation_kinds: frozenset[str] = frozenset()
     """What kinds of operations its tools may record."""
-    annotated: AnnotatedCalls = field(default_factory=AnnotatedCalls)
+    annotated: AnnotatedCalls = field(init=False)
     """What its calls said of what they gave, those answered from the journal too."""
     approvals: dict[tuple[str, str], Approval] = field(default_factory=dict)
     """What people let run in the state this segment began at, by scope and call id."""

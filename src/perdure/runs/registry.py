@@ -15,12 +15,10 @@ from pydantic import BaseModel, ValidationError
 from perdure.errors import ConfigurationError, FieldError, InvalidRequestError
 from perdure.interruptions.policies.policy import Policy
 from perdure.ledger.effects import Effect
-from perdure.ledger.operations import parse_kinds
+from perdure.ledger.operations import MAX_KIND, NOT_TEXT
 from perdure.runs.graph import reachable, wrap_graph, wrap_run_config
 from perdure.runs.versions import agent_versions
-
-MAX_NAME = 255
-"""How many characters a name may have that a program declares."""
+from perdure.sessions.rules import MAX_NAME, check_name
 
 
 @dataclass(eq=False)
@@ -55,7 +53,7 @@ class Registry:
     def __post_init__(self) -> None:
         if not self.roots:
             raise ConfigurationError("The engine has no agents: Engine(agents=[…]) needs one.")
-        self.operation_kinds = parse_kinds(self.operations)
+        self.operation_kinds = frozenset(_names_of(self.operations, "operations", MAX_KIND))
         # A copy: the caller may go on using theirs outside durable runs.
         self.sdk_config = replace(self.run_config) if self.run_config else RunConfig()
         if self.model_provider is not None:
@@ -69,7 +67,7 @@ class Registry:
             if not isinstance(policy, Policy):
                 raise ConfigurationError(f"policies[{place}] is no Policy: {policy!r}.")
         if self.tasks is not None:
-            self.tasks = _names_of(self.tasks, "tasks")
+            self.tasks = _names_of(self.tasks, "tasks", MAX_NAME)
 
     @property
     def agent_names(self) -> list[str]:
@@ -153,9 +151,7 @@ class Registry:
         if self.tasks is not None and task not in self.tasks:
             known = ", ".join(self.tasks) or "none"
             raise InvalidRequestError.at("/task", f"There is no task {task!r}. Tasks: {known}.")
-        if not 0 < len(task) <= MAX_NAME:
-            raise InvalidRequestError.at("/task", f"has to have 1 to {MAX_NAME} characters.")
-        return task
+        return check_name(task, "/task")
 
     def _plain_context(self, context: Any) -> Any:
         try:
@@ -204,13 +200,13 @@ class Registry:
             ) from error
 
 
-def _names_of(given: Sequence[str], what: str) -> tuple[str, ...]:
+def _names_of(given: Sequence[Any], what: str, most: int) -> tuple[str, ...]:
     if isinstance(given, str):
         raise ConfigurationError(f"{what} has to be a list of texts: [{given!r}].")
     names = tuple(given)
     for place, name in enumerate(names):
-        if not 0 < len(name) <= MAX_NAME:
+        if not isinstance(name, str) or not 0 < len(name) <= most or NOT_TEXT.search(name):
             raise ConfigurationError(
-                f"{what}[{place}] has to be a text of 1 to {MAX_NAME} characters: {name!r}."
+                f"{what}[{place}] has to be a text of 1 to {most} characters: {name!r}."
             )
     return names

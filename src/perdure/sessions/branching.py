@@ -10,12 +10,11 @@ from typing import Any
 from uuid import UUID
 
 from perdure import jsonsafe
-from perdure.audit.log import Actor
+from perdure.audit.log import Actor, kept_of
 from perdure.db import Connection, load_sql, uuid7
 from perdure.errors import ConflictError, InvalidRequestError, NotFoundError
 from perdure.paging import Page, PageRequest, in_order, page_of
-from perdure.sessions.items import who
-from perdure.sessions.rules import MAX_DEPTH, MAX_NAME
+from perdure.sessions.rules import MAX_DEPTH, check_title
 from perdure.sessions.store import get_session
 from perdure.sessions.views import session_object
 
@@ -67,8 +66,7 @@ async def branch_session(
         ConflictError: the session is as deep in its tree as one can be.
         NotFoundError: there is no such session.
     """
-    if title is not None and not 1 <= len(title) <= MAX_NAME:
-        raise InvalidRequestError.at("/title", f"has to have 1 to {MAX_NAME} characters.")
+    check_title(title)
     async with conn.transaction():
         parent = await hold(conn, tenant_id=tenant_id, session_id=session_id, user_id=user_id)
         if from_seq is not None and not 0 <= from_seq <= parent["last_seq"]:
@@ -90,7 +88,7 @@ async def branch_session(
                 "system_prompt": (
                     None if system_prompt is None else jsonsafe.protect_text(system_prompt)
                 ),
-                "by": jsonsafe.dumps(who(by)),
+                "by": jsonsafe.dumps(kept_of(by)),
             },
         )
         [row] = await cursor.fetchall()

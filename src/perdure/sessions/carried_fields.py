@@ -8,7 +8,7 @@ from typing import Any, get_args
 from uuid import UUID
 
 from perdure.errors import InvalidRequestError
-from perdure.sessions.rules import MAX_NAME, Status, check_name, check_tags
+from perdure.sessions.rules import Status, check_name, check_tags, check_title
 
 SESSION = frozenset(
     {
@@ -97,10 +97,7 @@ class Fields:
 
     def title(self) -> str | None:
         """Return the title."""
-        title = self.text("title")
-        if title is not None and not 1 <= len(title) <= MAX_NAME:
-            raise InvalidRequestError.at("/title", f"has to have 1 to {MAX_NAME} characters.")
-        return title
+        return check_title(self.text("title"))
 
     def tags(self) -> list[str]:
         """Return the tags."""

@@ -11,10 +11,9 @@ from uuid import UUID
 import psycopg
 
 from perdure import jsonsafe
-from perdure.audit.log import Actor, Entry, record
+from perdure.audit.log import Actor, Entry, kept_of, record
 from perdure.db import Connection, load_sql
 from perdure.errors import ConflictError, NotFoundError
-from perdure.sessions.items import who
 
 __all__ = ["delete_session", "erase_session"]
 
@@ -36,7 +35,7 @@ async def delete_session(
     """
     async with conn.transaction():
         params = {"tenant_id": tenant_id, "id": session_id, "user_id": user_id}
-        cursor = await conn.execute(_DELETE, {**params, "by": jsonsafe.dumps(who(by))})
+        cursor = await conn.execute(_DELETE, {**params, "by": jsonsafe.dumps(kept_of(by))})
         row = await cursor.fetchone()
         if row is None:
             raise NotFoundError("session", session_id)

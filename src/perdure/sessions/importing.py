@@ -15,11 +15,10 @@ from typing import IO, Any, Self
 from uuid import UUID
 
 from perdure import jsonsafe
-from perdure.audit.log import Actor
+from perdure.audit.log import Actor, kept_of
 from perdure.db import Connection, load_sql
 from perdure.errors import ConflictError
 from perdure.sessions.carried import Reader
-from perdure.sessions.items import who
 from perdure.sessions.store import session_with_key
 
 __all__ = ["Spool", "import_sessions"]
@@ -129,7 +128,7 @@ async def _make(conn: Connection, rows: list[Object], tenant_id: UUID, by: Actor
         return set()
     # As they were put by: jsonsafe would protect them a second time.
     given = json.dumps(rows, ensure_ascii=False)
-    params = {"sessions": given, "tenant_id": tenant_id, "by": jsonsafe.dumps(who(by))}
+    params = {"sessions": given, "tenant_id": tenant_id, "by": jsonsafe.dumps(kept_of(by))}
     cursor = await conn.execute(_MAKE, params)
     return {str(row["id"]) for row in await cursor.fetchall()}
 

@@ -7,13 +7,13 @@ from typing import Any
 from uuid import UUID
 
 from perdure import jsonsafe
-from perdure.audit.log import Actor
+from perdure.audit.log import Actor, kept_of
 from perdure.db import Connection, load_sql, uuid7
 from perdure.errors import InvalidRequestError, NotFoundError
 from perdure.sessions.rules import NewItem, role_of, text_of, title_of
 from perdure.sessions.views import item_object
 
-__all__ = ["append", "as_json", "who"]
+__all__ = ["append", "as_json"]
 
 _APPEND = load_sql("perdure.sessions", "items.sql")["append"]
 
@@ -48,18 +48,13 @@ async def append(
             "items": as_json([_row(place, new) for place, new in enumerate(items, 1)]),
             "count": len(items),
             "title": _protected(title_of(new.item for new in items)),
-            "by": jsonsafe.dumps(who(by)),
+            "by": jsonsafe.dumps(kept_of(by)),
         },
     )
     rows = await cursor.fetchall()
     if not rows:
         raise NotFoundError("session", session_id)
     return [item_object(jsonsafe.loads(row["added"])) for row in rows]
-
-
-def who(by: Actor) -> dict[str, str | None]:
-    """Return what is kept of somebody with a session."""
-    return {"type": by.type, "id": by.id, "subject": by.subject}
 
 
 def as_json(value: Any) -> str:

@@ -11,10 +11,10 @@ from typing import Any
 from uuid import UUID
 
 from perdure import jsonsafe
-from perdure.audit.log import Actor, Entry, record
+from perdure.audit.log import Actor, Entry, kept_of, record
 from perdure.db import Connection, load_sql
 from perdure.errors import NotFoundError
-from perdure.sessions.items import append, who
+from perdure.sessions.items import append
 from perdure.sessions.reading import CHAIN, Stored, chain_params, newest
 from perdure.sessions.rules import NewItem
 
@@ -77,7 +77,7 @@ async def clear(
     """
     async with conn.transaction():
         await _lock(conn, tenant_id, session_id, user_id)
-        await conn.execute(_ALL, {"session_id": session_id, "by": jsonsafe.dumps(who(by))})
+        await conn.execute(_ALL, {"session_id": session_id, "by": jsonsafe.dumps(kept_of(by))})
 
 
 async def replace(
@@ -164,7 +164,7 @@ async def _some(
             **chain_params(tenant_id, session_id, None),
             "limit": limit,
             "item_id": item_id,
-            "by": jsonsafe.dumps(who(by)),
+            "by": jsonsafe.dumps(kept_of(by)),
         },
     )
     return [

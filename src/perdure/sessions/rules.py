@@ -71,6 +71,17 @@ def check_name(value: Any, pointer: str) -> str:
     return value
 
 
+def check_title(title: str | None) -> str | None:
+    """Return a title when it may be one; None is none.
+
+    Raises:
+        InvalidRequestError: it is empty, or longer than 255 characters.
+    """
+    if title is not None and not 1 <= len(title) <= MAX_NAME:
+        raise InvalidRequestError.at("/title", f"has to have 1 to {MAX_NAME} characters.")
+    return title
+
+
 def check_tags(tags: Iterable[str], pointer: str = "/tags") -> list[str]:
     """Return tags, each once, in the order they came.
 

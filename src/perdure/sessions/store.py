@@ -8,12 +8,11 @@ from typing import Any
 from uuid import UUID
 
 from perdure import jsonsafe
-from perdure.audit.log import Actor
+from perdure.audit.log import Actor, kept_of
 from perdure.db import Connection, load_sql, uuid7
 from perdure.errors import InvalidRequestError, NotFoundError
 from perdure.paging import Page, PageRequest, in_order, page_of
-from perdure.sessions.items import who
-from perdure.sessions.rules import MAX_NAME, Status, check_name, check_tags
+from perdure.sessions.rules import Status, check_name, check_tags, check_title
 from perdure.sessions.views import session_object
 
 __all__ = [
@@ -123,7 +122,7 @@ def _checked(fields: SessionFields, tenant_id: UUID, by: Actor) -> dict[str, Any
         "metadata": jsonsafe.dumps(dict(fields.metadata)),
         "status": fields.status,
         "rating": fields.rating,
-        "by": jsonsafe.dumps(who(by)),
+        "by": jsonsafe.dumps(kept_of(by)),
     }
 
 
@@ -203,7 +202,7 @@ async def change_session(
             "id": session_id,
             "user_id": user_id,
             "changes": jsonsafe.dumps(changes),
-            "by": jsonsafe.dumps(who(by)),
+            "by": jsonsafe.dumps(kept_of(by)),
         },
     )
     row = await cursor.fetchone()
@@ -213,9 +212,7 @@ async def change_session(
 
 
 def _checked_title(title: str | None) -> str | None:
-    if title is not None and not 1 <= len(title) <= MAX_NAME:
-        raise InvalidRequestError.at("/title", f"has to have 1 to {MAX_NAME} characters.")
-    return _text(title)
+    return _text(check_title(title))
 
 
 def _text(text: str | None) -> str | None:
