@@ -253,6 +253,11 @@ def connected() -> Iterator[Client]:
         client.close()
 
 
+def id_if_given(kind: str, text: str | None) -> str | None:
+    """Return the id of an option as ``checked_id`` does; None where it was not given."""
+    return None if text is None else checked_id(kind, text)
+
+
 def checked_id(kind: str, text: str) -> str:
     """Return an id as the API wants it; ``kind`` is what it should be of: ``run``, ``key``, ….
 

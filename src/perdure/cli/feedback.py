@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from perdure.cli.client import checked_id, connected
+from perdure.cli.client import connected, id_if_given
 from perdure.cli.help import examples
 from perdure.cli.output import ago, print_fields, print_json, print_note, print_table
 from perdure.cli.pages import After, Json, Limit, print_page
@@ -75,8 +75,8 @@ def add(
     if (rating is None) == (like is None):
         raise typer.BadParameter("Give --rating, --like or --dislike, one of them.")
     given = {
-        "run_id": None if run is None else checked_id("run", run),
-        "item_id": None if item is None else checked_id("item", item),
+        "run_id": id_if_given("run", run),
+        "item_id": id_if_given("item", item),
         "rating": rating,
         "liked": like,
         "type": type_.value,
@@ -134,9 +134,9 @@ def list_feedback(
 ) -> None:
     """List feedback, the newest first."""
     query = {
-        "run_id": None if run is None else checked_id("run", run),
-        "item_id": None if item is None else checked_id("item", item),
-        "session_id": None if session is None else checked_id("session", session),
+        "run_id": id_if_given("run", run),
+        "item_id": id_if_given("item", item),
+        "session_id": id_if_given("session", session),
         "user_id": user,
         "type": None if type_ is None else type_.value,
         "agent": agent,

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from perdure.cli.client import checked_id, connected
+from perdure.cli.client import checked_id, connected, id_if_given
 from perdure.cli.durations import seconds_or_moment
 from perdure.cli.help import examples
 from perdure.cli.output import ago, print_fields, print_json, print_note, print_table
@@ -71,7 +71,7 @@ def list_grants(
         "active": "false" if over else "true",
         "agent": agent,
         "tool": tool,
-        "run_id": None if run is None else checked_id("run", run),
+        "run_id": id_if_given("run", run),
         "scope": scope,
         "limit": limit,
         "after": after,

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from perdure.cli.client import checked_id, connected
+from perdure.cli.client import connected, id_if_given
 from perdure.cli.help import examples
 from perdure.cli.output import ago
 from perdure.cli.pages import After, Json, Limit, print_page
@@ -49,7 +49,7 @@ def inbox(
     With --watch it goes on until Ctrl-C, and outlives restarts of the server; --json then prints
     one document a line.
     """
-    run_id = None if run is None else checked_id("run", run)
+    run_id = id_if_given("run", run)
     if watching:
         if after is not None:
             raise typer.BadParameter("--after belongs to a page; --watch shows what is new.")

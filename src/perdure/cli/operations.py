@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from perdure.cli.client import checked_id, connected
+from perdure.cli.client import connected, id_if_given
 from perdure.cli.help import examples
 from perdure.cli.output import ago, shortened, to_json
 from perdure.cli.pages import After, Json, Limit, print_page
@@ -58,8 +58,8 @@ def list_operations(
 ) -> None:
     """List operations, the newest first, with what changed: + added, - removed, ~ replaced."""
     query = {
-        "run_id": None if run is None else checked_id("run", run),
-        "session_id": None if session is None else checked_id("session", session),
+        "run_id": id_if_given("run", run),
+        "session_id": id_if_given("session", session),
         "user_id": user,
         "target": target,
         "kind": kind,

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
-from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote
 
 import typer
 
-from perdure.cli.client import Client, checked_id, connected
+from perdure.cli.client import Client, checked_id, connected, id_if_given
 from perdure.cli.help import examples
 from perdure.cli.output import (
     Part,
@@ -23,7 +22,7 @@ from perdure.cli.output import (
 )
 from perdure.cli.pages import Json
 from perdure.cli.runs_shown import as_text, call_text, hint
-from perdure.cli.starting import ENDS_BADLY, wait_for
+from perdure.cli.starting import ENDS_BADLY, text_or_file, wait_for
 
 __all__ = ["register"]
 
@@ -92,7 +91,7 @@ def replay(
     """
     given = {
         "agent": agent,
-        "system_prompt": None if system_prompt is None else _read_text(system_prompt),
+        "system_prompt": None if system_prompt is None else _prompt(system_prompt),
         "model": model,
         "from_seq": from_seq,
         "to_seq": to_seq,
@@ -131,7 +130,7 @@ def diff(
     """Show a session beside the one it is a branch of, turn by turn after the fork."""
     path = f"/v1/sessions/{checked_id('session', session_id)}/diff"
     query = {
-        "with": None if other is None else checked_id("session", other),
+        "with": id_if_given("session", other),
         "user_id": user,
         "limit": limit,
         "after": after,
@@ -227,10 +226,6 @@ def _for(user: str | None) -> str:
     return "" if user is None else f"?user_id={quote(user, safe='')}"
 
 
-def _read_text(text: str) -> str:
-    if not text.startswith("@"):
-        return text
-    try:
-        return Path(text[1:]).read_text(encoding="utf-8").rstrip("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise typer.BadParameter(f"--system-prompt: {text[1:]} cannot be read: {error}") from error
+def _prompt(text: str) -> str:
+    said = text_or_file(text, "--system-prompt")
+    return said.rstrip("\n") if text.startswith("@") else said

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from perdure.cli import later, say, starting
-from perdure.cli.client import checked_id, connected
+from perdure.cli.client import checked_id, connected, id_if_given
 from perdure.cli.help import examples
 from perdure.cli.output import ago, print_json, print_text, shortened
 from perdure.cli.pages import Json, Limit, print_page
@@ -77,7 +77,7 @@ def list_runs(
         "status": status,
         "agent": agent,
         "user_id": user,
-        "session_id": None if session is None else checked_id("session", session),
+        "session_id": id_if_given("session", session),
         "task": task,
         "after": after,
     }

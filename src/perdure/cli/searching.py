@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from perdure.cli.client import checked_id, connected
+from perdure.cli.client import connected, id_if_given
 from perdure.cli.help import examples
 from perdure.cli.output import ago
 from perdure.cli.pages import After, Json, Limit, print_page
@@ -42,7 +42,7 @@ def search(
     query = {
         "q": words,
         "user_id": user,
-        "session_id": None if session is None else checked_id("session", session),
+        "session_id": id_if_given("session", session),
         "tag": tag or None,
         "limit": limit,
         "after": after,

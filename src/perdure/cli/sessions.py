@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from perdure.cli import replays, searching, sessions_carried
-from perdure.cli.client import checked_id, connected
+from perdure.cli.client import checked_id, connected, id_if_given
 from perdure.cli.help import examples
 from perdure.cli.output import ago, print_fields, print_json, print_note, print_table
 from perdure.cli.pages import After, Json, Limit, print_more, print_page
@@ -69,7 +69,7 @@ def list_sessions(
         "user_id": user,
         "tag": tag or None,
         "group_id": group,
-        "parent": None if parent is None else checked_id("session", parent),
+        "parent": id_if_given("session", parent),
         "status": None if status is None else status.value,
         "limit": limit,
         "after": after,

@@ -10,7 +10,7 @@ from uuid import uuid4
 
 import typer
 
-from perdure.cli.client import Client, checked_id, connected
+from perdure.cli.client import Client, connected, id_if_given
 from perdure.cli.help import examples
 from perdure.cli.output import print_json, print_note, print_text
 from perdure.cli.pages import Json
@@ -106,7 +106,7 @@ def start(
         "input": _read_input(input_, as_items=items),
         "context": None if context is None else _read_json(context, "--context"),
         "user_id": user,
-        "session_id": None if session is None else checked_id("session", session),
+        "session_id": id_if_given("session", session),
         "session_key": session_key,
         "when_busy": when_busy,
         "task": task,
@@ -156,6 +156,20 @@ def wait_for(client: Client, run: dict[str, Any], *, quietly: bool) -> dict[str,
     return run
 
 
+def text_or_file(text: str, name: str) -> str:
+    """Return the text of the option ``name``, or what is in the file it names by ``@FILE``.
+
+    Raises:
+        BadParameter: there is no such file, or it is no text.
+    """
+    if not text.startswith("@"):
+        return text
+    try:
+        return Path(text[1:]).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise typer.BadParameter(f"{name}: {text[1:]} cannot be read: {error}") from error
+
+
 def _read_input(text: str, *, as_items: bool) -> Any:
     if text == "-":
         text = sys.stdin.read().rstrip("\n")
@@ -163,12 +177,7 @@ def _read_input(text: str, *, as_items: bool) -> Any:
 
 
 def _read_json(text: str, name: str) -> Any:
-    if not text.startswith("@"):
-        return _parse(text, name)
-    try:
-        return _parse(Path(text[1:]).read_text(encoding="utf-8"), name)
-    except (OSError, UnicodeDecodeError) as error:
-        raise typer.BadParameter(f"{name}: {text[1:]} cannot be read: {error}") from error
+    return _parse(text_or_file(text, name), name)
 
 
 def _parse(text: str, name: str) -> Any:

@@ -15,6 +15,8 @@ from perdure.errors import ConflictError
 from perdure.sessions.erasing import erase_session
 
 _SQL = load_sql("perdure.runs", "session_erasing.sql")
+_HOLD_RUNS = f"{_SQL['tree']}\n{_SQL['hold_runs']}"
+_HOLD_SESSIONS = f"{_SQL['tree']}\n{_SQL['hold_sessions']}"
 
 _ENDED = frozenset({"completed", "failed", "cancelled"})
 
@@ -40,7 +42,7 @@ async def erase_conversation(
     """
     params = {"session_id": session_id, "tenant_id": tenant_id, "user_id": user_id}
     async with conn.transaction():
-        runs = await (await conn.execute(_SQL["hold_runs"], params)).fetchall()
+        runs = await (await conn.execute(_HOLD_RUNS, params)).fetchall()
         for run in runs:
             if run["status"] not in _ENDED:
                 raise ConflictError(
@@ -48,7 +50,7 @@ async def erase_conversation(
                     "reads and writes there. Cancel it or let it end, then erase the session."
                 )
         ids = [run["id"] for run in runs]
-        held = await (await conn.execute(_SQL["hold_sessions"], params)).fetchall()
+        held = await (await conn.execute(_HOLD_SESSIONS, params)).fetchall()
         found = {"sessions": [one["id"] for one in held], "runs": ids}
         [others] = await (await conn.execute(_SQL["others"], found)).fetchall()
         if others["found"]:

@@ -1,5 +1,5 @@
--- The runs of a session and of all its branches, held, in the order everybody holds runs in.
--- name: hold_runs
+-- A session and all its branches.
+-- name: tree
 WITH RECURSIVE tree AS (
     SELECT s.id FROM perdure.sessions s
     WHERE s.id = %(session_id)s AND s.tenant_id = %(tenant_id)s
@@ -7,22 +7,19 @@ WITH RECURSIVE tree AS (
     UNION ALL
     SELECT s.id FROM tree t JOIN perdure.sessions s ON s.parent_session_id = t.id
 )
+
+-- Behind `tree`: their runs, held, in the order everybody holds runs in.
+-- name: hold_runs
 SELECT r.id, r.session_id, r.status FROM perdure.runs r
 WHERE r.session_id IN (SELECT id FROM tree)
 ORDER BY r.id
 FOR UPDATE
 
--- Sessions that are to go, held: no run of theirs starts any more. Then whether one just did.
+-- Behind `tree`: they themselves, held: no run of theirs starts any more.
 -- name: hold_sessions
-WITH RECURSIVE tree AS (
-    SELECT s.id FROM perdure.sessions s
-    WHERE s.id = %(session_id)s AND s.tenant_id = %(tenant_id)s
-      AND (%(user_id)s::text IS NULL OR s.user_id = %(user_id)s)
-    UNION ALL
-    SELECT s.id FROM tree t JOIN perdure.sessions s ON s.parent_session_id = t.id
-)
 SELECT id FROM perdure.sessions WHERE id IN (SELECT id FROM tree) ORDER BY id FOR UPDATE
 
+-- Whether one just did.
 -- name: others
 SELECT EXISTS (SELECT FROM perdure.runs
                WHERE session_id = ANY (%(sessions)s) AND id <> ALL (%(runs)s)) AS found

@@ -11,7 +11,7 @@ from typing import Any
 from uuid import UUID
 
 from perdure import jsonsafe
-from perdure.audit.log import Actor, Entry, record
+from perdure.audit.log import Actor, Entry, kept_of, record
 from perdure.config import NamedKey
 from perdure.db import Connection, load_sql, uuid7
 from perdure.errors import (
@@ -140,16 +140,12 @@ async def create_link(
                 "subject": claims.subject,
                 "groups": list(claims.groups),
                 "decisions": list(claims.decisions),
-                "created_by": None if by is None else jsonsafe.dumps(_kept(by)),
+                "created_by": None if by is None else jsonsafe.dumps(kept_of(by)),
                 "expires_at": claims.expires_at,
             },
         )
         await record(conn, _created(claims, by))
     return claims
-
-
-def _kept(by: Actor) -> dict[str, Any]:
-    return {"type": by.type, "id": by.id, "subject": by.subject}
 
 
 def _created(claims: Claims, by: Actor | None) -> Entry:
