@@ -23,8 +23,24 @@ CREATE INDEX sessions_turn_free ON perdure.sessions (id)
 COMMENT ON COLUMN perdure.sessions.active_run_id IS 'The run whose turn it is, from its start to its end; the others wait.';
 COMMENT ON COLUMN perdure.sessions.waiting_runs IS 'How many runs wait for their turn: queued, their segment due at infinity.';
 
+-- What nobody can read any more of a session goes with the last run or branch that could.
+CREATE FUNCTION perdure.tidy_session(session uuid) RETURNS void
+LANGUAGE sql AS $$
+    DELETE FROM perdure.session_items i
+     WHERE i.session_id = session AND i.removed_version IS NOT NULL
+       AND NOT EXISTS (SELECT FROM perdure.sessions b
+                        WHERE b.parent_session_id = i.session_id AND b.fork_seq >= i.seq
+                          AND b.fork_version < i.removed_version)
+       AND NOT EXISTS (SELECT FROM perdure.runs r
+                        WHERE r.session_id = i.session_id AND r.session_upto >= i.seq
+                          AND r.session_version < i.removed_version
+                          AND r.status NOT IN ('completed', 'cancelled'));
+$$;
+COMMENT ON FUNCTION perdure.tidy_session IS 'Deletes items that were removed and that no branch and no unfinished run reads. The caller holds the session''s row.';
+
 -- A run that ends gives its turn back; one that had none waits no more. A failed one that is resumed
--- takes the turn again. The run's row is locked before its session's, here as everywhere.
+-- takes the turn again; one that has ended for good, moreover, reads nothing any more. The run's row is
+-- locked before its session's, here as everywhere.
 CREATE FUNCTION perdure.pass_session_turn() RETURNS trigger
 LANGUAGE plpgsql AS $$
 BEGIN
@@ -33,6 +49,9 @@ BEGIN
            SET waiting_runs = waiting_runs - (active_run_id IS DISTINCT FROM NEW.id)::int,
                active_run_id = nullif(active_run_id, NEW.id)
          WHERE id = NEW.session_id;
+        IF NEW.status <> 'failed' THEN
+            PERFORM perdure.tidy_session(NEW.session_id);
+        END IF;
         -- Who enqueues what is due looks who is next.
         PERFORM pg_notify('perdure_due', '');
     ELSE

@@ -55,4 +55,4 @@ END
 $$;
 COMMENT ON FUNCTION perdure.set_one_user_session IS 'Says whether a user has one active token at most. True revokes all but each user''s newest; returns how many.';
 
-INSERT INTO perdure.schema_migrations (version, name) VALUES (19, 'user_sessions');
+INSERT INTO perdure.schema_migrations (version, name) VALUES (18, 'user_sessions');

@@ -22,4 +22,4 @@ COMMENT ON COLUMN perdure.operations.target IS 'What was changed, by a name of t
 COMMENT ON COLUMN perdure.operations.previous IS 'How it was; null where it was not there.';
 COMMENT ON COLUMN perdure.operations.new IS 'How it is since; null where it is not there any more.';
 
-INSERT INTO perdure.schema_migrations (version, name) VALUES (16, 'operations');
+INSERT INTO perdure.schema_migrations (version, name) VALUES (15, 'operations');

@@ -9,4 +9,4 @@ COMMENT ON COLUMN perdure.runs.model IS 'The model all its agents are run with, 
 COMMENT ON COLUMN perdure.runs.tools IS 'ask: whatever its tools need, a person is asked before each call that is not of the effect read.';
 COMMENT ON COLUMN perdure.runs.replays_seq IS 'The number of the first message it replays, in the session its own is a branch of.';
 
-INSERT INTO perdure.schema_migrations (version, name) VALUES (18, 'replay');
+INSERT INTO perdure.schema_migrations (version, name) VALUES (17, 'replay');

@@ -47,4 +47,4 @@ COMMENT ON COLUMN perdure.feedback.agent_version IS 'The agent_version of the ru
 -- An item of a run is found by its id alone too.
 CREATE INDEX run_items_id ON perdure.run_items (id);
 
-INSERT INTO perdure.schema_migrations (version, name) VALUES (15, 'feedback');
+INSERT INTO perdure.schema_migrations (version, name) VALUES (14, 'feedback');

@@ -6,4 +6,4 @@ ALTER TABLE perdure.run_items
 CREATE INDEX run_items_annotated ON perdure.run_items (run_id, seq) WHERE metadata <> '{}';
 COMMENT ON COLUMN perdure.run_items.metadata IS 'What tools said by annotate(): on their outputs, and on the message that followed.';
 
-INSERT INTO perdure.schema_migrations (version, name) VALUES (17, 'item_metadata');
+INSERT INTO perdure.schema_migrations (version, name) VALUES (16, 'item_metadata');
