@@ -62,7 +62,7 @@ def clean(_: Any) -> ToolGuardrailFunctionOutput:
     return ToolGuardrailFunctionOutput()
 
 
-def over_a_hundred(*_: Any) -> bool:
+def over_a_hundred(*_: Any) -> Any:
     return True
 
 
@@ -85,7 +85,7 @@ def look_up(order: str) -> str:
     return order
 
 
-def words(*_: Any) -> str:
+def words(*_: Any) -> Any:
     return "Be kind."
 
 
@@ -97,7 +97,7 @@ async def ordered(_: Any, order: Order) -> None:
     """Take what a handoff was called with."""
 
 
-async def run_nothing(*_: Any) -> str:
+async def run_nothing(*_: Any) -> Any:
     return ""
 
 

@@ -29,11 +29,12 @@ TABLES = (
 
 
 def contents(url: str) -> dict[str, list[Any]]:
-    """All rows of the catalogue, with where each lies: a row that is written again lies elsewhere."""
+    """All rows of the catalogue, and where each lies: written again it lies elsewhere."""
     with psycopg.connect(url) as conn:
         return {
             table: conn.execute(
-                f"SELECT ctid::text, xmin::text, to_jsonb(t)::text FROM perdure.{table} t ORDER BY 1"
+                f"SELECT ctid::text, xmin::text, to_jsonb(t)::text FROM perdure.{table} t"
+                " ORDER BY 1"
             ).fetchall()
             for table in TABLES
         }
@@ -89,7 +90,7 @@ async def test_real_engines_of_one_build_and_the_version_of_a_run(database_url: 
         return [Agent("desk", instructions=words, tools=[look], model=model, handoffs=[*more])]
 
     engines = [Engine(build("Be kind.")) for _ in range(3)]
-    async with connect(database_url) as conn:
+    async with await connect(database_url) as conn:
         # A run that a program without this agent's engine has started, before all others.
         async with running(database_url, *build("Be brief.", Agent("helper"))) as first:
             assert (await rested(first, "desk")).status == "completed"
@@ -103,7 +104,7 @@ async def test_real_engines_of_one_build_and_the_version_of_a_run(database_url: 
         [unbegun] = await runs_of(conn, waiting.id)
         assert (unbegun["name"], unbegun["version"]) == ("desk", None)
         # What the build that took the place of its own does not have is in none.
-        desk, helper = (await get_agent(conn, name) for name in ("desk", "helper"))
+        desk, helper = [await get_agent(conn, name) for name in ("desk", "helper")]
         assert (desk["version"], desk["deleted_at"]) == (kind, None)
         assert [(one["version"], one["current"]) for one in desk["versions"]] == [
             (kind, True),
@@ -111,7 +112,8 @@ async def test_real_engines_of_one_build_and_the_version_of_a_run(database_url: 
         ]
         assert helper["deleted_at"] is not None
         # One that was given others stands beside it.
-        async with running(database_url, Agent("other", model=turns("hi"))):
+        other = Engine([Agent("other", model=turns("hi"))])
+        async with other.running(url=database_url, worker=False):
             assert (await get_agent(conn, "desk"))["deleted_at"] is None
         for one in starting:
             await one.__aexit__(None, None, None)
@@ -133,7 +135,7 @@ async def test_a_run_whose_agent_nobody_had_registered_gets_it_when_it_is_begun(
     database_url: str,
 ) -> None:
     engine = Engine([Agent("late", model=turns("done"))])
-    async with engine.running(url=database_url, worker=False), connect(database_url) as conn:
+    async with engine.running(url=database_url, worker=False), await connect(database_url) as conn:
         await conn.execute("UPDATE perdure.agents SET current_version_id = NULL")
         await conn.execute("DELETE FROM perdure.agents")
         run = await engine.start("late", "hi")
@@ -153,7 +155,8 @@ async def test_what_no_run_uses_is_pruned_and_the_rest_is_not(database_url: str)
         for catalogue in (used, unused, only):
             assert await register(pool, catalogue)
         async with pool.connection() as conn:
-            await point_a_run_at(conn, "front", used.agents["front"].version)
+            point = used.agents["front"].version
+            await point_a_run_at(conn, "front", point)
             nothing = contents(database_url)
             dry = await prune(conn, dry_run=True)
             assert contents(database_url) == nothing
@@ -180,8 +183,7 @@ async def test_what_no_run_uses_is_pruned_and_the_rest_is_not(database_url: str)
             }
             for statement in (
                 "DELETE FROM perdure.agents WHERE name = 'front'",
-                "DELETE FROM perdure.agent_versions WHERE version = "
-                f"'{used.agents['front'].version}'",
+                f"DELETE FROM perdure.agent_versions WHERE version = '{point}'",
             ):
                 with pytest.raises(psycopg.errors.RestrictViolation):
                     await conn.execute(statement.encode())
@@ -250,7 +252,8 @@ async def point_a_run_at(conn: Connection, agent: str, version: str) -> None:
         "INSERT INTO perdure.runs (id, tenant_id, agent, current_agent, input, max_turns, agent_id,"
         " agent_version, agent_version_id)"
         " SELECT perdure.uuid7(), t.id, a.name, a.name, %s::jsonb, 3, a.id, v.version, v.id"
-        " FROM perdure.tenants t, perdure.agents a JOIN perdure.agent_versions v ON v.agent_id = a.id"
+        " FROM perdure.tenants t, perdure.agents a"
+        " JOIN perdure.agent_versions v ON v.agent_id = a.id"
         " WHERE a.name = %s AND v.version = %s",
         (jsonsafe.dumps("hi"), agent, version),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from perdure.jsondiff import diff
@@ -23,32 +23,27 @@ def difference(old: _Object, new: _Object) -> dict[str, Any]:
     """Return the steps from one version to another and the agents both reach that differ.
 
     The paths of the steps lead into ``definition`` and ``run_config``. What stands in lists there
-    is told apart by name: ``/definition/tools/refund/effect``. Where only the order of a list
-    differs, ``order`` in its place has the names.
+    is told apart by name: ``/definition/tools/refund/effect``. Where the order of a list differs
+    and not what is in it, a step says so: ``/definition/order of tools``, from names to names.
     """
-    orders = [name for name in _LISTS if _reordered(old, new, name)]
     return {
         "object": "agent_diff",
         "agent": new["agent"],
         "from": old["version"],
         "to": new["version"],
-        "steps": diff(_shown(old, orders), _shown(new, orders)),
+        "steps": [*diff(_shown(old), _shown(new)), *_reordered(old, new)],
         "agents": _others(old["agents"], new["agents"]),
     }
 
 
-def _shown(version: _Object, orders: Sequence[str]) -> dict[str, Any]:
+def _shown(version: _Object) -> dict[str, Any]:
     definition = dict(version["definition"])
-    for name in _LISTS:
-        parts = _by_name(definition, name)
-        definition[name] = parts
-        if name in orders:
-            definition[f"order of {name}"] = list(parts)
-    tools = {
+    definition |= {name: _by_name(definition, name) for name in _LISTS}
+    definition["tools"] = {
         name: {**tool, "guardrails": _by_name(tool, "guardrails")}
         for name, tool in definition["tools"].items()
     }
-    return {"definition": {**definition, "tools": tools}, "run_config": version["run_config"]}
+    return {"definition": definition, "run_config": version["run_config"]}
 
 
 def _by_name(definition: _Object, name: str) -> dict[str, Any]:
@@ -62,9 +57,12 @@ def _by_name(definition: _Object, name: str) -> dict[str, Any]:
     return found
 
 
-def _reordered(old: _Object, new: _Object, name: str) -> bool:
-    before, after = (list(_by_name(one["definition"], name)) for one in (old, new))
-    return before != after and sorted(before) == sorted(after)
+def _reordered(old: _Object, new: _Object) -> Iterator[dict[str, Any]]:
+    for name in _LISTS:
+        before, after = (list(_by_name(one["definition"], name)) for one in (old, new))
+        if before != after and sorted(before) == sorted(after):
+            path = f"/definition/order of {name}"
+            yield {"op": "replace", "path": path, "previous": before, "new": after}
 
 
 def _others(old: Sequence[_Object], new: Sequence[_Object]) -> list[dict[str, Any]]:
