@@ -36,6 +36,7 @@ from perdure.web import (
     policies,
     problems,
     replays,
+    run_usage,
     runs,
     search,
     session_items,
@@ -115,6 +116,7 @@ def create_app(
     for module in (
         *(
             runs,
+            run_usage,
             inputs,
             stream,
             everywhere,
