@@ -96,11 +96,7 @@ def _native(tool: Tool, default: Effect) -> _Read:
             return "computer", effect_of(tool, default).value, {}, {}
         case HostedMCPTool():
             return _hosted_mcp(tool)
-    for kind, of, read in _IMAGE_SETTINGS = (
-    *("action", "background", "input_fidelity", "model", "moderation", "output_compression"),
-    *("output_format", "partial_images", "quality", "size"),
-)
-_AT_THE_PROVIDER:
+    for kind, of, read in _AT_THE_PROVIDER:
         if isinstance(tool, of):
             return kind, None, read(tool), {}
     name = str(getattr(tool, "name", ""))
