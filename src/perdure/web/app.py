@@ -20,6 +20,7 @@ from perdure.notify import Waiters
 from perdure.web import (
     agents,
     audit,
+    budgets,
     carrying,
     decisions,
     deliveries,
@@ -124,6 +125,7 @@ def create_app(
             decisions,
             grants,
             policies,
+            budgets,
             links,
             webhooks,
             deliveries,
