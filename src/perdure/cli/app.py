@@ -10,6 +10,7 @@ from typer.core import TyperGroup
 
 from perdure import __version__
 from perdure.cli import (
+    agents,
     audit,
     budgets,
     demo,
@@ -101,6 +102,7 @@ _MODULES = (
         operations,
         policies,
         budgets,
+        agents,
         links,
         webhooks,
     ),
