@@ -19,11 +19,11 @@ from perdure.cli import (
     inbox,
     interruptions,
     keys,
-    later,
     links,
     migrate,
     operations,
     policies,
+    preflight,
     runs,
     serve,
     sessions,
@@ -91,6 +91,7 @@ _MODULES = (
         dev,
         serve,
         migrate,
+        preflight,
         runs,
         inbox,
         interruptions,
@@ -102,7 +103,7 @@ _MODULES = (
         links,
         webhooks,
     ),
-    *(keys, audit, doctor, later),
+    *(keys, audit, doctor),
 )
 for module in _MODULES:
     module.register(app)

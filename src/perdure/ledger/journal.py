@@ -124,6 +124,11 @@ class Journal:
                 journal.tools[call.agent].add(call.tool)
         return journal
 
+    @property
+    def agents(self) -> set[str]:
+        """Names of the agents whose replies are recorded and not consumed."""
+        return {agent for (_, agent), replies in self._replies.items() if replies}
+
     def take_reply(self, scope: str, agent: str, input_hash: str) -> RecordedReply | None:
         """Return and consume the first recorded reply to this input, or None."""
         queue = self._replies.get((scope, agent), ())

@@ -187,7 +187,7 @@ class Questions:
             if call.status == "executing"
             and call.kind in ("function", "agent")
             and call.id not in known
-            and self._is_gone(call)
+            and self.is_gone(call)
         ]
         return doubts
 
@@ -209,7 +209,8 @@ class Questions:
                 return probe_for(tool, call.kind)
         return None
 
-    def _is_gone(self, call: RecordedCall) -> bool:
+    def is_gone(self, call: RecordedCall) -> bool:
+        """Whether this build has no tool of the call's name with the call's agent."""
         agent = self._registry.agents.get(call.agent)
         if agent is None:
             return True
