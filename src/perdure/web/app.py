@@ -35,6 +35,7 @@ from perdure.web import (
     policies,
     problems,
     replays,
+    run_usage,
     runs,
     search,
     session_items,
@@ -114,6 +115,7 @@ def create_app(
     for module in (
         *(
             runs,
+            run_usage,
             inputs,
             stream,
             everywhere,

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from perdure.db import Connection
-from perdure.web import answers
+from perdure.web import answers, usage_answers
 from tests.factories import insert_call, insert_item, insert_reply, insert_run, insert_state
 from tests.integration.api.reading import read, read_list, refused
 
@@ -120,5 +120,5 @@ async def test_checkpoints_and_the_active_state(
 async def test_usage_of_each_reply(client: httpx.AsyncClient, conn: Connection) -> None:
     run_id = await insert_run(conn)
     await insert_reply(conn, run_id, tokens=3)
-    [row] = read_list(answers.Usage, await client.get(f"/v1/runs/{run_id}/usage"))
+    [row] = read_list(usage_answers.Usage, await client.get(f"/v1/runs/{run_id}/usage"))
     assert (row["model"], row["total_tokens"], row["cost_usd"]) == ("some-model", 6, None)
