@@ -18,7 +18,7 @@ from perdure.errors import ConfigurationError
 from perdure.runs.graph import reachable
 from perdure.runs.sdk import calls_to_go_on_with, items_in, nested_states, resumes_a_turn
 
-__all__ = ["AgentsMissing", "ToolsMissing", "load_state"]
+__all__ = ["AgentsMissing", "ToolsMissing", "load_state", "restore"]
 
 _ACTIONS = {
     "handoffs": "handoff",
@@ -67,7 +67,17 @@ async def load_state(
         ConfigurationError: it reads only a part of the state.
         agents.UserError: when the SDK cannot load it; the message says why as far as known.
     """
-    data = jsonsafe.loads(text)
+    return await restore(jsonsafe.loads(text), starting_agent, context)
+
+
+async def restore(
+    data: dict[str, Any], starting_agent: Agent[Any], context: Any
+) -> RunState[Any, Agent[Any]]:
+    """Restore a state as ``load_state`` does, from its JSON.
+
+    Raises:
+        AgentsMissing, ToolsMissing, ConfigurationError, agents.UserError: as ``load_state``.
+    """
     missing = _agents_in(data) - {agent.name for agent in reachable([starting_agent])}
     if missing:
         raise AgentsMissing(missing, starting_agent.name)
