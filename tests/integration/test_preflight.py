@@ -290,15 +290,16 @@ async def test_the_command(
     env = {"DATABASE_URL": database_url}
     async with running(database_url, agent("first", tools=[paying()])) as engine:
         runs = [await engine.start("first", "hi", delay_seconds=3600) for _ in range(12)]
-    done = perdure("preflight", str(app), env=env, code=1)
-    assert "Cannot be resumed: agent_removed (agent first)" in done.stdout
-    assert "This build has no agent 'first'; it has second." in done.stdout
-    assert f"{runs[0].id}  queued" in done.stdout
-    assert "and 2 more (--json names them)" in done.stdout
-    assert done.stdout.endswith("12 runs (12 queued). 12 of them cannot be resumed.\n")
     document = json.loads(perdure("preflight", str(app), "--json", env=env, code=1).stdout)
     assert (document["object"], document["ok"], document["runs"]) == ("preflight", False, 12)
     assert [one["run_id"] for one in document["failing"]] == [run.id for run in runs]
+    show(await Engine([agent("second")], database_url=database_url).preflight())
+    told = capsys.readouterr().out
+    assert "Cannot be resumed: agent_removed (agent first)" in told
+    assert "This build has no agent 'first'; it has second." in told
+    assert f"{runs[0].id}  queued" in told
+    assert "and 2 more (--json names them)" in told
+    assert told.endswith("12 runs (12 queued). 12 of them cannot be resumed.\n")
     show(PreflightReport())
     assert "nothing to go on with" in capsys.readouterr().err
     show(await Engine([agent("first")], database_url=database_url).preflight())
