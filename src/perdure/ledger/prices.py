@@ -52,7 +52,7 @@ class Price:
     def __post_init__(self) -> None:
         for name in ("input", "output", "cached_input", "cache_write"):
             value = getattr(self, name)
-            if value is None:
+            if value is None and name not in ("input", "output"):
                 continue
             try:
                 number = Decimal(value)
