@@ -39,6 +39,11 @@ def agent(name: str, *replies: Any, **options: Any) -> Agent[Any]:
     return Agent(name=name, model=turns(*(replies or ([PAY], "done"))), **options)
 
 
+@function_tool
+async def look() -> str:
+    return "saw"
+
+
 def raw(name: str) -> CustomTool:
     async def answer(_: Any, given: str) -> str:
         return given
@@ -88,6 +93,12 @@ def build(url: str, *, new: bool) -> Engine:
             agent("handed off", [call(f"transfer_to_{back}", "h1")], handoffs=[passed_on]),
             history,
             agent("tool removed", tools=[] if new else [paying()]),
+            agent(
+                "finished call's tool removed",
+                [call("look", "c0"), PAY],
+                "done",
+                tools=[paying()] if new else [look, paying()],
+            ),
             agent("schema", tools=[paying(more={"to": {"type": "string"}} if new else {})]),
             agent("custom", [given], "done", tools=[raw("raw")]),
             agent("custom removed", [given], "done", tools=[] if new else [raw("raw")]),
@@ -229,22 +240,26 @@ class Offers(MCPServer):
 
 
 async def test_what_is_under_way_and_what_others_offer(database_url: str) -> None:
-    gate, server = Gate(), Offers()
+    server, gates = Offers(), [Gate(), Gate()]
 
-    @effect("idempotent")
-    @function_tool
-    async def send() -> str:
-        await gate.stop()
-        return "sent"
+    def sending(gate: Gate) -> FunctionTool:
+        @effect("idempotent")
+        @function_tool
+        async def send() -> str:
+            await gate.stop()
+            return "sent"
+
+        return send
 
     offered = agent("offered", tools=[paying()], mcp_servers=[server])
-    sends = agent("sends", [call("send", "c1")], "done", tools=[send])
-    helper = agent("helper", [call("send", "c1")], "done", tools=[send])
+    sends = agent("sends", [call("send", "c1")], "done", tools=[sending(gates[0])])
+    helper = agent("helper", [call("send", "c1")], "done", tools=[sending(gates[1])])
     async with running(database_url, offered, sends, asks("nested", helper, "ask")) as engine:
         for _ in range(2):
             await rested(engine, "offered")
         under_way = [await engine.start("sends", "hi"), await engine.start("nested", "hi")]
-        await gate.reached()
+        for gate in gates:
+            await gate.reached()
         again = Offers()
         newer = Engine(
             [
@@ -265,8 +280,9 @@ async def test_what_is_under_way_and_what_others_offer(database_url: str) -> Non
         assert (len(report.failing), again.listed) == (2, 3)
         kinds = {str(one.run_id): [n.kind for n in one.notices] for one in report.noticed}
         assert kinds[under_way[0].id] == ["effect_doubtful"]
-        assert sorted(set(kinds[under_way[1].id])) == ["effect_doubtful", "replies_unmatched"]
-        gate.open()
+        assert kinds[under_way[1].id] == ["effect_doubtful", "replies_unmatched"]
+        for gate in gates:
+            gate.open()
         for run in under_way:
             assert (await run.wait(SECONDS)).status == "completed"
 

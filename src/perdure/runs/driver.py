@@ -164,8 +164,9 @@ class Driver:
                 return await self._completed(result, source)
             return await self._drive_from(source)
         doubts = await self._questions.left_by_probes()
-        if doubts:
-            return self._questions.uncertain(doubts)
+        lost = self._questions.lost_with_agents()
+        if doubts or lost:
+            return self._questions.uncertain(doubts, lost)
         if self._begun.state is None:
             return await self._drive_from(await self._first_input())
         source = await load_state(self._begun.state, self._agent, self._context)

@@ -76,6 +76,7 @@ _DECIDE_FIRST = (
     "Nothing has to be done. To spare people the second question, let it be decided and carried "
     "out under the build before."
 )
+_ASKED_ANEW = "the model of whatever is there now is asked anew, and paid again."
 _LET_IT_END = "Deploy a build that has the tool, or let the call end under the build before."
 _NOTHING_TO_DO = "Nothing has to be done; list the task again if new runs may be for it."
 _ASKED_AGAIN = {
@@ -294,15 +295,17 @@ class _Looker:
             for call in journal.calls.values()
             if call.status == "uncertain" and _has_tools(call) and questions.is_gone(call)
         ]
+        lost = {reply.id for reply in questions.lost_with_agents()}
         return notices + [
             Finding(
                 "replies_unmatched",
-                f"Replies of {name!r} are recorded that no state has yet, and this build has no "
-                "such agent. Taken over, the model is asked anew what it had answered.",
+                f"A reply of {reply.agent!r} is recorded that no state has yet, and this build has "
+                "no such agent. Taken over, "
+                + ("the run stops and asks about its calls." if reply.id in lost else _ASKED_ANEW),
                 _KEEP_AGENT,
-                name,
+                reply.agent,
             )
-            for name in sorted(journal.agents - self._registry.agents.keys())
+            for reply in journal.unmatchable(self._registry.agents)
         ]
 
 
