@@ -34,6 +34,7 @@ from perdure.runs.graph import reachable
 from perdure.runs.preflight_findings import Finding, LookedAt
 from perdure.runs.questions import Questions
 from perdure.runs.registry import Registry
+from perdure.runs.rest import Question
 from perdure.runs.restoring import AgentsMissing, ToolsMissing, load_state
 from perdure.runs.segment import NOTHING, Begun, begun_from, read_latest
 from perdure.runs.state import apply_decisions
@@ -93,7 +94,7 @@ class _NothingToWrite(LedgerWriter):
     def __init__(self) -> None:
         super().__init__("")
 
-    def submit(self, entry: Entry, *, urgent: bool = True) -> asyncio.Future[None]:
+    def submit(self, entry: Entry, *, urgent: bool = True) -> asyncio.Future[bool]:
         """Refuse: whoever only looks has nothing to record."""
         raise AssertionError(f"A preflight wrote {entry.get('kind')} of run {entry.get('run_id')}.")
 
@@ -216,16 +217,7 @@ class _Looker:
         except Exception as error:  # noqa: BLE001 - what a state is restored by is anybody's code
             _, why = classify(error, ())
             return Finding("state_rejected", why, _KEEP_STATE, row["current_agent"])
-        return notices + [
-            Finding(
-                "tool_removed" if one.reason == "tool_removed" else "schema_changed",
-                _ASKED_AGAIN[one.reason or ""].format(one.tool["name"]),
-                _DECIDE_FIRST,
-                one.agent,
-                one.tool["name"],
-            )
-            for one in again
-        ]
+        return notices + [_asked_again(one) for one in again]
 
     def _execution(self, row: Row, begun: Begun) -> Execution:
         execution = Execution(
@@ -307,6 +299,17 @@ class _Looker:
             )
             for reply in journal.unmatchable(self._registry.agents)
         ]
+
+
+def _asked_again(question: Question) -> Finding:
+    tool = str((question.tool or {}).get("name"))
+    return Finding(
+        "tool_removed" if question.reason == "tool_removed" else "schema_changed",
+        _ASKED_AGAIN[question.reason or ""].format(tool),
+        _DECIDE_FIRST,
+        question.agent,
+        tool,
+    )
 
 
 def _has_tools(call: RecordedCall) -> bool:

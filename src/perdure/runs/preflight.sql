@@ -7,7 +7,7 @@ SELECT r.id, r.tenant_id, r.status, r.agent, r.current_agent, r.task,
        r.session_id, r.segment, r.cancel_requested_at IS NOT NULL AS cancel_requested,
        r.inputs_waiting > 0 AS inputs_waiting, s.epoch, s.executions, s.stalled, s.alone_deaths,
        CASE WHEN r.status = 'interrupted' THEN '{}' ELSE s.mcp_tools::text END AS mcp_tools,
-       0 AS policies_revision
+       0 AS policies_revision, false AS budgeted
   FROM perdure.runs r
   JOIN perdure.segments s ON s.run_id = r.id AND s.seq = r.segment
  WHERE r.id IN (

@@ -40,4 +40,4 @@ COMMENT ON COLUMN perdure.kept_states.is_active IS 'Whether it is the one load g
 COMMENT ON COLUMN perdure.kept_states.created_at IS 'When it was saved.';
 COMMENT ON COLUMN perdure.kept_states.resumed_at IS 'When somebody took it to go on with: mark_resumed.';
 
-INSERT INTO perdure.schema_migrations (version, name) VALUES (20, 'kept_states');
+INSERT INTO perdure.schema_migrations (version, name) VALUES (21, 'kept_states');
