@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 from perdure import __version__
 from perdure.cli import (
     audit,
+    budgets,
     demo,
     dev,
     doctor,
@@ -100,6 +101,7 @@ _MODULES = (
         feedback,
         operations,
         policies,
+        budgets,
         links,
         webhooks,
     ),
