@@ -21,11 +21,11 @@ from perdure.cli import (
     inbox,
     interruptions,
     keys,
-    later,
     links,
     migrate,
     operations,
     policies,
+    preflight,
     runs,
     serve,
     sessions,
@@ -93,6 +93,7 @@ _MODULES = (
         dev,
         serve,
         migrate,
+        preflight,
         runs,
         inbox,
         interruptions,
@@ -106,7 +107,7 @@ _MODULES = (
         links,
         webhooks,
     ),
-    *(keys, audit, doctor, later),
+    *(keys, audit, doctor),
 )
 for module in _MODULES:
     module.register(app)
