@@ -24,6 +24,7 @@ COUNTED = {
         ("perdure.runs", "doubts.sql"),
         ("perdure.runs", "inputs.sql"),
         ("perdure.runs", "guardrails.sql"),
+        ("perdure.budgets", "reserving.sql"),
         ("perdure.ledger", "writer.sql"),
     )
     for name, statement in load_sql(package, file).items()
