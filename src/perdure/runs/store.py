@@ -29,7 +29,7 @@ _LIST = f"{_SQL['select_runs']}\n{_SQL['page_of_runs']}"
 _DELETE = _SQL["delete_run"]
 
 Tools = Literal["run", "ask"]
-TOOLS: tuple[Tools, ...] = ("run", "ask")
+TOOLS: tuple[str, ...] = ("run", "ask", "ledger")
 MAX_MODEL = 255
 MAX_DELAY_SECONDS = 366 * 24 * 3600
 _MAX_INT = 2**31 - 1
@@ -63,8 +63,9 @@ class NewRun:
     """Who starts it: ``type``, ``id``, ``subject``. Policies may keep them from deciding on it."""
     model: str | None = None
     """The model all its agents are run with, by a name the engine's provider knows."""
-    tools: Tools = "run"
-    """``ask``: a person is asked before each call that is not of the effect ``read``."""
+    tools: Literal["run", "ask", "ledger"] = "run"
+    """``ask``: a person is asked before each call that is not of the effect ``read``. ``ledger``,
+    of a fork: but for those that are answered with what came of them in the other run."""
     replays_seq: int | None = None
     """The number of the first message it replays; see replay.py."""
 

@@ -40,7 +40,7 @@ WITH turn AS (
 -- A run whole: its pending interruptions and the sum of its usage with it; NULL where it is in one
 -- of the statuses to leave out. `one_run` or `page_of_runs` follows.
 -- name: select_runs
-SELECT CASE WHEN r.status <> ALL (%(but)s) THEN (to_jsonb(r) - 'context' || jsonb_build_object(
+SELECT CASE WHEN r.status <> ALL (%(but)s) THEN (to_jsonb(r) - 'context' - 'initial_context' || jsonb_build_object(
            'usage', (
                SELECT to_jsonb(u) FROM (
                    SELECT coalesce(sum(m.requests), 0) AS requests,

@@ -24,6 +24,7 @@ from perdure.web import (
     deliveries,
     everywhere,
     feedback,
+    forks,
     grants,
     health,
     inputs,
@@ -114,6 +115,7 @@ def create_app(
     for module in (
         *(
             runs,
+            forks,
             inputs,
             stream,
             everywhere,

@@ -11,7 +11,6 @@ from perdure.web.problems import problem
 router = APIRouter(include_in_schema=False)
 
 
-@router.api_route("/v1/runs/{id}/fork", methods=["POST"])
 @router.api_route("/v1/usage", methods=["GET"])
 @router.api_route("/v1/agents", methods=["GET"])
 @router.api_route("/v1/agents/{name:path}", methods=["GET"])
