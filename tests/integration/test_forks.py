@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import pytest
-from agents import Agent, RunContextWrapper, function_tool
+from agents import Agent, RunContextWrapper, Tool, function_tool
 from agents.testing import assistant_message
 
 from perdure import PostgresSession, effect
-from perdure.engine import Engine, Run
+from perdure.engine import Run
 from perdure.errors import InvalidRequestError, InvalidStateError
 from tests.engine_support import (
     SECONDS,
-    Gate,
     RuleModel,
     approve,
     call,
@@ -67,7 +65,7 @@ class Till:
         async def send(to: str) -> str:
             return self._do("send", to)
 
-        self.tools = [look, pay, send]
+        self.tools: list[Tool] = [look, pay, send]
 
     def _do(self, what: str, about: Any) -> str:
         self.made.append((what, about))
@@ -112,7 +110,7 @@ async def test_calls_are_answered_with_what_came_of_them_and_others_ask(database
         # From where it waited: it waits again, and the answer to that is the other run's.
         waits = await forked(run)
         assert waits.data["forked_from"]["checkpoint"] == 1
-        [asked], [old] = waits.interruptions, await records(engine, run, "checkpoints")
+        [asked] = waits.interruptions
         assert asked.tool["call_id"] == "s"
         assert (
             asked.digest
@@ -122,7 +120,7 @@ async def test_calls_are_answered_with_what_came_of_them_and_others_ask(database
                 )
             )[0]["digest"]
         )
-        assert "nothing is executed" in asked.data["policy"]["message"]
+        assert "nothing is executed" in asked.policy["message"]
         await approve(engine, waits)
         assert (waits.status, waits.output) == ("completed", run.output)
         assert till.made == before
@@ -131,7 +129,7 @@ async def test_calls_are_answered_with_what_came_of_them_and_others_ask(database
         # A fork of a fork, with another message: what it has no answers for is asked about.
         more = await forked(waits, 3, input="and again")
         assert {one.tool["call_id"] for one in more.interruptions} == {"p3", "s2"}
-        assert "has no outcome" in waiting_for(more, call_id="p3").data["policy"]["message"]
+        assert "has no outcome" in waiting_for(more, call_id="p3").policy["message"]
         assert till.made == [*before, ("look", "y")]
         await approve(engine, more)
         assert till.made[-2:] in ([("pay", 5), ("send", "ada")], [("send", "ada"), ("pay", 5)])
@@ -148,3 +146,190 @@ async def test_calls_are_answered_with_what_came_of_them_and_others_ask(database
         assert stored == await query(
             engine, "SELECT * FROM perdure.run_states WHERE run_id = %s ORDER BY seq", run.id
         )
+
+
+class Notes(RuleModel):
+    """A model that says what it was told, by whom, and how many messages of users it read."""
+
+    def __init__(self, rule: Any) -> None:
+        super().__init__(rule)
+        self.told: list[Any] = []
+
+    async def get_response(self, system_instructions: Any, input: Any, *a: Any, **o: Any) -> Any:
+        self.told.append(system_instructions)
+        return await super().get_response(system_instructions, input, *a, **o)
+
+    async def stream_response(self, system_instructions: Any, input: Any, *a: Any, **o: Any) -> Any:
+        self.told.append(system_instructions)
+        async for event in super().stream_response(system_instructions, input, *a, **o):
+            yield event
+
+
+async def test_another_agent_other_instructions_another_message(database_url: str) -> None:
+    """From states of every kind, in a session, with the context as it was then."""
+
+    @function_tool
+    async def count(context: RunContextWrapper[Any]) -> str:
+        context.context["n"] += 1
+        return f"n is {context.context['n']}"
+
+    def first(items: list[Any]) -> Any:
+        if "c1" not in outputs_in(items):
+            return [call("count", "c1")]
+        if "h1" not in outputs_in(items):
+            return [call("transfer_to_second", "h1")]
+        return [assistant_message(f"first has read {len(users(items))}")]
+
+    def other(name: str) -> Any:
+        def rule(items: list[Any]) -> Any:
+            if f"n{name}" not in outputs_in(items):
+                return [call("count", f"n{name}")]
+            return [assistant_message(f"{name} has read {len(users(items))}")]
+
+        return rule
+
+    heard = {name: Notes(other(name)) for name in ("second", "third")} | {"first": Notes(first)}
+    agents = {
+        name: Agent(name=name, instructions=f"You are {name}.", model=model, tools=[count])
+        for name, model in heard.items()
+    }
+    agents["first"].handoffs.append(agents["second"])
+    async with running(database_url, *agents.values()) as engine:
+        session = PostgresSession("talk", engine=engine, user_id="bob")
+        await session.add_items([{"role": "user", "content": "before"}])
+        run = await rested(
+            engine,
+            "first",
+            "go",
+            context={"n": 0},
+            session_id=await session.id(),
+            user_id="bob",
+            task="test",
+        )
+        assert run.output == "second has read 2", run.data
+        kinds = [one["kind"] for one in await records(engine, run, "checkpoints")]
+        assert kinds == ["handoff", "final"]
+        said = await session.get_items()
+
+        # The agent that goes on is told so, and no other.
+        told = await forked(run, instructions="Be brief.")
+        assert (told.status, told.output) == ("completed", "second has read 2"), told.data
+        assert heard["second"].told[-1] == "Be brief."
+        assert told.data["instructions"] == "Be brief."
+        assert (told.data["task"], told.data["user_id"]) == ("test", "bob")
+        assert agents["second"].instructions == "You are second."
+        answered = await calls_of(engine, told)
+        assert answered["nsecond"]["answered_from"], answered
+        # The branch has what was said up to there, and what the fork said: as the session has.
+        assert told.data["session_id"] not in (None, run.data["session_id"])
+        branch = PostgresSession.existing(told.data["session_id"], engine=engine, user_id="bob")
+        assert [one.get("type") for one in await branch.get_items()] == [
+            one.get("type") for one in said
+        ]
+        assert [one["seq"] for one in await items_of(engine, told)] == [
+            one["seq"] for one in await items_of(engine, run)
+        ]
+
+        # From the beginning with other words: the context is what it was, told to the first.
+        anew = await forked(
+            run, 0, input="again", instructions="Short.", tools="run", agent="third"
+        )
+        assert (anew.output, anew.data["agent"]) == ("third has read 2", "third")
+        assert heard["third"].told == ["Short.", "Short."]
+        assert (await calls_of(engine, anew))["nthird"]["output"] == "n is 1"
+        assert anew.data["input"] == "again"
+        both = await forked(run, 0, instructions="Short.", tools="run")
+        assert heard["first"].told[-2:] == ["Short.", "Short."]
+        assert heard["second"].told[-1] == "You are second."
+        assert (await calls_of(engine, both))["nsecond"]["output"] == "n is 2"
+
+        # Another agent, one the first does not lead to, where a turn was over.
+        third = await forked(run, 1, agent="third", tools="run", input="you do it")
+        assert (third.output, third.data["agent"]) == ("third has read 3", "third"), third.data
+        assert third.data["current_agent"] == "third"
+        assert (await calls_of(engine, third))["nthird"]["output"] == "n is 2"
+
+        # From its end, with a message.
+        with pytest.raises(InvalidStateError, match="input"):
+            await run.fork(2)
+        more = await forked(run, 2, input="and?")
+        assert more.output == "second has read 3", more.data
+        texts = [one["text"] for one in await items_of(engine, more)]
+        assert [one for one in texts if one] == [
+            *("go", "n is 1", "n is 2", "second has read 2", "and?", "second has read 3")
+        ] or texts, texts
+        # And from there on again: the agent goes on being told what the fork was.
+        last = await forked(told, 2, input="and?")
+        assert heard["second"].told[-1] == "Be brief."
+        assert last.data["forked_from"] == {"run_id": told.id, "checkpoint": 2}
+        assert said == await session.get_items()
+        with pytest.raises(InvalidRequestError, match="from 0"):
+            await run.fork(7)
+
+
+async def test_nested_questions_are_asked_anew_and_nothing_is_let_run_unasked(
+    database_url: str,
+) -> None:
+    till = Till()
+    inner = Agent(
+        name="inner",
+        instructions="You are inner.",
+        model=turns([call("send", "x", to="x")], [call("send", "y", to="y")], "inner is done"),
+        tools=till.tools,
+    )
+
+    def rule(items: list[Any]) -> Any:
+        done = outputs_in(items)
+        if not done:
+            return [call("send", "q", to="q"), call("ask_inner", "p", input="go")]
+        return [assistant_message(" | ".join(str(one) for one in done.values()))]
+
+    outer = Agent(
+        name="outer",
+        model=RuleModel(rule),
+        tools=[*till.tools, inner.as_tool("ask_inner", "Ask.", needs_approval=True)],
+    )
+    async with running(database_url, outer) as engine:
+        run = await rested(engine, "outer", "go")
+        asked = {one.tool["call_id"] for one in run.interruptions}
+        assert asked == {"q", "p"}
+        await approve(engine, run)
+        assert [one.tool["call_id"] for one in run.interruptions] == ["x"]
+        await approve(engine, run)
+        assert [one.tool["call_id"] for one in run.interruptions] == ["y"]
+        # It waits, and is forked meanwhile: what is done is done, what waits is asked anew.
+        assert till.made == [("send", "q"), ("send", "x")]
+        fork = await forked(run)
+        assert fork.data["forked_from"]["checkpoint"] == 3
+        [one] = fork.interruptions
+        assert one.tool["call_id"] == "y"
+        assert one.digest != run.interruptions[0].digest
+        assert {n: c["status"] for n, c in (await calls_of(engine, fork)).items()} == {
+            "p": "proposed",
+            "p/y": "awaiting_approval",
+        }
+        # Of what people let run its state has only the agent whose run is in the middle.
+        [state] = await query(
+            engine,
+            "SELECT state -> 'context' AS given FROM perdure.run_states"
+            " WHERE run_id = %s AND seq = 1",
+            fork.id,
+        )
+        let = [one["decision"] for one in state["given"]["function_tool_approvals"]]
+        assert let == [{"approved": ["p"], "rejected": []}]
+        assert state["given"]["approvals"] == {}
+        with pytest.raises(InvalidStateError, match="in the middle"):
+            await run.fork(agent="inner")
+        await approve(engine, fork)
+        assert fork.status == "completed", fork.data
+        assert till.made == [("send", "q"), ("send", "x"), ("send", "y")]
+        # Both of the first two wait in a fork from there, though both were approved.
+        first = await forked(run, 1)
+        assert {one.tool["call_id"] for one in first.interruptions} == {"q", "p"}
+        await approve(engine, first)
+        [again] = first.interruptions
+        assert again.tool["call_id"] == "y"
+        assert till.made == [("send", "q"), ("send", "x"), ("send", "y")]
+        await approve(engine, run)
+        assert run.status == "completed"
+        assert fork.output == run.output.replace("send y 4", "send y 3")
