@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from perdure.interruptions.policies.deciders import Deciders
     from perdure.interruptions.policies.policy import Policy
     from perdure.ledger.effects import Done, effect
+    from perdure.ledger.prices import Price
     from perdure.ledger.tool_call import annotate, record_operation, tool_call
     from perdure.runs.ask_human import ask_human
     from perdure.runs.handle import Run
@@ -31,6 +32,7 @@ _HOMES = {
     "Interruption": "perdure.runs.interruption",
     "Policy": "perdure.interruptions.policies.policy",
     "PostgresSession": "perdure.sessions.postgres_session",
+    "Price": "perdure.ledger.prices",
     "Run": "perdure.runs.handle",
     "StreamEvent": "perdure.runs.sdk_streaming.events",
     "Superseded": "perdure.runs.sdk_streaming.events",
@@ -49,6 +51,7 @@ __all__ = [
     "Interruption",
     "Policy",
     "PostgresSession",
+    "Price",
     "Run",
     "StreamEvent",
     "Superseded",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
@@ -28,6 +28,7 @@ from perdure.interruptions.policies.policy import Policy
 from perdure.interruptions.queries import get_interruption
 from perdure.interruptions.rules import UNSET, Decision
 from perdure.ledger.effects import EffectName, parse_effect
+from perdure.ledger.prices import Price
 from perdure.migrate import migrate
 from perdure.migrate import status as migration_status
 from perdure.notify import Listener, Waiters
@@ -64,6 +65,8 @@ class Engine:
     ``policies`` say which calls people are asked about, and who; those made by the API stand
     before them. ``tasks`` are what runs may say they are for; without it that is anything.
     ``operations`` are the kinds of changes tools may record by ``record_operation``.
+    ``prices`` are your own, by the model's name (``my-*``: all that begin so); they stand before
+    those of the price list.
     ``database_url`` is ``DATABASE_URL`` by default; without either an embedded Postgres is used.
     ``target`` says where another process finds this engine (``package.module:engine``,
     ``path/file.py:engine``), to run a segment alone that keeps ending its process; by default it
@@ -86,6 +89,7 @@ class Engine:
         policies: Sequence[Policy] = (),
         operations: Sequence[str] = (),
         tasks: Sequence[str] | None = None,
+        prices: Mapping[str, Price] | None = None,
         database_url: str | None = None,
         concurrency: int = 64,
         target: str | None = None,
@@ -102,6 +106,7 @@ class Engine:
             policies=tuple(policies),
             operations=operations,
             tasks=tasks,
+            own_prices=prices or {},
         )
         self._database_url = database_url
         self._concurrency = concurrency

@@ -147,8 +147,16 @@ def _usage(usage: _Object) -> str | None:
         return None
     return (
         f"{usage['requests']} requests, {usage['total_tokens']} tokens "
-        f"({usage['input_tokens']} in, {usage['output_tokens']} out)"
+        f"({usage['input_tokens']} in, {usage['output_tokens']} out), {_cost(usage)}"
     )
+
+
+def _cost(usage: _Object) -> str:
+    unpriced = usage["unpriced_requests"]
+    if usage["cost_usd"] is None:
+        return "price not known"
+    cost = f"{usage['cost_usd']} USD"
+    return f"{cost} and {unpriced} requests without a price" if unpriced else cost
 
 
 def _error(error: _Object | None) -> str | None:

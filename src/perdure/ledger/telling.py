@@ -14,6 +14,11 @@ from perdure.ledger.journal import RecordedCall
 SHOWN: Final = 500
 """How many characters of a text an event has at most."""
 
+_USED: Final = (
+    *("requests", "input_tokens", "cached_input_tokens", "output_tokens"),
+    *("reasoning_tokens", "total_tokens"),
+)
+
 Told = dict[str, Any]
 """One event to be written: its ``kind`` and its ``data``."""
 
@@ -44,13 +49,7 @@ def call_ended(call: RecordedCall, entry: Mapping[str, Any]) -> Told:
 
 def replied(reply: Mapping[str, Any], attempt: int, calls: Iterable[RecordedCall]) -> list[Told]:
     """Return the events of a reply's entry: that it is there, and which calls begin with it."""
-    usage = {
-        name: reply[name]
-        for name in (
-            *("requests", "input_tokens", "cached_input_tokens", "output_tokens"),
-            *("reasoning_tokens", "total_tokens"),
-        )
-    }
+    usage = {name: sum(one[name] for one in reply["usage"]) for name in _USED}
     completed = {
         "model_response_id": reply["id"],
         "response_id": reply["response_id"],

@@ -46,7 +46,8 @@ from perdure.runs.reply_rows import (
     recorded_event,
     recorded_response,
     response_of,
-    usage_columns,
+    settings_column,
+    usage_entries,
 )
 from perdure.runs.reply_stream import ReplyStream
 from perdure.runs.sdk import supports_prompt_cache_key
@@ -118,11 +119,11 @@ class DurableModel(Model):
         if recorded is not None:
             return recorded_response(recorded)
         async with place.asking(input, tools):
-            response, latency_ms = await with_retries(
+            response, *took = await with_retries(
                 execution, guarded(place.hosted, ask), model_settings
             )
             response.output = fit_output(response.output)
-            await place.record(response, tools, handoffs, latency_ms)
+            await place.record(response, tools, handoffs, model_settings, *took)
         return response
 
     async def stream_response(
@@ -168,12 +169,12 @@ class DurableModel(Model):
             yield recorded_event(recorded, self.name)
             return
         async with place.asking(input, tools):
-            completed, latency_ms = await with_retries(
+            completed, *took = await with_retries(
                 execution, guarded(place.hosted, heard), model_settings
             )
             completed.response.output = fit_output(completed.response.output)
             response = response_of(completed)
-            await place.record(response, tools, handoffs, latency_ms)
+            await place.record(response, tools, handoffs, model_settings, *took)
         yield completed
 
 
@@ -263,7 +264,9 @@ class _Place:
         response: ModelResponse,
         tools: list[Tool],
         handoffs: list[Handoff],
+        settings: ModelSettings,
         latency_ms: int,
+        attempt: int,
     ) -> None:
         id = self.id
         output = [dump_item(item) for item in response.output]
@@ -278,9 +281,11 @@ class _Place:
             "response_id": response.response_id,
             "request_id": response.request_id,
             "output": output,
+            "settings": settings_column(settings),
             "latency_ms": latency_ms,
+            "attempt": attempt,
+            "usage": usage_entries(id, self.model, response.usage, self.execution.prices),
             "calls": [call.as_row() for call in calls],
-            **usage_columns(response.usage),
             **(self.hosted.replied() if self.hosted is not None else {}),
         }
         # Noted first: if the segment stops before the commit is known, none of them has begun.

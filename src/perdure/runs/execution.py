@@ -29,6 +29,7 @@ from perdure.ledger.annotations import AnnotatedCalls
 from perdure.ledger.effects import Effect
 from perdure.ledger.hashing import InputHasher
 from perdure.ledger.journal import Journal, RecordedCall, RecordedReply
+from perdure.ledger.prices import Prices
 from perdure.ledger.unsent import Source
 from perdure.ledger.writer import Entry, LedgerWriter
 from perdure.runs.approvals import Approval
@@ -135,6 +136,10 @@ class Execution:
     """An agent, and what it is told in this run instead of its own instructions."""
     policy_source: Policies | None = None
     """What knows the tenant's policies; see gates.py."""
+    prices: Prices = field(default_factory=Prices)
+    """What requests to models are priced by."""
+    guardrails: list[dict[str, Any]] = field(default_factory=list)
+    """What guardrails said since the last state; see guardrails.py."""
     policies: Sequence[Policy] = ()
     """Those that hold, as far as this execution has looked."""
     judged: dict[tuple[str, str], Rules] = field(default_factory=dict)

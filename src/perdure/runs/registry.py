@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -16,6 +16,7 @@ from perdure.errors import ConfigurationError, FieldError, InvalidRequestError
 from perdure.interruptions.policies.policy import Policy
 from perdure.ledger.effects import Effect
 from perdure.ledger.operations import MAX_KIND, NOT_TEXT
+from perdure.ledger.prices import Price, Prices
 from perdure.runs.graph import reachable, wrap_graph, wrap_run_config
 from perdure.runs.versions import agent_versions
 from perdure.sessions.rules import MAX_NAME, check_name
@@ -43,7 +44,10 @@ class Registry:
     """Those of the application file, in their order; the API's stand before them."""
     operations: Sequence[str] = ()
     """The kinds of operations tools may record."""
+    own_prices: Mapping[str, Price] = field(default_factory=dict)
+    """Prices by model that stand before those of the price list."""
     operation_kinds: frozenset[str] = field(init=False)
+    prices: Prices = field(init=False)
     agents: dict[str, Agent[Any]] = field(init=False)
     sdk_config: RunConfig = field(init=False)
     """What durable runs are run with: the config given, its model and provider durable."""
@@ -57,6 +61,7 @@ class Registry:
         if not self.roots:
             raise ConfigurationError("The engine has no agents: Engine(agents=[…]) needs one.")
         self.operation_kinds = frozenset(_names_of(self.operations, "operations", MAX_KIND))
+        self.prices = Prices(self.own_prices)
         # A copy: the caller may go on using theirs outside durable runs.
         self.sdk_config = replace(self.run_config) if self.run_config else RunConfig()
         if self.model_provider is not None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import UUID
 
@@ -20,6 +20,7 @@ from perdure.db import Connection, Pool, load_sql
 from perdure.errors import Fenced
 from perdure.interruptions.audited import withdrawn
 from perdure.ledger.journal import Journal
+from perdure.runs.guardrails import Said, insert_guardrail_results
 from perdure.runs.history import History, add_to_session, history_of
 from perdure.runs.inherited import Inherited, inherited_by
 from perdure.runs.inputs import Waiting, give, waiting
@@ -199,6 +200,8 @@ class SegmentRows:
     """How many items of the run are stored."""
     tenant_id: UUID
     session_id: UUID | None = None
+    guardrails: list[Said] = field(default_factory=list)
+    """What guardrails said that is not stored yet: it goes with the next state or the rest."""
 
     async def history(self, limit: int | None) -> History:
         """Return what the run is given of its session, if it has one: ``limit`` items at most."""
@@ -228,9 +231,11 @@ class SegmentRows:
             await self._fence(conn)
             await self._write_state(conn, checkpoint)
             await self._write_items(conn, items)
+            said = await self._write_guardrails(conn)
             if inputs:
                 await give(conn, self.run_id, state_seq=checkpoint.seq, ids=inputs)
         self.items += len(items)
+        del self.guardrails[:said]
 
     async def rest(self, rest: Rest) -> str | None:
         """End the segment; returns how, ``cancelled`` if that was asked meanwhile.
@@ -251,6 +256,7 @@ class SegmentRows:
             if rest.checkpoint is not None:
                 await self._write_state(conn, rest.checkpoint)
             await self._write_items(conn, rest.items)
+            await self._write_guardrails(conn)
             for name, calls in (
                 ("not_begun", rest.not_begun),
                 ("doubt", rest.doubtful),
@@ -358,6 +364,13 @@ class SegmentRows:
                 "context": None if context is None else jsonsafe.dumps(context),
             },
         )
+
+    async def _write_guardrails(self, conn: Connection) -> int:
+        """Write what guardrails said so far, and return how many of them that is."""
+        said = list(self.guardrails)
+        if said:
+            await insert_guardrail_results(conn, run_id=self.run_id, segment=self.seq, said=said)
+        return len(said)
 
     async def _write_items(self, conn: Connection, items: Sequence[dict[str, Any]]) -> None:
         if not items:

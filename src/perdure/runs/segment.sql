@@ -87,11 +87,7 @@ SELECT number.seq AS base_seq,
        (SELECT COALESCE(jsonb_agg(jsonb_build_object(
                    'id', m.id, 'scope', m.scope, 'agent', m.agent, 'input_hash', m.input_hash,
                    'response_id', m.response_id, 'request_id', m.request_id, 'output', m.output,
-                   'usage', jsonb_build_object(
-                       'requests', m.requests, 'input_tokens', m.input_tokens,
-                       'cached_input_tokens', m.cached_input_tokens,
-                       'output_tokens', m.output_tokens, 'reasoning_tokens', m.reasoning_tokens,
-                       'total_tokens', m.total_tokens)) ORDER BY m.position), '[]')::text
+                   'usage', perdure.usage_of_reply(m.run_id, m.id)) ORDER BY m.position), '[]')::text
           FROM perdure.model_responses m
          WHERE m.run_id = %(run_id)s AND m.base_seq = number.seq AND NOT m.superseded) AS replies,
        (SELECT COALESCE(jsonb_agg(jsonb_build_object(

@@ -40,16 +40,9 @@ WITH turn AS (
 -- A run whole: its pending interruptions and the sum of its usage with it; NULL where it is in one
 -- of the statuses to leave out. `one_run` or `page_of_runs` follows.
 -- name: select_runs
-SELECT CASE WHEN r.status <> ALL (%(but)s) THEN (to_jsonb(r) - 'context' - 'initial_context' || jsonb_build_object(
-           'usage', (
-               SELECT to_jsonb(u) FROM (
-                   SELECT coalesce(sum(m.requests), 0) AS requests,
-                          coalesce(sum(m.input_tokens), 0) AS input_tokens,
-                          coalesce(sum(m.cached_input_tokens), 0) AS cached_input_tokens,
-                          coalesce(sum(m.output_tokens), 0) AS output_tokens,
-                          coalesce(sum(m.reasoning_tokens), 0) AS reasoning_tokens,
-                          coalesce(sum(m.total_tokens), 0) AS total_tokens
-                   FROM perdure.model_responses m WHERE m.run_id = r.id) u),
+SELECT CASE WHEN r.status <> ALL (%(but)s) THEN (to_jsonb(r) - 'context' - 'initial_context' ||
+       jsonb_build_object(
+           'usage', perdure.usage_of(r.id),
            'interruptions', (
                SELECT coalesce(jsonb_agg(to_jsonb(i) || jsonb_build_object('decisions', (
                           SELECT coalesce(jsonb_agg(to_jsonb(d) ORDER BY d.decided_at, d.id), '[]')

@@ -223,8 +223,10 @@ class SegmentRunner:
             lease=self.lease,
             policy_source=self.policies,
             policies=policies,
+            prices=self.registry.prices,
             inputs_waiting=begun.inputs_waiting or INPUT in heard,
         )
+        rows.guardrails = execution.guardrails
         self._running[run_id] = self._previous[run_id, seq] = execution
         if CANCEL in heard:
             execution.stop(CancelRequested(run_id))

@@ -60,10 +60,17 @@ class Tokens(Answer):
     requests: int
     input_tokens: int
     cached_input_tokens: int
+    cache_write_tokens: int
     output_tokens: int
     reasoning_tokens: int
     total_tokens: int
     cost_usd: str | None
+
+
+class TotalUsage(Tokens):
+    """A sum of requests; ``cost_usd`` is of those whose price is known, null where none is."""
+
+    unpriced_requests: int
 
 
 class By(Answer):
@@ -266,7 +273,7 @@ class Run(Answer):
     replays_seq: int | None
     priority: int
     interruptions: list[Interruption]
-    usage: Tokens
+    usage: TotalUsage
     budget: dict[str, Any] | None
     forked_from: ForkedFrom | None
     cancel_requested_at: datetime | None
@@ -380,21 +387,6 @@ class RunState(Checkpoint):
 
     object: Literal["run_state"]  # type: ignore[assignment]
     state: Any
-
-
-class Usage(Tokens):
-    """What one model reply used."""
-
-    id: UUID
-    object: Literal["usage"]
-    run_id: UUID
-    segment: int
-    agent: str
-    model: str | None
-    response_id: str | None
-    latency_ms: int
-    superseded: bool
-    created_at: datetime
 
 
 class Event(Answer):

@@ -36,6 +36,7 @@ from perdure.web import (
     policies,
     problems,
     replays,
+    run_usage,
     runs,
     search,
     session_items,
@@ -116,6 +117,7 @@ def create_app(
         *(
             runs,
             forks,
+            run_usage,
             inputs,
             stream,
             everywhere,

@@ -218,17 +218,6 @@ async def list_checkpoints(
     return await _records("checkpoints", request, principal, run_id, query)
 
 
-@router.get("/{id}/usage", response_model=answers.List[answers.Usage])
-async def list_usage(
-    request: Request,
-    principal: RunReader,
-    run_id: RunId,
-    query: Annotated[NewestFirst, QueryParameters()],
-) -> Response:
-    """List what each model reply used."""
-    return await _records("usage", request, principal, run_id, query)
-
-
 @router.get("/{id}/state", response_model=answers.RunState)
 async def get_state(request: Request, principal: RunReader, run_id: RunId) -> Response:
     """Read the state the run would go on from."""
