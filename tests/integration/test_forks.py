@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
+import httpx
 import pytest
 from agents import Agent, RunContextWrapper, Tool, function_tool
 from agents.testing import assistant_message
 
 from perdure import PostgresSession, effect
-from perdure.engine import Run
+from perdure.access.principals import Principal, local_principal
+from perdure.db import uuid7
+from perdure.engine import Engine, Run
 from perdure.errors import InvalidRequestError, InvalidStateError
+from perdure.web.answers import Run as RunAnswer
+from perdure.web.fork_answers import CheckpointDiff, RunDiff, StoredCheckpoint
 from tests.engine_support import (
     SECONDS,
     RuleModel,
@@ -26,6 +34,19 @@ from tests.engine_support import (
     turns,
     waiting_for,
 )
+from tests.integration.api.reading import pointers, read, refused
+
+
+@asynccontextmanager
+async def asking(engine: Engine, who: Principal | None = None) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of the engine's API, as somebody."""
+
+    async def authenticate(_: Any) -> Principal:
+        return who or local_principal()
+
+    transport = httpx.ASGITransport(engine.api(authenticate=authenticate))
+    async with httpx.AsyncClient(transport=transport, base_url="http://api.test") as client:
+        yield client
 
 
 async def forked(run: Run, *args: Any, **options: Any) -> Run:
@@ -333,3 +354,112 @@ async def test_nested_questions_are_asked_anew_and_nothing_is_let_run_unasked(
         await approve(engine, run)
         assert run.status == "completed"
         assert fork.output == run.output.replace("send y 4", "send y 3")
+
+
+async def test_forks_and_checkpoints_over_http_and_beside_each_other(database_url: str) -> None:
+    class Chatty(Notes):
+        async def stream_response(
+            self, system_instructions: Any, input: Any, *a: Any, **o: Any
+        ) -> Any:
+            self.polite = "polite" in str(system_instructions)
+            async for event in super().stream_response(system_instructions, input, *a, **o):
+                yield event
+
+    def rule(items: list[Any]) -> Any:
+        if not outputs_in(items):
+            return [call("send", "s", to="ada")]
+        please = " if you please" if model.polite else ""
+        return [assistant_message(f"It was sent{please} to ada")]
+
+    model = Chatty(rule)
+    till = Till()
+    agent = Agent(name="clerk", instructions="Be plain.", model=model, tools=till.tools)
+    async with running(database_url, agent) as engine, asking(engine) as client:
+        run = await approve(engine, await rested(engine, "clerk", "go", context={"n": 1}))
+        url = f"/v1/runs/{run.id}"
+        body = {"instructions": "Be polite.", "tools": "run"}
+        once = {"Idempotency-Key": "k"}
+        answers = [await client.post(f"{url}/fork", json=body, headers=once) for _ in range(2)]
+        made = [read(RunAnswer, one, 202) for one in answers]
+        assert made[0] == made[1]
+        assert answers[1].headers["idempotent-replayed"] == "true"
+        assert answers[0].headers["location"] == f"/v1/runs/{made[0]['id']}"
+        assert made[0]["forked_from"] == {"run_id": run.id, "checkpoint": 1}
+        fork = await (await engine.get(made[0]["id"])).wait(SECONDS)
+        await approve(engine, fork)
+        assert fork.output == "It was sent if you please to ada"
+
+        # Beside each other: what both have, what each said, what each used from there.
+        found = read(RunDiff, await client.get(f"/v1/runs/{fork.id}/diff"))
+        assert (found["shared_items"], found["same_output"]) == (2, False)
+        [turn] = found["turns"]
+        changed = [(one["op"], one["base"], one["run"]) for one in turn["changes"]]
+        assert ("insert", "", " if you please") in changed
+        assert found["usage"]["base"] == found["usage"]["run"] == fork.data["usage"]
+        assert run.data["usage"]["requests"] == 2
+        other = read(RunDiff, await client.get(f"{url}/diff?with={fork.id}"))
+        assert other["usage"]["base"]["requests"] == other["usage"]["run"]["requests"] == 1
+
+        # A checkpoint whole, and two of a run.
+        second = read(StoredCheckpoint, await client.get(f"{url}/checkpoints/2"))
+        assert second["kind"] == "final"
+        assert second["state"]["current_turn"] == 2
+        latest = read(CheckpointDiff, await client.get(f"{url}/checkpoints/diff"))
+        assert [one["type"] for one in latest["items"]] == ["tool_call_output", "message_output"]
+        assert (latest["turns"], latest["usage"]["requests"]) == (1, 1)
+        assert (latest["context"], latest["has_more"]) == ([], False)
+        first = read(
+            CheckpointDiff, await client.get(f"{url}/checkpoints/diff?from=0&to=1&limit=1")
+        )
+        assert (first["base"], first["has_more"], len(first["items"])) == (None, True, 1)
+        rest = await client.get(f"{url}/checkpoints/diff?from=0&to=1&after=1")
+        assert [one["type"] for one in read(CheckpointDiff, rest)["items"]] == ["tool_call"]
+
+        for path, status, named in (
+            (f"{url}/checkpoints/3", 404, None),
+            (f"{url}/checkpoints/x", 404, None),
+            (f"{url}/checkpoints/0", 404, None),
+            (f"{url}/checkpoints/diff?from=2&to=1", 422, ["/query/from"]),
+            (f"{url}/checkpoints/diff?to=3", 422, ["/query/to"]),
+            (f"{url}/diff", 422, ["/query/with"]),
+            (f"{url}/diff?with={run.id}", 422, ["/query/with"]),
+            (f"{url}/diff?with={uuid7()}", 404, None),
+        ):
+            code = "validation_error" if status == 422 else "not_found"
+            problem = refused(await client.get(path), status, code)
+            assert named is None or pointers(problem) == named, path
+        for given, status, named in (
+            ({"checkpoint": 9}, 422, ["/checkpoint"]),
+            ({"checkpoint": -1}, 422, ["/checkpoint"]),
+            ({"agent": "nobody"}, 422, ["/agent"]),
+            ({"model": ""}, 422, ["/model"]),
+            ({"tools": "ask"}, 422, ["/tools"]),
+            ({"instructions": ""}, 422, ["/instructions"]),
+            ({"input": [{"role": "assistant", "content": "x"}]}, 422, ["/input/0/role"]),
+            ({"other": 1}, 422, ["/other"]),
+            ({"checkpoint": 2}, 409, None),
+        ):
+            code = "validation_error" if status == 422 else "invalid_state"
+            problem = refused(await client.post(f"{url}/fork", json=given), status, code)
+            assert named is None or pointers(problem) == named, given
+        refused(await client.post(f"/v1/runs/{uuid7()}/fork", json={}), 404, "not_found")
+        rows = await query(engine, "SELECT count(*) AS n FROM perdure.runs")
+        assert rows == [{"n": 2}]
+
+        # Another tenant has none of it.
+        elsewhere = replace(local_principal(), tenant_id=uuid7())
+        async with asking(engine, elsewhere) as stranger:
+            for method, path in (
+                ("POST", f"{url}/fork"),
+                ("GET", f"{url}/checkpoints/1"),
+                ("GET", f"{url}/checkpoints/diff"),
+                ("GET", f"/v1/runs/{fork.id}/diff"),
+            ):
+                refused(await stranger.request(method, path), 404, "not_found")
+
+        # What it came from may go; the fork stays.
+        assert (await client.delete(url)).status_code == 204
+        left = read(RunAnswer, await client.get(f"/v1/runs/{fork.id}"))
+        assert left["forked_from"] == {"run_id": None, "checkpoint": 1}
+        last = await (await fork.fork(3, input="more")).wait(SECONDS)
+        assert last.status == "completed", last.data

@@ -10,21 +10,12 @@ _ANYTHING = {"allow_extra_args": True, "ignore_unknown_options": True}
 _LATER = {
     "preflight": "checking parked runs against a new build",
 }
-_LATER_FOR_RUNS = {
-    "fork": "starting a run from another one's checkpoint",
-}
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands at the top."""
     for name, what in _LATER.items():
         add(app, name, f"`perdure {name}`", what)
-
-
-def register_for_runs(app: typer.Typer) -> None:
-    """Add those of ``perdure runs``."""
-    for name, what in _LATER_FOR_RUNS.items():
-        add(app, name, f"`perdure runs {name}`", what)
 
 
 def add(app: typer.Typer, name: str, shown: str, what: str) -> None:

@@ -20,6 +20,7 @@ from perdure.notify import Waiters
 from perdure.web import (
     audit,
     carrying,
+    checkpoints,
     decisions,
     deliveries,
     everywhere,
@@ -117,6 +118,7 @@ def create_app(
         *(
             runs,
             forks,
+            checkpoints,
             run_usage,
             inputs,
             stream,
