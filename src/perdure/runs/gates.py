@@ -34,6 +34,7 @@ from perdure.runs.execution import (
     database_needed,
     scope_text,
 )
+from perdure.runs.inherited import ORIGIN
 from perdure.runs.sdk import approval_call_id, gate_function_tools
 
 _WAITED: Final = frozenset({"awaiting_approval", "approved", "rejected"})
@@ -215,7 +216,8 @@ async def gated(call_id: str, tool: str, arguments: Mapping[str, Any] | None) ->
     if recorded is not None and recorded.status in _WAITED:
         return True
     if recorded is not None and recorded.status in STARTED:
-        return False
+        # Nobody had to approve what was answered and not made.
+        return None if ORIGIN in (recorded.output or {}) else False
     await _know_policies(execution)
     if recorded is not None and answer_to(execution, recorded) is not None:
         return None

@@ -118,6 +118,7 @@ def record_answer(execution: Execution, call: RecordedCall, stored: dict[str, An
     entry["events"] = [{**one, "data": {**one["data"], ORIGIN: stored.get(ORIGIN)}} for one in told]
     execution.record_later(entry)
     execution.journal.settle(call.scope, call.call_id, "succeeded")
+    call.output = stored
     execution.annotated.add(call.scope, call.call_id, stored)
 
 
