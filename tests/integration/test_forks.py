@@ -226,6 +226,7 @@ async def test_another_agent_other_instructions_another_message(database_url: st
             session_id=await session.id(),
             user_id="bob",
             task="test",
+            budget={"total_tokens": 1000},
         )
         assert run.output == "second has read 2", run.data
         kinds = [one["kind"] for one in await records(engine, run, "checkpoints")]
@@ -238,6 +239,8 @@ async def test_another_agent_other_instructions_another_message(database_url: st
         assert heard["second"].told[-1] == "Be brief."
         assert told.data["instructions"] == "Be brief."
         assert (told.data["task"], told.data["user_id"]) == ("test", "bob")
+        assert told.data["budget"]["total_tokens"] == 1000
+        assert told.data["usage"]["total_tokens"] == 30
         assert agents["second"].instructions == "You are second."
         answered = await calls_of(engine, told)
         assert answered["nsecond"]["answered_from"], answered

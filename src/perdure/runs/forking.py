@@ -19,6 +19,7 @@ from uuid import UUID
 from perdure import jsonsafe
 from perdure.access.principals import Principal
 from perdure.audit.log import Entry, record
+from perdure.budgets.limits import Limits
 from perdure.db import Connection, load_sql, uuid7
 from perdure.errors import InvalidRequestError, InvalidStateError, NotFoundError
 from perdure.ledger.effects import idempotency_key
@@ -232,6 +233,7 @@ def _new_run(
         started_by=by.as_requester(),
         model=fork.model or parent["model"],
         tools=fork.tools,
+        budget=Limits(parent["cost_usd"], parent["total_tokens"]) if parent["budgeted"] else None,
     )
 
 

@@ -46,7 +46,7 @@ def run_object(row: Row) -> Object:
         "priority": row["priority"],
         "interruptions": [interruption_object(one) for one in row["interruptions"]],
         "usage": row["usage"],
-        "budget": None,
+        "budget": row["budget"],
         "forked_from": _forked_from(row),
         "instructions": row["instructions"],
         "cancel_requested_at": rfc3339(row["cancel_requested_at"]),

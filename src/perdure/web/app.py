@@ -19,6 +19,7 @@ from perdure.events import Hub
 from perdure.notify import Waiters
 from perdure.web import (
     audit,
+    budgets,
     carrying,
     checkpoints,
     decisions,
@@ -127,6 +128,7 @@ def create_app(
             decisions,
             grants,
             policies,
+            budgets,
             links,
             webhooks,
             deliveries,
