@@ -21,6 +21,7 @@ from perdure.web.answers import Run as RunAnswer
 from perdure.web.fork_answers import CheckpointDiff, RunDiff, StoredCheckpoint
 from tests.engine_support import (
     SECONDS,
+    Gate,
     RuleModel,
     approve,
     call,
@@ -344,9 +345,12 @@ async def test_nested_questions_are_asked_anew_and_nothing_is_let_run_unasked(
         assert state["given"]["approvals"] == {}
         with pytest.raises(InvalidStateError, match="in the middle"):
             await run.fork(agent="inner")
+        same = await forked(run, agent="outer")
+        assert [one.tool["call_id"] for one in same.interruptions] == ["y"]
         await approve(engine, fork)
         assert fork.status == "completed", fork.data
         assert till.made == [("send", "q"), ("send", "x"), ("send", "y")]
+        assert {one["status"] for one in (await calls_of(engine, fork)).values()} == {"succeeded"}
         # Both of the first two wait in a fork from there, though both were approved.
         first = await forked(run, 1)
         assert {one.tool["call_id"] for one in first.interruptions} == {"q", "p"}
@@ -391,6 +395,10 @@ async def test_forks_and_checkpoints_over_http_and_beside_each_other(database_ur
         fork = await (await engine.get(made[0]["id"])).wait(SECONDS)
         await approve(engine, fork)
         assert fork.output == "It was sent if you please to ada"
+
+        listed = (await client.get(f"/v1/runs?forked_from={run.id}")).json()["data"]
+        assert [one["id"] for one in listed] == [fork.id]
+        assert (await client.get(f"/v1/runs?forked_from={fork.id}")).json()["data"] == []
 
         # Beside each other: what both have, what each said, what each used from there.
         found = read(RunDiff, await client.get(f"/v1/runs/{fork.id}/diff"))
@@ -466,3 +474,30 @@ async def test_forks_and_checkpoints_over_http_and_beside_each_other(database_ur
         assert left["forked_from"] == {"run_id": None, "checkpoint": 1}
         last = await (await fork.fork(3, input="more")).wait(SECONDS)
         assert last.status == "completed", last.data
+
+
+async def test_a_run_is_forked_while_it_is_under_way(database_url: str) -> None:
+    gate = Gate()
+    made: list[int] = []
+
+    @function_tool
+    async def pay(cents: int) -> str:
+        await gate.stop()
+        made.append(cents)
+        return f"paid {cents}"
+
+    second = Agent(name="second", model=turns("-", [call("pay", "p", cents=5)], "done"))
+    second.tools.append(pay)
+    first = Agent(name="first", model=turns([call("transfer_to_second", "h")]), handoffs=[second])
+    async with running(database_url, first, second) as engine:
+        run = await engine.start("first", "go")
+        await gate.reached()
+        fork = await forked(run)
+        assert fork.data["forked_from"]["checkpoint"] == 1
+        assert "has no outcome" in fork.interruptions[0].policy["message"]
+        gate.open()
+        await run.wait(SECONDS)
+        assert (run.status, made) == ("completed", [5])
+        # By now there is one: what was asked for is not done a second time.
+        await approve(engine, fork)
+        assert (fork.output, made) == ("done", [5])

@@ -161,14 +161,15 @@ async def _base(conn: Connection, run_id: UUID, fork: Fork) -> _Base | None:
             f"There is no checkpoint {fork.checkpoint} of run {run_id}: they go from 0, its "
             f"beginning, to {last['seq']}.",
         )
-    state = forked_state(await read_state(conn, run_id, row["seq"]), agent=fork.agent)
+    other = None if fork.agent == row["current_agent"] else fork.agent
+    state = forked_state(await read_state(conn, run_id, row["seq"]), agent=other)
     _check(run_id, fork, row, state)
     return _Base(row, state)
 
 
 def _check(run_id: UUID, fork: Fork, row: Row, state: ForkedState) -> None:
     which = f"{row['seq']} of run {run_id}"
-    if state.waits and fork.agent not in (None, row["current_agent"]):
+    if state.waits and state.agent != row["current_agent"]:
         raise InvalidStateError(
             *("Checkpoint", which),
             status=f"in the middle of a turn of agent {row['current_agent']!r}",

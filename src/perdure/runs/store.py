@@ -186,6 +186,7 @@ class RunFilter:
     user_id: str | None = None
     session_id: UUID | None = None
     task: str | None = None
+    forked_from: UUID | None = None
     created_after: datetime | None = None
     created_before: datetime | None = None
 
@@ -204,6 +205,7 @@ async def list_runs(
             "user_id": only.user_id,
             "session_id": only.session_id,
             "task": only.task,
+            "forked_from": only.forked_from,
             "created_after": only.created_after,
             "created_before": only.created_before,
             **page.params(),
