@@ -10,7 +10,9 @@ from typer.core import TyperGroup
 
 from perdure import __version__
 from perdure.cli import (
+    agents,
     audit,
+    budgets,
     demo,
     dev,
     doctor,
@@ -99,6 +101,8 @@ _MODULES = (
         feedback,
         operations,
         policies,
+        budgets,
+        agents,
         links,
         webhooks,
     ),

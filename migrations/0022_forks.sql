@@ -19,4 +19,4 @@ COMMENT ON COLUMN perdure.runs.instructions_agent IS 'Which agent is told so: th
 COMMENT ON COLUMN perdure.runs.initial_context IS 'Its context as it began, once a checkpoint has another; null while it is the same.';
 COMMENT ON COLUMN perdure.runs.tools IS 'ask: whatever its tools need, a person is asked before each call that is not of the effect read. ledger: the same, but for calls the run it was forked from has made since, which are answered with what came of them there.';
 
-INSERT INTO perdure.schema_migrations (version, name) VALUES (21, 'forks');
+INSERT INTO perdure.schema_migrations (version, name) VALUES (22, 'forks');
