@@ -22,10 +22,12 @@ from perdure.web import (
     audit,
     budgets,
     carrying,
+    checkpoints,
     decisions,
     deliveries,
     everywhere,
     feedback,
+    forks,
     grants,
     health,
     inputs,
@@ -117,6 +119,8 @@ def create_app(
     for module in (
         *(
             runs,
+            forks,
+            checkpoints,
             run_usage,
             inputs,
             stream,
