@@ -84,7 +84,8 @@ WHERE r.tenant_id = %(tenant_id)s AND r.id = %(run_id)s AND r.deleted_at IS NULL
 ORDER BY x.position /*order*/ DESC
 
 -- name: active_state
-SELECT to_jsonb(t)::text AS record
+SELECT (to_jsonb(t) - ARRAY['body', 'parts', 'next_part']
+        || jsonb_build_object('state', perdure.whole_state(t.run_id, t.seq)))::text AS record
 FROM perdure.runs r
 LEFT JOIN perdure.run_states t ON t.run_id = r.id AND t.is_active
 WHERE r.tenant_id = %(tenant_id)s AND r.id = %(run_id)s AND r.deleted_at IS NULL

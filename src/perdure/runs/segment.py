@@ -22,6 +22,7 @@ from perdure.interruptions.audited import withdrawn
 from perdure.ledger.journal import Journal
 from perdure.runs.history import History, add_to_session, history_of
 from perdure.runs.inputs import Waiting, give, waiting
+from perdure.runs.parts import Parts
 from perdure.runs.rest import Checkpoint, Rest
 from perdure.runs.resume import go_on_if_decided
 from perdure.runs.settling import settle
@@ -30,6 +31,8 @@ _SQL = load_sql("perdure.runs", "segment.sql")
 _NOTHING: dict[str, Any] = {
     "base_seq": 0,
     "state": None,
+    "body": None,
+    "parts": [],
     "kind": None,
     "turn": 0,
     "items": 0,
@@ -75,6 +78,9 @@ class Begun:
     mcp_lists: dict[str, list[dict[str, Any]]]
     """What MCP servers offered an earlier execution of this segment."""
     state: str | None
+    """Its latest state, whole."""
+    parts: Parts
+    """What its states have in common."""
     journal: Journal
     decisions: list[dict[str, Any]]
     items: int
@@ -128,12 +134,16 @@ async def begin(
             await conn.execute(_SQL["mark_resumed"], key)
         more = [item for items in jsonsafe.loads(loaded["first_inputs"]) for item in items]
         wait = begun["inputs_waiting"] and not begun["cancel_requested"]
-        if wait and loaded["state"] is None and loaded["replies"] == "[]":
+        if wait and loaded["kind"] is None and loaded["replies"] == "[]":
             more += await give(conn, run_id, state_seq=0)
             wait = False
     journal = Journal.load(
         loaded["base_seq"], jsonsafe.loads(loaded["replies"]), jsonsafe.loads(loaded["calls"])
     )
+    parts = Parts(len(loaded["parts"]))
+    state = loaded["state"]
+    if loaded["body"] is not None:
+        state = parts.whole(loaded["body"], loaded["parts"])
     context = loaded["context"] or begun["context"]
     return Begun(
         tenant_id=begun["tenant_id"],
@@ -154,7 +164,8 @@ async def begin(
         annotations=jsonsafe.loads(loaded["annotations"]),
         policies_revision=begun["policies_revision"],
         mcp_lists=jsonsafe.loads(begun["mcp_tools"]),
-        state=loaded["state"],
+        state=state,
+        parts=parts,
         journal=journal,
         decisions=jsonsafe.loads(loaded["decisions"]),
         items=loaded["items"],
@@ -206,8 +217,7 @@ class SegmentRows:
             Fenced: when another execution owns the segment.
         """
         async with self._transaction() as conn:
-            await self._fence(conn)
-            await self._write_state(conn, checkpoint)
+            await self._write_state(conn, checkpoint, await self._fence(conn, checkpoint))
             await self._write_items(conn, items)
             if inputs:
                 await give(conn, self.run_id, state_seq=checkpoint.seq, ids=inputs)
@@ -224,13 +234,13 @@ class SegmentRows:
         """
         key = {"run_id": self.run_id, "seq": self.seq, "epoch": self.epoch}
         async with self._transaction() as conn:
-            asked = await self._fence(conn)
+            asked = await self._fence(conn, rest.checkpoint)
             if rest.takes_inputs and asked["inputs_waiting"] and not asked["cancel_requested"]:
                 return None
             cancelled = asked["cancel_requested"] and rest.outcome == "interrupted"
             outcome = "cancelled" if cancelled else rest.outcome
             if rest.checkpoint is not None:
-                await self._write_state(conn, rest.checkpoint)
+                await self._write_state(conn, rest.checkpoint, asked)
             await self._write_items(conn, rest.items)
             for name, calls in (
                 ("not_begun", rest.not_begun),
@@ -312,17 +322,31 @@ class SegmentRows:
         async with self.pool.connection() as conn, conn.pipeline(), conn.transaction():
             yield conn
 
-    async def _fence(self, conn: Connection) -> dict[str, Any]:
+    async def _fence(
+        self, conn: Connection, checkpoint: Checkpoint | None = None
+    ) -> dict[str, Any]:
+        quotes = [] if checkpoint is None else checkpoint.state.cut.quotes
         cursor = await conn.execute(
-            _SQL["fence"], {"run_id": self.run_id, "seq": self.seq, "epoch": self.epoch}
+            _SQL["fence"],
+            {
+                "run_id": self.run_id,
+                "seq": self.seq,
+                "epoch": self.epoch,
+                "calls": [quote.call_id for quote in quotes],
+                "digests": [quote.digest() for quote in quotes],
+            },
         )
         row = await cursor.fetchone()
         if row is None:
             raise Fenced(self.run_id, epoch=self.epoch)
         return row
 
-    async def _write_state(self, conn: Connection, checkpoint: Checkpoint) -> None:
+    async def _write_state(
+        self, conn: Connection, checkpoint: Checkpoint, asked: dict[str, Any]
+    ) -> None:
         state = checkpoint.state
+        cut = state.cut
+        holds = asked["quoted"] == len(cut.quotes)
         key = {"run_id": self.run_id, "state_seq": checkpoint.seq}
         await conn.execute(_SQL["retire_state"], key)
         await conn.execute(
@@ -335,8 +359,10 @@ class SegmentRows:
                 "sdk_version": state.sdk_version,
                 "current_agent": state.current_agent,
                 "turn": state.turn,
-                "state": state.text,
-                "size_bytes": len(state.text),
+                "body": cut.body,
+                "parts": cut.parts if holds else cut.unquoted(),
+                "first_part": cut.first_part,
+                "size_bytes": cut.size_bytes,
             },
         )
         await conn.execute(_SQL["carry_calls"], key)

@@ -73,13 +73,15 @@ SELECT tenant_id, agent, input, context, max_turns, model, tools, session_id, ca
 
 -- name: load
 WITH base AS (
-    SELECT seq, state::text AS state, turn, kind
+    SELECT seq, state::text AS state, body, turn, kind
       FROM perdure.run_states WHERE run_id = %(run_id)s AND is_active
 ), number AS (
     SELECT COALESCE((SELECT seq FROM base), 0) AS seq
 )
 SELECT number.seq AS base_seq,
        (SELECT state FROM base) AS state,
+       (SELECT body FROM base) AS body,
+       ARRAY(SELECT perdure.state_parts(%(run_id)s, number.seq)) AS parts,
        (SELECT kind FROM base) AS kind,
        COALESCE((SELECT turn FROM base), 0) AS turn,
        (SELECT COALESCE(max(seq), 0) FROM perdure.run_items WHERE run_id = %(run_id)s) AS items,
@@ -132,9 +134,15 @@ SELECT number.seq AS base_seq,
                               AND m.type = 'message_output')) AS annotations
   FROM number
 
+-- How many of the tool calls a state names have returned what it holds them to have.
 -- name: fence
 SELECT r.cancel_requested_at IS NOT NULL AS cancel_requested,
-       r.inputs_waiting > 0 AS inputs_waiting
+       r.inputs_waiting > 0 AS inputs_waiting,
+       (SELECT count(*)
+          FROM unnest(%(calls)s::uuid[], %(digests)s::bytea[]) AS quoted(id, digest)
+          JOIN perdure.tool_calls t ON t.run_id = %(run_id)s AND t.id = quoted.id
+         WHERE t.status = 'succeeded'
+           AND sha256(convert_to(t.output ->> 'text', 'UTF8')) = quoted.digest) AS quoted
   FROM perdure.runs r
   JOIN perdure.segments s ON s.run_id = r.id AND s.seq = %(seq)s
  WHERE r.id = %(run_id)s AND s.epoch = %(epoch)s AND s.status = 'running'
@@ -143,14 +151,19 @@ SELECT r.cancel_requested_at IS NOT NULL AS cancel_requested,
 -- name: retire_state
 UPDATE perdure.run_states SET is_active = false WHERE run_id = %(run_id)s AND is_active
 
--- The run still names the agent it was with before.
+-- The run still names the agent it was with before. A state whose parts do not follow those that
+-- are there is refused by the table.
 -- name: insert_state
 WITH saved AS (
     INSERT INTO perdure.run_states (
-           id, run_id, seq, tenant_id, kind, schema_version, sdk_version, current_agent, turn, state,
-           size_bytes)
+           id, run_id, seq, tenant_id, kind, schema_version, sdk_version, current_agent, turn, body,
+           parts, next_part, size_bytes)
     SELECT %(id)s, %(run_id)s, %(state_seq)s, r.tenant_id, %(kind)s, %(schema_version)s,
-           %(sdk_version)s, %(current_agent)s, %(turn)s, %(state)s::jsonb, %(size_bytes)s
+           %(sdk_version)s, %(current_agent)s, %(turn)s, %(body)s, %(parts)s::text[],
+           CASE WHEN %(first_part)s = (SELECT coalesce(max(s.next_part), 0)
+                                         FROM perdure.run_states s WHERE s.run_id = %(run_id)s)
+                THEN %(first_part)s + cardinality(%(parts)s::text[]) END,
+           %(size_bytes)s
       FROM perdure.runs r WHERE r.id = %(run_id)s
     RETURNING run_id, id, seq, kind, turn, current_agent, size_bytes
 ), about AS (

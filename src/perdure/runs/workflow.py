@@ -217,6 +217,7 @@ class SegmentRunner:
             operation_kinds=self.registry.operation_kinds,
             asks_first=begun.asks_first,
             journal=begun.journal,
+            parts=begun.parts,
             mcp_lists=begun.mcp_lists,
             lease=self.lease,
             policy_source=self.policies,

@@ -1,0 +1,81 @@
+-- A run state is stored as what is new in it: its text is cut into parts, and what it has in common
+-- with itself, with the run's earlier states and with the ledger is stored once (runs/parts.py).
+
+ALTER TABLE perdure.run_states
+    ALTER COLUMN state DROP NOT NULL,
+    ADD COLUMN body text,
+    ADD COLUMN parts text[],
+    ADD COLUMN next_part int CHECK (next_part >= cardinality(parts)),
+    ADD CONSTRAINT a_state_is_whole_or_cut
+        CHECK (num_nonnulls(body, parts, next_part) = CASE WHEN state IS NULL THEN 3 ELSE 0 END);
+COMMENT ON COLUMN perdure.run_states.state IS 'The whole state of one that was written before states were cut into parts; perdure.whole_state() reads both kinds.';
+COMMENT ON COLUMN perdure.run_states.body IS 'The state''s JSON text, with references to parts: U+E000, a colon and a number, or two with a dash for all between, as a JSON string.';
+COMMENT ON COLUMN perdure.run_states.parts IS 'The parts that first came in this state; parts are numbered through the states of a run, from 0. One of U+E000, # and an id is the text that tool call returned.';
+COMMENT ON COLUMN perdure.run_states.next_part IS 'The number the next state''s first part gets.';
+COMMENT ON COLUMN perdure.run_states.size_bytes IS 'The size of the whole state.';
+
+-- What differs from its neighbour in a few letters compresses well, and lz4 is quick at it.
+DO $$
+BEGIN
+    ALTER TABLE perdure.run_states ALTER COLUMN parts SET COMPRESSION lz4;
+    ALTER TABLE perdure.run_states ALTER COLUMN body SET COMPRESSION lz4;
+EXCEPTION WHEN feature_not_supported THEN
+    -- A server that was built without it: its own compression does.
+    NULL;
+END
+$$;
+
+CREATE FUNCTION perdure.state_parts(run uuid, upto int) RETURNS SETOF text
+LANGUAGE sql STABLE AS $$
+    SELECT CASE WHEN starts_with(p.text, U&'\E000#')
+                THEN (SELECT (t.output -> 'text')::text FROM perdure.tool_calls t
+                       WHERE t.run_id = run AND t.id = substr(p.text, 3)::uuid)
+                ELSE p.text END
+      FROM perdure.run_states s
+     CROSS JOIN LATERAL unnest(s.parts) WITH ORDINALITY AS p(text, i)
+     WHERE s.run_id = run AND s.seq <= upto
+     ORDER BY s.seq, p.i
+$$;
+COMMENT ON FUNCTION perdure.state_parts IS 'The parts of a run''s states up to one, in the order of their numbers, with what tools returned; null where that is gone.';
+
+CREATE FUNCTION perdure.whole_state(run uuid, state_seq int) RETURNS jsonb
+LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    whole   jsonb;
+    body    text;
+    part    text;
+    texts   text[] := '{}';
+    pieces  text[];
+    upto    int;
+    numbers text[];
+    said    text;
+BEGIN
+    SELECT s.state, s.body INTO whole, body
+      FROM perdure.run_states s WHERE s.run_id = run AND s.seq = state_seq;
+    IF body IS NULL THEN
+        RETURN whole;
+    END IF;
+    -- A part refers to earlier ones only, so those are whole already; the last is the state itself.
+    FOR part IN SELECT * FROM perdure.state_parts(run, state_seq) UNION ALL SELECT body LOOP
+        IF part IS NULL THEN
+            RAISE EXCEPTION 'State % of run % names a tool call whose output is gone.', state_seq, run
+                USING HINT = 'Outputs of tool calls are kept as long as their run is.';
+        END IF;
+        pieces := string_to_array(part, U&'"\E000:');
+        FOR i IN 2 .. cardinality(pieces) LOOP
+            upto := strpos(pieces[i], '"');
+            numbers := string_to_array(left(pieces[i], upto - 1), '-');
+            said := texts[numbers[1]::int + 1];
+            FOR n IN numbers[1]::int + 2 .. numbers[cardinality(numbers)]::int + 1 LOOP
+                said := said || ',' || texts[n];
+            END LOOP;
+            pieces[i] := said || substr(pieces[i], upto + 1);
+        END LOOP;
+        texts[cardinality(texts) + 1] := array_to_string(pieces, '');
+    END LOOP;
+    RETURN texts[cardinality(texts)]::jsonb;
+END
+$$;
+COMMENT ON FUNCTION perdure.whole_state IS 'A run''s state as the SDK serialized it, whichever way it is stored; null where there is none of that number.';
+
+INSERT INTO perdure.schema_migrations (version, name) VALUES (19, 'compact_states');
