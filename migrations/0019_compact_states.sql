@@ -14,17 +14,6 @@ COMMENT ON COLUMN perdure.run_states.parts IS 'The parts that first came in this
 COMMENT ON COLUMN perdure.run_states.next_part IS 'The number the next state''s first part gets.';
 COMMENT ON COLUMN perdure.run_states.size_bytes IS 'The size of the whole state.';
 
--- What differs from its neighbour in a few letters compresses well, and lz4 is quick at it.
-DO $$
-BEGIN
-    ALTER TABLE perdure.run_states ALTER COLUMN parts SET COMPRESSION lz4;
-    ALTER TABLE perdure.run_states ALTER COLUMN body SET COMPRESSION lz4;
-EXCEPTION WHEN feature_not_supported THEN
-    -- A server that was built without it: its own compression does.
-    NULL;
-END
-$$;
-
 CREATE FUNCTION perdure.state_parts(run uuid, upto int) RETURNS SETOF text
 LANGUAGE sql STABLE AS $$
     SELECT CASE WHEN starts_with(p.text, U&'\E000#')
@@ -77,5 +66,31 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION perdure.whole_state IS 'A run''s state as the SDK serialized it, whichever way it is stored; null where there is none of that number.';
+
+-- What a tool returned stands in its call's row: neither in the item's text nor, where it is all that
+-- row has, in the item.
+ALTER TABLE perdure.run_items ADD COLUMN output_of uuid
+    CONSTRAINT only_outputs_are_of_calls CHECK (output_of IS NULL OR type = 'tool_call_output');
+COMMENT ON COLUMN perdure.run_items.item IS 'The item as the SDK gave it, but for the output where output_of names the call that has it; perdure.whole_item() reads it whole.';
+COMMENT ON COLUMN perdure.run_items.text IS 'What it says; of a tool''s output perdure.item_text() reads it.';
+COMMENT ON COLUMN perdure.run_items.output_of IS 'The run''s tool call whose row has the output, as text; null where the item has it.';
+
+CREATE FUNCTION perdure.whole_item(i perdure.run_items) RETURNS jsonb
+LANGUAGE sql STABLE AS $$
+    SELECT CASE WHEN i.output_of IS NULL THEN i.item ELSE i.item || jsonb_build_object('output', (
+               SELECT t.output -> 'text' FROM perdure.tool_calls t
+                WHERE t.run_id = i.run_id AND t.id = i.output_of)) END
+$$;
+COMMENT ON FUNCTION perdure.whole_item IS 'An item as the SDK gave it.';
+
+CREATE FUNCTION perdure.item_text(i perdure.run_items) RETURNS text
+LANGUAGE sql STABLE AS $$
+    SELECT CASE WHEN i.text IS NOT NULL OR i.type <> 'tool_call_output' THEN i.text
+                WHEN i.output_of IS NOT NULL THEN (
+                    SELECT t.output ->> 'text' FROM perdure.tool_calls t
+                     WHERE t.run_id = i.run_id AND t.id = i.output_of)
+                WHEN jsonb_typeof(i.item -> 'output') = 'string' THEN i.item ->> 'output' END
+$$;
+COMMENT ON FUNCTION perdure.item_text IS 'What an item says, or what the tool said whose output it is; null where that is no text.';
 
 INSERT INTO perdure.schema_migrations (version, name) VALUES (19, 'compact_states');

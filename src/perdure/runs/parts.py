@@ -35,6 +35,8 @@ _SHORTEST = 64
 """Values of fewer characters are written where they stand."""
 _SHORTEST_MEMBER = 16
 """Likewise for members of the objects every state begins with."""
+_MANY_MEMBERS = 64
+"""Objects of so many are cut as lists are."""
 _WHERE_THEY_STAND = 2
 """To this depth objects and lists are no parts: they are others in each state."""
 _SHORTEST_QUOTE = 64
@@ -98,6 +100,14 @@ class Parts:
         """Note that a tool call's row, of the id ``call_id``, has ``text`` as what it returned."""
         if len(text) >= _SHORTEST_QUOTE:
             self._quotable[_digest(dumps_readable(text).encode())] = call_id
+
+    def quote(self, text: str, place: int) -> Quote | None:
+        """Return a quote of ``text`` for ``place``, if a tool call's row has it."""
+        if len(text) < _SHORTEST_QUOTE or not self._quotable:
+            return None
+        plain = dumps_readable(text)
+        call = self._quotable.get(_digest(plain.encode()))
+        return None if call is None else Quote(place, call, plain)
 
     def cut(self, state: Any) -> CutState:
         """Return a state, any JSON, cut into parts; those that are new count as stored.
@@ -166,7 +176,7 @@ class Parts:
             within = max(depth + 1, _WHERE_THEY_STAND)
             return f"[{self._row(value, _elements, partial(self._cut, depth=within))}]"
         members = list(value.items())
-        if depth < _WHERE_THEY_STAND:
+        if depth < _WHERE_THEY_STAND and len(members) < _MANY_MEMBERS:
             return f"{{{_joined([self._short_member(one, depth + 1) for one in members])}}}"
         return f"{{{self._row(members, _members, partial(self._member, depth=depth + 1))}}}"
 

@@ -6,7 +6,8 @@ SELECT x.record::text
 FROM perdure.runs r
 LEFT JOIN LATERAL (
     SELECT t.seq, to_jsonb(t) || jsonb_build_object(
-               'user_id', r.user_id, 'session_id', r.session_id) AS record
+               'user_id', r.user_id, 'session_id', r.session_id,
+               'item', perdure.whole_item(t), 'text', perdure.item_text(t)) AS record
     FROM perdure.run_items t
     WHERE t.run_id = r.id
       AND (%(after)s::uuid IS NULL OR t.seq /*beyond*/ <

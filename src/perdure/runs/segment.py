@@ -10,22 +10,24 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import UUID
 
 from perdure import jsonsafe
 from perdure.audit.log import record
-from perdure.db import Connection, Pool, load_sql, uuid7
+from perdure.db import Connection, Pool, load_sql
 from perdure.errors import Fenced
 from perdure.interruptions.audited import withdrawn
 from perdure.ledger.journal import Journal
 from perdure.runs.history import History, add_to_session, history_of
 from perdure.runs.inputs import Waiting, give, waiting
-from perdure.runs.parts import Parts
+from perdure.runs.parts import Parts, Quote
+from perdure.runs.quoting import as_stored, digests, quotes_of
 from perdure.runs.rest import Checkpoint, Rest
 from perdure.runs.resume import go_on_if_decided
 from perdure.runs.settling import settle
+from perdure.runs.states import write_state
 
 _SQL = load_sql("perdure.runs", "segment.sql")
 _NOTHING: dict[str, Any] = {
@@ -191,6 +193,8 @@ class SegmentRows:
     """How many items of the run are stored."""
     tenant_id: UUID
     session_id: UUID | None = None
+    parts: Parts = field(default_factory=Parts)
+    """What the run's states have in common."""
 
     async def history(self, limit: int | None) -> History:
         """Return what the run is given of its session, if it has one: ``limit`` items at most."""
@@ -217,8 +221,10 @@ class SegmentRows:
             Fenced: when another execution owns the segment.
         """
         async with self._transaction() as conn:
-            await self._write_state(conn, checkpoint, await self._fence(conn, checkpoint))
-            await self._write_items(conn, items)
+            of_state, of_items = quotes_of(checkpoint.state.cut, items, self.parts)
+            asked = await self._fence(conn, [*of_state, *of_items])
+            await self._write_state(conn, checkpoint, quoted=asked["quoted"])
+            await self._write_items(conn, items, of_items if asked["quoted"] else ())
             if inputs:
                 await give(conn, self.run_id, state_seq=checkpoint.seq, ids=inputs)
         self.items += len(items)
@@ -234,14 +240,16 @@ class SegmentRows:
         """
         key = {"run_id": self.run_id, "seq": self.seq, "epoch": self.epoch}
         async with self._transaction() as conn:
-            asked = await self._fence(conn, rest.checkpoint)
+            cut = None if rest.checkpoint is None else rest.checkpoint.state.cut
+            of_state, of_items = quotes_of(cut, rest.items, self.parts)
+            asked = await self._fence(conn, [*of_state, *of_items])
             if rest.takes_inputs and asked["inputs_waiting"] and not asked["cancel_requested"]:
                 return None
             cancelled = asked["cancel_requested"] and rest.outcome == "interrupted"
             outcome = "cancelled" if cancelled else rest.outcome
             if rest.checkpoint is not None:
-                await self._write_state(conn, rest.checkpoint, asked)
-            await self._write_items(conn, rest.items)
+                await self._write_state(conn, rest.checkpoint, quoted=asked["quoted"])
+            await self._write_items(conn, rest.items, of_items if asked["quoted"] else ())
             for name, calls in (
                 ("not_begun", rest.not_begun),
                 ("doubt", rest.doubtful),
@@ -322,48 +330,35 @@ class SegmentRows:
         async with self.pool.connection() as conn, conn.pipeline(), conn.transaction():
             yield conn
 
-    async def _fence(
-        self, conn: Connection, checkpoint: Checkpoint | None = None
-    ) -> dict[str, Any]:
-        quotes = [] if checkpoint is None else checkpoint.state.cut.quotes
+    async def _fence(self, conn: Connection, quotes: Sequence[Quote] = ()) -> dict[str, Any]:
+        """Lock the run; returns what was asked of it, and ``quoted``: whether ``quotes`` hold."""
+        calls = digests(quotes)
         cursor = await conn.execute(
             _SQL["fence"],
             {
                 "run_id": self.run_id,
                 "seq": self.seq,
                 "epoch": self.epoch,
-                "calls": [quote.call_id for quote in quotes],
-                "digests": [quote.digest() for quote in quotes],
+                "calls": list(calls),
+                "digests": list(calls.values()),
             },
         )
         row = await cursor.fetchone()
         if row is None:
             raise Fenced(self.run_id, epoch=self.epoch)
+        row["quoted"] = row["quoted"] == len(calls)
         return row
 
-    async def _write_state(
-        self, conn: Connection, checkpoint: Checkpoint, asked: dict[str, Any]
-    ) -> None:
+    async def _write_state(self, conn: Connection, checkpoint: Checkpoint, *, quoted: bool) -> None:
         state = checkpoint.state
-        cut = state.cut
-        holds = asked["quoted"] == len(cut.quotes)
         key = {"run_id": self.run_id, "state_seq": checkpoint.seq}
-        await conn.execute(_SQL["retire_state"], key)
-        await conn.execute(
-            _SQL["insert_state"],
-            {
-                **key,
-                "id": uuid7(),
-                "kind": checkpoint.kind,
-                "schema_version": state.schema_version,
-                "sdk_version": state.sdk_version,
-                "current_agent": state.current_agent,
-                "turn": state.turn,
-                "body": cut.body,
-                "parts": cut.parts if holds else cut.unquoted(),
-                "first_part": cut.first_part,
-                "size_bytes": cut.size_bytes,
-            },
+        await write_state(
+            conn,
+            run_id=self.run_id,
+            seq=checkpoint.seq,
+            kind=checkpoint.kind,
+            state=state,
+            quoted=quoted,
         )
         await conn.execute(_SQL["carry_calls"], key)
         context = checkpoint.context
@@ -377,12 +372,15 @@ class SegmentRows:
             },
         )
 
-    async def _write_items(self, conn: Connection, items: Sequence[dict[str, Any]]) -> None:
+    async def _write_items(
+        self, conn: Connection, items: Sequence[dict[str, Any]], quotes: Sequence[Quote]
+    ) -> None:
         if not items:
             return
         rows = [{**item, "seq": self.items + n} for n, item in enumerate(items, 1)]
         await conn.execute(
-            _SQL["insert_items"], {"run_id": self.run_id, "items": jsonsafe.dumps(rows)}
+            _SQL["insert_items"],
+            {"run_id": self.run_id, "items": jsonsafe.dumps(as_stored(rows, quotes))},
         )
         if self.session_id is not None:
             await add_to_session(

@@ -148,51 +148,19 @@ SELECT r.cancel_requested_at IS NOT NULL AS cancel_requested,
  WHERE r.id = %(run_id)s AND s.epoch = %(epoch)s AND s.status = 'running'
    FOR NO KEY UPDATE
 
--- name: retire_state
-UPDATE perdure.run_states SET is_active = false WHERE run_id = %(run_id)s AND is_active
-
--- The run still names the agent it was with before. A state whose parts do not follow those that
--- are there is refused by the table.
--- name: insert_state
-WITH saved AS (
-    INSERT INTO perdure.run_states (
-           id, run_id, seq, tenant_id, kind, schema_version, sdk_version, current_agent, turn, body,
-           parts, next_part, size_bytes)
-    SELECT %(id)s, %(run_id)s, %(state_seq)s, r.tenant_id, %(kind)s, %(schema_version)s,
-           %(sdk_version)s, %(current_agent)s, %(turn)s, %(body)s, %(parts)s::text[],
-           CASE WHEN %(first_part)s = (SELECT coalesce(max(s.next_part), 0)
-                                         FROM perdure.run_states s WHERE s.run_id = %(run_id)s)
-                THEN %(first_part)s + cardinality(%(parts)s::text[]) END,
-           %(size_bytes)s
-      FROM perdure.runs r WHERE r.id = %(run_id)s
-    RETURNING run_id, id, seq, kind, turn, current_agent, size_bytes
-), about AS (
-    SELECT s.run_id, s.kind = 'handoff' OR s.current_agent <> r.current_agent AS handed_off,
-           jsonb_build_object('from', r.current_agent, 'to', s.current_agent) AS handoff,
-           jsonb_build_object('agent', s.current_agent) AS agent,
-           jsonb_build_object(
-               'checkpoint_id', s.id, 'checkpoint', s.seq, 'kind', s.kind, 'turn', s.turn,
-               'agent', s.current_agent, 'size_bytes', s.size_bytes) AS saved
-      FROM saved s JOIN perdure.runs r ON r.id = s.run_id
-)
-SELECT CASE WHEN handed_off THEN perdure.add_events(
-           run_id, ARRAY['handoff', 'agent.started', 'checkpoint.saved'],
-           ARRAY[handoff, agent, saved])
-       ELSE perdure.add_event(run_id, 'checkpoint.saved', saved) END AS events
-  FROM about
-
 -- name: mark_resumed
 UPDATE perdure.run_states SET resumed_at = COALESCE(resumed_at, now())
  WHERE run_id = %(run_id)s AND is_active AND kind = 'interrupted' AND resumed_at IS NULL
 
 -- name: insert_items
-INSERT INTO perdure.run_items (id, run_id, seq, tenant_id, type, role, agent, text, item, token_count, metadata)
-SELECT i.id, %(run_id)s, i.seq, r.tenant_id, i.type, i.role, i.agent, i.text, i.item, i.token_count,
-       coalesce(i.metadata, '{}')
+INSERT INTO perdure.run_items (
+       id, run_id, seq, tenant_id, type, role, agent, text, item, output_of, token_count, metadata)
+SELECT i.id, %(run_id)s, i.seq, r.tenant_id, i.type, i.role, i.agent, i.text, i.item, i.output_of,
+       i.token_count, coalesce(i.metadata, '{}')
   FROM perdure.runs r,
        jsonb_to_recordset(%(items)s::jsonb) AS i(
            id uuid, seq int, type text, role text, agent text, text text, item jsonb,
-           token_count int, metadata jsonb)
+           output_of uuid, token_count int, metadata jsonb)
  WHERE r.id = %(run_id)s
     ON CONFLICT (run_id, seq) DO NOTHING
 

@@ -55,6 +55,27 @@ class StoredState:
     turn: int
 
 
+@dataclass(frozen=True, slots=True)
+class WholeState:
+    """A stored run state as the SDK serialized it: JSON."""
+
+    data: dict[str, Any]
+    schema_version: str
+    sdk_version: str
+    current_agent: str
+    turn: int
+
+    def of_a_new_run(self) -> StoredState:
+        """Return it, with what was changed in ``data``, as the first state of another run."""
+        return StoredState(
+            cut=Parts().cut(self.data),
+            schema_version=self.schema_version,
+            sdk_version=self.sdk_version,
+            current_agent=self.current_agent,
+            turn=self.turn,
+        )
+
+
 def dump_state(state: RunState[Any, Agent[Any]], contexts: Contexts, parts: Parts) -> StoredState:
     """Serialize ``state``, cut into the run's ``parts``; its context goes through ``contexts``.
 
