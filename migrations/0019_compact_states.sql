@@ -16,22 +16,29 @@ COMMENT ON COLUMN perdure.run_states.size_bytes IS 'The size of the whole state.
 
 CREATE FUNCTION perdure.state_parts(run uuid, upto int) RETURNS SETOF text
 LANGUAGE sql STABLE AS $$
-    SELECT CASE WHEN starts_with(p.text, U&'\E000#')
-                THEN (SELECT (t.output -> 'text')::text FROM perdure.tool_calls t
-                       WHERE t.run_id = run AND t.id = substr(p.text, 3)::uuid)
-                ELSE p.text END
+    SELECT p.text
       FROM perdure.run_states s
      CROSS JOIN LATERAL unnest(s.parts) WITH ORDINALITY AS p(text, i)
      WHERE s.run_id = run AND s.seq <= upto
      ORDER BY s.seq, p.i
 $$;
-COMMENT ON FUNCTION perdure.state_parts IS 'The parts of a run''s states up to one, in the order of their numbers, with what tools returned; null where that is gone.';
+COMMENT ON FUNCTION perdure.state_parts IS 'The parts of a run''s states up to one, in the order of their numbers.';
+
+-- All at once: looked up one by one, each look could read all of the run's calls.
+CREATE FUNCTION perdure.state_quotes(run uuid, upto int) RETURNS jsonb
+LANGUAGE sql STABLE AS $$
+    SELECT coalesce(jsonb_object_agg(t.id, t.output -> 'text'), '{}')
+      FROM perdure.tool_calls t
+     WHERE t.run_id = run AND t.base_seq < upto AND t.status = 'succeeded' AND t.output ? 'text'
+$$;
+COMMENT ON FUNCTION perdure.state_quotes IS 'The texts that tool calls returned before a state of their run, by the calls'' ids: what its parts may name.';
 
 CREATE FUNCTION perdure.whole_state(run uuid, state_seq int) RETURNS jsonb
 LANGUAGE plpgsql STABLE AS $$
 DECLARE
     whole   jsonb;
     body    text;
+    quotes  jsonb := perdure.state_quotes(run, state_seq);
     part    text;
     texts   text[] := '{}';
     pieces  text[];
@@ -46,6 +53,9 @@ BEGIN
     END IF;
     -- A part refers to earlier ones only, so those are whole already; the last is the state itself.
     FOR part IN SELECT * FROM perdure.state_parts(run, state_seq) UNION ALL SELECT body LOOP
+        IF starts_with(part, U&'\E000#') THEN
+            part := (quotes -> substr(part, 3))::text;
+        END IF;
         IF part IS NULL THEN
             RAISE EXCEPTION 'State % of run % names a tool call whose output is gone.', state_seq, run
                 USING HINT = 'Outputs of tool calls are kept as long as their run is.';

@@ -39,7 +39,7 @@ class _Stored:
 
     def __init__(self) -> None:
         self.cuts: list[CutState] = []
-        self.texts: list[str | None] = []
+        self.texts: list[str] = []
         self.parts = Parts()
 
     def write(self, state: Any) -> CutState:
@@ -106,10 +106,11 @@ def test_what_a_tool_returned_is_left_to_its_row() -> None:
     assert again is not None
     assert (again.place, again.digest()) == (3, quote.digest())
     assert parts.quote("something else that is long enough to be quoted, were it known", 0) is None
-    texts: list[str | None] = list(cut.parts)
-    texts[quote.place] = None
-    with pytest.raises(LookupError, match="output is gone"):
-        Parts().whole(cut.body, texts)
+    whole = jsonsafe.dumps_readable({str(CALL): said})
+    text = Parts().whole(cut.body, cut.parts, whole)
+    assert jsonsafe.loads(text)["items"][0]["raw"] == {"output": said}
+    with pytest.raises(LookupError, match="is gone"):
+        Parts().whole(cut.body, cut.parts)
 
 
 def test_what_was_not_stored_is_taken_back() -> None:

@@ -20,7 +20,7 @@ import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from hashlib import blake2b, sha256
 from typing import Any
 from uuid import UUID
@@ -130,13 +130,22 @@ class Parts:
             del self._numbers[digest]
         self._new, self._made, self._count = [], [], self._first
 
-    def whole(self, body: str, texts: Sequence[str | None]) -> str:
+    def whole(self, body: str, texts: Sequence[str], quotes: str = "{}") -> str:
         """Return a stored state's whole text; what it has of ``texts``, all the parts, is noted.
+
+        ``quotes`` is what ``perdure.state_quotes`` gives: what tool calls returned, by their ids.
 
         Raises:
             LookupError: a part is missing.
         """
         known: dict[int, str] = {}
+        said = json.loads(quotes)
+
+        def quoted(call_id: str) -> str:
+            if call_id not in said:
+                raise LookupError(f"What tool call {call_id} returned is gone; a state names it.")
+            # Escaped already, as the row has it.
+            return json.dumps(said[call_id], ensure_ascii=False)
 
         def put_back(match: re.Match[str]) -> str:
             first = int(match[1])
@@ -147,9 +156,11 @@ class Parts:
             text = known.get(number)
             if text is None:
                 stored = texts[number]
-                if stored is None:
-                    raise LookupError(f"Part {number} names a tool call whose output is gone.")
-                text = known[number] = _REFERENCE.sub(put_back, stored)
+                if stored.startswith(_QUOTE):
+                    text = quoted(stored.removeprefix(_QUOTE))
+                else:
+                    text = _REFERENCE.sub(put_back, stored)
+                known[number] = text
                 encoded = text.encode()
                 self._numbers[_digest(encoded)] = number
                 self._sizes[number] = len(encoded)
@@ -266,6 +277,7 @@ def _members(members: Sequence[tuple[Any, Any]]) -> str:
     return dumps_readable(dict(members))[1:-1]
 
 
+@lru_cache(maxsize=1024, typed=True)
 def _name(key: Any) -> str:
     """Return a member's name as JSON writes it."""
     if not isinstance(key, str):

@@ -35,6 +35,7 @@ _NOTHING: dict[str, Any] = {
     "state": None,
     "body": None,
     "parts": [],
+    "quotes": "{}",
     "kind": None,
     "turn": 0,
     "items": 0,
@@ -145,7 +146,7 @@ async def begin(
     parts = Parts(len(loaded["parts"]))
     state = loaded["state"]
     if loaded["body"] is not None:
-        state = parts.whole(loaded["body"], loaded["parts"])
+        state = parts.whole(loaded["body"], loaded["parts"], loaded["quotes"])
     context = loaded["context"] or begun["context"]
     return Begun(
         tenant_id=begun["tenant_id"],

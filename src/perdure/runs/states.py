@@ -63,7 +63,7 @@ async def read_state(conn: Connection, *, run_id: UUID, seq: int) -> WholeState:
         raise NotFoundError("state of run", run_id)
     text = row["state"]
     if row["body"] is not None:
-        text = Parts().whole(row["body"], row["parts"])
+        text = Parts().whole(row["body"], row["parts"], row["quotes"])
     return WholeState(
         data=jsonsafe.loads(text),
         schema_version=row["schema_version"],

@@ -1,7 +1,8 @@
 -- One state of a run, and the parts of all up to it.
 -- name: read
 SELECT s.state::text AS state, s.body, s.schema_version, s.sdk_version, s.current_agent, s.turn,
-       ARRAY(SELECT perdure.state_parts(s.run_id, s.seq)) AS parts
+       ARRAY(SELECT perdure.state_parts(s.run_id, s.seq)) AS parts,
+       perdure.state_quotes(s.run_id, s.seq)::text AS quotes
   FROM perdure.run_states s
  WHERE s.run_id = %(run_id)s AND s.seq = %(seq)s
 
