@@ -236,12 +236,33 @@ async def insert_reply(
     reply_id = uuid7()
     await conn.execute(
         """
-        INSERT INTO perdure.model_responses (id, run_id, tenant_id, segment, base_seq, scope,
-            agent, input_hash, model, output, input_tokens, cached_input_tokens, output_tokens,
-            reasoning_tokens, total_tokens, latency_ms, superseded)
-        SELECT %(id)s, id, tenant_id, segment, 0, '', agent, 'h', 'some-model', '[]', %(n)s, 1,
-            %(n)s, 2, 2 * %(n)s, 12, %(superseded)s
-        FROM perdure.runs WHERE id = %(run)s
+        WITH reply AS (
+            INSERT INTO perdure.model_responses (id, run_id, tenant_id, segment, base_seq, scope,
+                agent, input_hash, model, output, latency_ms, superseded)
+            SELECT %(id)s, id, tenant_id, segment, 0, '', agent, 'h', 'some-model', '[]', 12,
+                %(superseded)s
+            FROM perdure.runs WHERE id = %(run)s
+            RETURNING *
+        ), used AS (
+            INSERT INTO perdure.request_usage_entries (id, run_id, model_response_id, tenant_id,
+                agent, model, input_tokens, cached_input_tokens, output_tokens, reasoning_tokens,
+                total_tokens)
+            SELECT id, run_id, id, tenant_id, agent, model, %(n)s, 1, %(n)s, 2, 2 * %(n)s
+            FROM reply
+            RETURNING *
+        )
+        INSERT INTO perdure.usage_metrics AS m (run_id, agent, model, tenant_id, requests,
+            unpriced_requests, input_tokens, cached_input_tokens, cache_write_tokens,
+            output_tokens, reasoning_tokens, total_tokens, cost_usd)
+        SELECT run_id, agent, model, tenant_id, 1, 1, input_tokens, cached_input_tokens, 0,
+            output_tokens, reasoning_tokens, total_tokens, 0 FROM used
+        ON CONFLICT (run_id, agent, model) DO UPDATE SET requests = m.requests + 1,
+            unpriced_requests = m.unpriced_requests + 1,
+            input_tokens = m.input_tokens + excluded.input_tokens,
+            cached_input_tokens = m.cached_input_tokens + excluded.cached_input_tokens,
+            output_tokens = m.output_tokens + excluded.output_tokens,
+            reasoning_tokens = m.reasoning_tokens + excluded.reasoning_tokens,
+            total_tokens = m.total_tokens + excluded.total_tokens
         """,
         {"id": reply_id, "n": tokens, "superseded": superseded, "run": run_id},
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
@@ -19,6 +19,8 @@ from pydantic import BaseModel
 
 from perdure import __version__
 from perdure.access.principals import DEFAULT_TENANT, Principal, program_principal
+from perdure.budgets.limits import parse_limits
+from perdure.catalogue.registering import register
 from perdure.config import Settings
 from perdure.db import Pool, open_pool
 from perdure.embedded import running as embedded_server
@@ -28,6 +30,7 @@ from perdure.interruptions.policies.policy import Policy
 from perdure.interruptions.queries import get_interruption
 from perdure.interruptions.rules import UNSET, Decision
 from perdure.ledger.effects import EffectName, parse_effect
+from perdure.ledger.prices import Price
 from perdure.migrate import migrate
 from perdure.migrate import status as migration_status
 from perdure.notify import Listener, Waiters
@@ -37,6 +40,8 @@ from perdure.runs.dbos_schema import migrate_dbos
 from perdure.runs.handle import CONNECTION_SECONDS, Run, start_once
 from perdure.runs.in_session import InSession, WhenBusy
 from perdure.runs.interruption import Interruption
+from perdure.runs.preflight import look, look_pool
+from perdure.runs.preflight_findings import PreflightReport
 from perdure.runs.registry import Registry
 from perdure.runs.store import NewRun
 from perdure.worker import alone_child
@@ -64,6 +69,8 @@ class Engine:
     ``policies`` say which calls people are asked about, and who; those made by the API stand
     before them. ``tasks`` are what runs may say they are for; without it that is anything.
     ``operations`` are the kinds of changes tools may record by ``record_operation``.
+    ``prices`` are your own, by the model's name (``my-*``: all that begin so); they stand before
+    those of the price list.
     ``database_url`` is ``DATABASE_URL`` by default; without either an embedded Postgres is used.
     ``target`` says where another process finds this engine (``package.module:engine``,
     ``path/file.py:engine``), to run a segment alone that keeps ending its process; by default it
@@ -86,6 +93,7 @@ class Engine:
         policies: Sequence[Policy] = (),
         operations: Sequence[str] = (),
         tasks: Sequence[str] | None = None,
+        prices: Mapping[str, Price] | None = None,
         database_url: str | None = None,
         concurrency: int = 64,
         target: str | None = None,
@@ -102,6 +110,7 @@ class Engine:
             policies=tuple(policies),
             operations=operations,
             tasks=tasks,
+            own_prices=prices or {},
         )
         self._database_url = database_url
         self._concurrency = concurrency
@@ -175,6 +184,8 @@ class Engine:
                 )
                 working = succession(make) if replace_lost else make()
                 await stack.enter_async_context(working)
+            else:
+                await register(self._pool, self.registry.catalogue)
             yield self
 
     def _new_worker(self, url: str, tag: str, concurrency: int, stop_seconds: float) -> Worker:
@@ -239,6 +250,7 @@ class Engine:
         task: str | None = None,
         max_turns: int | None = None,
         model: str | None = None,
+        budget: Mapping[str, Any] | None = None,
         priority: int = 0,
         delay_seconds: float | None = None,
         idempotency_key: str | None = None,
@@ -252,6 +264,8 @@ class Engine:
 
         ``input`` is a text or Responses input items; ``context`` fits the engine's context type.
         ``model`` names one of the engine's provider, for all agents of the run.
+        ``budget`` is the most it may spend before a person is asked: ``cost_usd`` (USD as text,
+        Decimal or int), ``total_tokens`` or both.
         ``task`` says what it is for, out of the engine's list if it has one.
         Of waiting runs the lowest ``priority`` goes first. The same ``idempotency_key`` within 24
         hours returns the run it first started. In a session, one that is there or one found or made
@@ -281,6 +295,7 @@ class Engine:
             metadata=metadata or {},
             model=self.registry.check_model(model),
             task=self.registry.check_task(task),
+            budget=None if budget is None else parse_limits(budget, "/budget"),
             priority=priority,
             delay_seconds=delay_seconds,
             started_by=program_principal(by).as_requester(),
@@ -377,6 +392,27 @@ class Engine:
                 run_id=UUID(str(run_id)),
                 by=program_principal(None),
             )
+
+    async def preflight(self) -> PreflightReport:
+        """Load every run that has not ended under this build; return what stands in its way.
+
+        Nothing is run and nothing is written. The engine need not be running: its database is
+        looked at, or that of ``DATABASE_URL``.
+
+        Raises:
+            ConfigurationError: nothing says where the database is.
+            MigrationError: the database lacks tables or columns.
+            UnavailableError: it does not answer.
+        """
+        report = PreflightReport()
+        async with AsyncExitStack() as stack:
+            pool = self._pool
+            if pool is None:
+                url = self._database_url or Settings.from_env().require_database_url()
+                pool = await stack.enter_async_context(await look_pool(url))
+            async for one in look(self.registry, pool):
+                report.add(one)
+        return report
 
     def api(self, authenticate: Authenticate | None = None, **options: Any) -> FastAPI:
         """Return the HTTP API as a FastAPI app to serve or to mount in one's own.

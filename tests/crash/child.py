@@ -24,6 +24,7 @@ COUNTED = {
         ("perdure.runs", "transactions.sql"),
         ("perdure.runs", "doubts.sql"),
         ("perdure.runs", "inputs.sql"),
+        ("perdure.runs", "guardrails.sql"),
         ("perdure.ledger", "writer.sql"),
     )
     for name, statement in load_sql(package, file).items()

@@ -15,7 +15,19 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
-from agents import Agent, Model, ModelResponse, RunContextWrapper, Usage, function_tool
+from agents import (
+    Agent,
+    GuardrailFunctionOutput,
+    Model,
+    ModelResponse,
+    RunContextWrapper,
+    ToolGuardrailFunctionOutput,
+    Usage,
+    function_tool,
+    input_guardrail,
+    output_guardrail,
+    tool_input_guardrail,
+)
 from openai.types.responses import (
     Response,
     ResponseCompletedEvent,
@@ -26,7 +38,7 @@ from openai.types.responses import (
 )
 from openai.types.responses.response_usage import InputTokensDetails, OutputTokensDetails
 
-from perdure import Engine, ask_human, effect, record_operation, tool_call
+from perdure import Engine, Price, ask_human, effect, record_operation, tool_call
 
 LOG = "PERDURE_TEST_LOG"
 _hooks: list[Callable[[str], None]] = []
@@ -138,8 +150,35 @@ def _begin(name: str) -> None:
     at(f"effect {name}")
 
 
+@tool_input_guardrail
+def known_order(data: Any) -> ToolGuardrailFunctionOutput:
+    """Let every order be looked up."""
+    return ToolGuardrailFunctionOutput.allow({"known": True})
+
+
+@input_guardrail
+async def harmless(*_: Any) -> GuardrailFunctionOutput:
+    """Let everything in."""
+    return GuardrailFunctionOutput({"words": 1}, tripwire_triggered=False)
+
+
+@output_guardrail
+def polite(*_: Any) -> GuardrailFunctionOutput:
+    """Let everything out."""
+    return GuardrailFunctionOutput(None, tripwire_triggered=False)
+
+
+SAID = [
+    ("harmless", "input", "triage"),
+    ("known_order", "input", "look_up"),
+    ("known_order", "input", "look_up"),
+    ("polite", "output", "desk"),
+]
+"""What guardrails say in a run, each once."""
+
+
 @effect("read")
-@function_tool
+@function_tool(tool_input_guardrails=[known_order])
 async def look_up(order: str) -> str:
     """Read something."""
     _begin("look_up")
@@ -253,11 +292,21 @@ def make_engine() -> Engine:
             researcher.as_tool(tool_name="research", tool_description="Ask the researcher."),
         ],
     )
+    desk.output_guardrails = [polite]
     triage = Agent(
-        name="triage", model=RuleModel("triage", _triage_rule), tools=[look_up], handoffs=[desk]
+        name="triage",
+        model=RuleModel("triage", _triage_rule),
+        tools=[look_up],
+        handoffs=[desk],
+        input_guardrails=[harmless],
     )
     desk.handoffs = [triage]
-    return Engine(agents=[triage], operations=["NOTIFY", "SHIP", "BOOK", "SEARCH"])
+    return Engine(
+        agents=[triage],
+        operations=["NOTIFY", "SHIP", "BOOK", "SEARCH"],
+        # Each request is 10 tokens in and 5 out.
+        prices={"researcher": Price("1", "2")},
+    )
 
 
 def at_work(url: str) -> AbstractAsyncContextManager[Any]:

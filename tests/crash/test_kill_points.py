@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from decimal import Decimal
 from itertools import count
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 
 from tests.crash.child import COUNTED
 from tests.crash.nursery import Nursery
-from tests.crash.scenario import INSTEAD, OUTPUT, REQUESTS
+from tests.crash.scenario import INSTEAD, OUTPUT, REQUESTS, SAID
 from tests.crash.story import Story, story
 from tests.events_support import check_log, log_of
 
@@ -123,6 +124,34 @@ async def _check(told: Story, *, died: bool) -> None:
     assert len(finished) == len(set(finished)) == len(calls)
     assert run["usage"]["requests"] == REQUESTS
     assert run["usage"]["total_tokens"] == REQUESTS * 15
+    await _check_usage(told)
+
+
+async def _check_usage(told: Story) -> None:
+    """What was used in all is the sum of its parts, each of which is there once."""
+    [sums] = await told.rows(
+        "SELECT sum(total_tokens) AS tokens, sum(requests) AS requests, sum(cost_usd) AS cost,"
+        " count(DISTINCT model_response_id) AS replies, count(*) AS parts"
+        " FROM perdure.request_usage_entries WHERE run_id = %(run_id)s"
+    )
+    assert sums["parts"] == sums["replies"] == sums["requests"] == REQUESTS
+    kept = await told.rows(
+        "SELECT agent, model, requests, unpriced_requests, total_tokens, cost_usd"
+        " FROM perdure.usage_metrics WHERE run_id = %(run_id)s ORDER BY agent"
+    )
+    assert sum(one["total_tokens"] for one in kept) == sums["tokens"]
+    assert sum(one["cost_usd"] for one in kept) == sums["cost"]
+    by_agent = {one["agent"]: one for one in kept}
+    # An agent used as a tool counts once, by itself.
+    assert by_agent["researcher"]["requests"] == 2
+    assert by_agent["researcher"]["cost_usd"] == Decimal("0.00004")
+    assert by_agent["triage"]["unpriced_requests"] == by_agent["triage"]["requests"]
+    said = await told.rows(
+        "SELECT guardrail, kind, agent FROM perdure.guardrail_results WHERE run_id = %(run_id)s"
+        " UNION ALL SELECT guardrail, kind, tool FROM perdure.tool_guardrail_results"
+        " WHERE run_id = %(run_id)s ORDER BY guardrail"
+    )
+    assert [tuple(one.values()) for one in said] == SAID
 
 
 async def test_an_undisturbed_run_is_what_the_others_are_held_against(
@@ -168,6 +197,7 @@ async def test_a_worker_killed_at_any_of_its_statements_loses_and_repeats_nothin
         "await_approval": 1,
         "insert_interruptions": 1,
         "rest_run": 2,
+        "insert_results": 3,
     }
     # Seven replies and the outcomes and intents of ten calls, some of them in one statement; the
     # slower the machine, the more.

@@ -10,7 +10,9 @@ from typer.core import TyperGroup
 
 from perdure import __version__
 from perdure.cli import (
+    agents,
     audit,
+    budgets,
     demo,
     dev,
     doctor,
@@ -19,11 +21,11 @@ from perdure.cli import (
     inbox,
     interruptions,
     keys,
-    later,
     links,
     migrate,
     operations,
     policies,
+    preflight,
     runs,
     serve,
     sessions,
@@ -91,6 +93,7 @@ _MODULES = (
         dev,
         serve,
         migrate,
+        preflight,
         runs,
         inbox,
         interruptions,
@@ -99,10 +102,12 @@ _MODULES = (
         feedback,
         operations,
         policies,
+        budgets,
+        agents,
         links,
         webhooks,
     ),
-    *(keys, audit, doctor, later),
+    *(keys, audit, doctor),
 )
 for module in _MODULES:
     module.register(app)

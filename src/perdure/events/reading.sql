@@ -5,11 +5,7 @@ CASE t.kind WHEN 'model.completed' THEN t.data || coalesce((
     SELECT jsonb_build_object(
                'response_id', m.response_id, 'agent', m.agent, 'scope', m.scope, 'model', m.model,
                'latency_ms', m.latency_ms,
-               'usage', jsonb_build_object(
-                   'requests', m.requests, 'input_tokens', m.input_tokens,
-                   'cached_input_tokens', m.cached_input_tokens,
-                   'output_tokens', m.output_tokens, 'reasoning_tokens', m.reasoning_tokens,
-                   'total_tokens', m.total_tokens),
+               'usage', perdure.usage_of_reply(m.run_id, m.id) - 'cache_write_tokens',
                'text', coalesce((
                SELECT string_agg(said #>> '{}', '')
                  FROM jsonb_path_query(m.output, 'lax $[*] ? (@.type == "message").content[*]

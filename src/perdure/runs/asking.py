@@ -47,8 +47,9 @@ class ReplyFailed(Exception):
 
 async def with_retries(
     execution: Execution, ask: Callable[[], Awaitable[_T]], settings: ModelSettings
-) -> tuple[_T, int]:
-    """Ask until there is a reply; return it and the milliseconds of the attempt that gave it.
+) -> tuple[_T, int, int]:
+    """Ask until there is a reply; return it, the milliseconds of the attempt that gave it, and
+    which attempt it was, from 1.
 
     Where the user's own ``model_settings.retry`` retries, or says not to, it is left to that: one
     layer retries, never two, and never the provider's client beneath.
@@ -60,7 +61,7 @@ async def with_retries(
         try:
             with no_provider_retries():
                 reply = await ask()
-            return reply, int((time.monotonic() - began) * 1000)
+            return reply, int((time.monotonic() - began) * 1000), attempt + 1
         except Exception as error:
             delay = _delay(error, attempt) if attempt < left else None
             if delay is None:

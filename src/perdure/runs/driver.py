@@ -24,6 +24,7 @@ from pydantic import TypeAdapter
 from perdure import jsonsafe
 from perdure.errors import Fenced, LedgerRejected, LedgerUnavailable, StopSegment, Uncertain
 from perdure.runs.approvals import Tampered, approvals_of
+from perdure.runs.budgeting import BudgetReached, budget_question
 from perdure.runs.execution import (
     CancelRequested,
     Execution,
@@ -44,9 +45,10 @@ from perdure.runs.leftovers import (
 from perdure.runs.questions import Questions
 from perdure.runs.registry import Registry
 from perdure.runs.rest import Checkpoint, Question, Rest
+from perdure.runs.restoring import load_state
 from perdure.runs.sdk import add_messages, goes_on, has_turns_left, reopen, resumes_a_turn
 from perdure.runs.segment import Begun, SegmentRows
-from perdure.runs.state import apply_decisions, dump_state, load_state, worth_writing
+from perdure.runs.state import apply_decisions, dump_state, worth_writing
 
 _ANY: TypeAdapter[Any] = TypeAdapter(Any)
 
@@ -116,6 +118,14 @@ class Driver:
                 begun = [one for one in self._execution.journal.doubts() if one.id not in never]
                 rest = self._questions.uncertain(begun, self._execution.lost_replies)
                 return replace(rest, not_begun=never, turn=self._turn)
+            case BudgetReached():
+                question = budget_question(
+                    reason.reached,
+                    tenant_id=self._begun.tenant_id,
+                    run_id=self._execution.run_id,
+                    base_seq=self._execution.journal.base_seq,
+                )
+                return Rest("interrupted", questions=[question], not_begun=never, turn=self._turn)
             case LedgerRejected() | Tampered():
                 return leaving_nothing_under_way(
                     Rest("failed", error_type="infrastructure", error_message=str(reason)),
@@ -165,8 +175,9 @@ class Driver:
                 return await self._completed(result, source)
             return await self._drive_from(source)
         doubts = await self._questions.left_by_probes()
-        if doubts:
-            return self._questions.uncertain(doubts)
+        lost = self._questions.lost_with_agents()
+        if doubts or lost:
+            return self._questions.uncertain(doubts, lost)
         if self._begun.state is None:
             return await self._drive_from(await self._first_input())
         source = await load_state(self._begun.state, self._agent, self._context)

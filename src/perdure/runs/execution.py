@@ -29,12 +29,14 @@ from perdure.ledger.annotations import AnnotatedCalls
 from perdure.ledger.effects import Effect
 from perdure.ledger.hashing import InputHasher
 from perdure.ledger.journal import Journal, RecordedCall, RecordedReply
+from perdure.ledger.prices import Prices
 from perdure.ledger.unsent import Source
 from perdure.ledger.writer import Entry, LedgerWriter
 from perdure.runs.approvals import Approval
 from perdure.runs.liveness import UNDOUBTED, Liveness
 from perdure.runs.parts import Parts
 from perdure.runs.policies import Policies
+from perdure.runs.spending import Spending
 
 current_execution: ContextVar[Execution | None] = ContextVar("perdure_execution", default=None)
 current_scope: ContextVar[tuple[str, ...]] = ContextVar("perdure_scope", default=())
@@ -129,10 +131,18 @@ class Execution:
     """The wrapped tools made of that, by agent."""
     computers: dict[object, Any] = field(default_factory=dict)
     """Computers made for this execution's own run, by what made them; see computer_tools.py."""
+    only_looks: bool = False
+    """Whether nothing is run and nothing may be written: it only loads what a run would."""
     asks_first: bool = False
     """Whether a person is asked before each call that is not of the effect ``read``."""
     policy_source: Policies | None = None
     """What knows the tenant's policies; see gates.py."""
+    prices: Prices = field(default_factory=Prices)
+    """What requests to models are priced by."""
+    guardrails: list[dict[str, Any]] = field(default_factory=list)
+    """What guardrails said since the last state; see guardrails.py."""
+    spending: Spending = field(default_factory=Spending)
+    """What is known of the run's budgets."""
     policies: Sequence[Policy] = ()
     """Those that hold, as far as this execution has looked."""
     judged: dict[tuple[str, str], Rules] = field(default_factory=dict)
@@ -140,10 +150,10 @@ class Execution:
     at_end: list[Callable[[], Any]] = field(default_factory=list)
     """What is to be called when the execution ends; may return awaitables."""
     model_errors: list[BaseException] = field(default_factory=list)
-    _awaited: asyncio.Future[None] | None = None
+    _awaited: asyncio.Future[Any] | None = None
     """The latest write that nothing may happen before: a reply, or a state."""
     _hashers: dict[tuple[str, str], InputHasher] = field(default_factory=dict)
-    _writes: set[asyncio.Future[None]] = field(default_factory=set)
+    _writes: set[asyncio.Future[Any]] = field(default_factory=set)
     _under_way: set[object] = field(default_factory=set)
     _idle: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -208,18 +218,23 @@ class Execution:
             self._written(awaited)
         await self.check()
 
-    def _write(self, entry: Entry, *, urgent: bool) -> asyncio.Future[None]:
+    def _write(self, entry: Entry, *, urgent: bool) -> asyncio.Future[Any]:
         return self._noted(self.writer.submit(self.key() | entry, urgent=urgent))
 
-    def _noted(self, future: asyncio.Future[None]) -> asyncio.Future[None]:
+    def _noted(self, future: asyncio.Future[Any]) -> asyncio.Future[Any]:
         self._writes.add(future)
         future.add_done_callback(self._written)
         return future
 
-    def _written(self, future: asyncio.Future[None]) -> None:
+    def _written(self, future: asyncio.Future[Any]) -> None:
         self._writes.discard(future)
-        if not future.cancelled() and isinstance(error := future.exception(), StopSegment):
+        if future.cancelled():
+            return
+        if isinstance(error := future.exception(), StopSegment):
             self.stop(error)
+        elif error is None and future.result():
+            # Since it began somebody has made a budget it may count to.
+            self.spending.budgeted = True
 
     def returned(self, scope: str, call_id: str, stored: dict[str, Any] | None) -> None:
         """Note what a call of this execution returned, as its row has it."""

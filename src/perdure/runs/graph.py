@@ -18,6 +18,7 @@ from perdure.errors import ConfigurationError
 from perdure.runs.durable_model import DurableModelProvider, durable_model
 from perdure.runs.durable_tools import wrap_tool
 from perdure.runs.execution import current_agent, current_execution
+from perdure.runs.guardrails import record_guardrails_of_agents, record_guardrails_of_config
 from perdure.runs.mcp_lists import mark_mcp_tools, wrap_server
 from perdure.runs.stand_ins import stand_ins
 
@@ -43,11 +44,13 @@ def wrap_graph(roots: Iterable[Agent[Any]]) -> dict[str, Agent[Any]]:
     wrapped_tools: dict[int, Tool] = {}
     for agent in agents.values():
         _wrap_agent(agent, wrapped_tools)
+    record_guardrails_of_agents(agents.values())
     return agents
 
 
 def wrap_run_config(run_config: RunConfig) -> None:
-    """Make the model and the provider a run config names durable, in place."""
+    """Make the model and the provider a run config names durable, in place; see guardrails.py."""
+    record_guardrails_of_config(run_config)
     if isinstance(run_config.model, Model):
         run_config.model = durable_model(run_config.model)
     if not isinstance(run_config.model_provider, DurableModelProvider):

@@ -14,17 +14,28 @@ from perdure.runs.views import (
     Object,
     Row,
     checkpoint_object,
+    guardrail_result_object,
     input_object,
     item_object,
+    model_response_object,
     state_object,
     tool_call_object,
+    usage_metrics_object,
     usage_object,
 )
 
 _SQL = load_sql("perdure.runs", "records.sql")
 _ACTIVE_STATE = _SQL["active_state"]
 
-Records = Literal["items", "inputs", "tool_calls", "checkpoints", "usage"]
+Records = Literal[
+    "items",
+    "inputs",
+    "tool_calls",
+    "checkpoints",
+    "usage",
+    "model_responses",
+    "guardrail_results",
+]
 
 _KINDS: dict[Records, tuple[str, Callable[[Row], Object]]] = {
     "items": (_SQL["items"], item_object),
@@ -32,6 +43,8 @@ _KINDS: dict[Records, tuple[str, Callable[[Row], Object]]] = {
     "tool_calls": (_SQL["tool_calls"], tool_call_object),
     "checkpoints": (_SQL["checkpoints"], checkpoint_object),
     "usage": (_SQL["usage"], usage_object),
+    "model_responses": (_SQL["model_responses"], model_response_object),
+    "guardrail_results": (_SQL["guardrail_results"], guardrail_result_object),
 }
 
 
@@ -55,6 +68,20 @@ async def list_records(
         raise NotFoundError("run", run_id)
     records = [jsonsafe.loads(row["record"]) for row in rows if row["record"] is not None]
     return page_of([shape(record) for record in records], page)
+
+
+async def usage_metrics(conn: Connection, *, tenant_id: UUID, run_id: UUID) -> list[Object]:
+    """Return what a run used by agent and model; they are few, and come at once.
+
+    Raises:
+        NotFoundError: the tenant has no such run.
+    """
+    cursor = await conn.execute(_SQL["usage_metrics"], {"tenant_id": tenant_id, "run_id": run_id})
+    rows = await cursor.fetchall()
+    if not rows:
+        raise NotFoundError("run", run_id)
+    records = [jsonsafe.loads(row["record"]) for row in rows if row["record"] is not None]
+    return [usage_metrics_object(record) for record in records]
 
 
 async def get_state(conn: Connection, *, tenant_id: UUID, run_id: UUID) -> dict[str, Any]:

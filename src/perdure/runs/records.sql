@@ -73,7 +73,27 @@ ORDER BY x.seq /*order*/ DESC
 SELECT x.record::text
 FROM perdure.runs r
 LEFT JOIN LATERAL (
-    SELECT t.position, to_jsonb(t) - 'output' AS record
+    SELECT m.position, t.position AS place, to_jsonb(t) || jsonb_build_object(
+               'segment', m.segment, 'response_id', m.response_id, 'latency_ms', m.latency_ms,
+               'superseded', m.superseded, 'cost_usd', t.cost_usd::text) AS record
+    FROM perdure.request_usage_entries t
+    JOIN perdure.model_responses m ON m.run_id = t.run_id AND m.id = t.model_response_id
+    WHERE t.run_id = r.id
+      AND (%(after)s::uuid IS NULL OR (m.position, t.position) /*beyond*/ <
+           (SELECT b.position, a.position FROM perdure.request_usage_entries a
+              JOIN perdure.model_responses b ON b.run_id = a.run_id AND b.id = a.model_response_id
+            WHERE a.run_id = r.id AND a.id = %(after)s))
+    ORDER BY m.position /*order*/ DESC, t.position /*order*/ DESC
+    LIMIT %(fetch)s) x ON true
+WHERE r.tenant_id = %(tenant_id)s AND r.id = %(run_id)s AND r.deleted_at IS NULL
+ORDER BY x.position /*order*/ DESC, x.place /*order*/ DESC
+
+-- name: model_responses
+SELECT x.record::text
+FROM perdure.runs r
+LEFT JOIN LATERAL (
+    SELECT t.position, to_jsonb(t) || jsonb_build_object(
+               'usage', perdure.usage_of_reply(t.run_id, t.id)) AS record
     FROM perdure.model_responses t
     WHERE t.run_id = r.id
       AND (%(after)s::uuid IS NULL OR t.position /*beyond*/ <
@@ -83,6 +103,35 @@ LEFT JOIN LATERAL (
     LIMIT %(fetch)s) x ON true
 WHERE r.tenant_id = %(tenant_id)s AND r.id = %(run_id)s AND r.deleted_at IS NULL
 ORDER BY x.position /*order*/ DESC
+
+-- name: guardrail_results
+SELECT x.record::text
+FROM perdure.runs r
+LEFT JOIN LATERAL (
+    SELECT t.id, t.record
+    FROM (SELECT g.id, to_jsonb(g) || '{"tool": null, "call_id": null, "behavior": null, "message": null}'
+                 AS record
+          FROM perdure.guardrail_results g WHERE g.run_id = r.id
+          UNION ALL
+          SELECT g.id, to_jsonb(g) || jsonb_build_object(
+                     'kind', 'tool_' || g.kind, 'tripwire_triggered', g.behavior <> 'allow')
+          FROM perdure.tool_guardrail_results g WHERE g.run_id = r.id) t
+    WHERE (%(after)s::uuid IS NULL OR t.id /*beyond*/ < %(after)s)
+    ORDER BY t.id /*order*/ DESC
+    LIMIT %(fetch)s) x ON true
+WHERE r.tenant_id = %(tenant_id)s AND r.id = %(run_id)s AND r.deleted_at IS NULL
+ORDER BY x.id /*order*/ DESC
+
+-- name: usage_metrics
+SELECT x.record::text
+FROM perdure.runs r
+LEFT JOIN LATERAL (
+    SELECT t.agent, t.model, to_jsonb(t) || jsonb_build_object(
+               'cost_usd', CASE WHEN t.unpriced_requests < t.requests OR t.requests = 0
+                                THEN t.cost_usd::text END) AS record
+    FROM perdure.usage_metrics t WHERE t.run_id = r.id) x ON true
+WHERE r.tenant_id = %(tenant_id)s AND r.id = %(run_id)s AND r.deleted_at IS NULL
+ORDER BY x.agent, x.model
 
 -- name: active_state
 SELECT (to_jsonb(t) - ARRAY['body', 'parts', 'next_part']

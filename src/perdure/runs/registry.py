@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -12,12 +12,14 @@ from agents import Agent, ModelProvider, RunConfig, RunErrorHandlers, RunHooks, 
 from agents.run_config import DEFAULT_MAX_TURNS
 from pydantic import BaseModel, ValidationError
 
+from perdure.catalogue.definitions import Catalogue
 from perdure.errors import ConfigurationError, FieldError, InvalidRequestError
 from perdure.interruptions.policies.policy import Policy
 from perdure.ledger.effects import Effect
 from perdure.ledger.operations import MAX_KIND, NOT_TEXT
+from perdure.ledger.prices import Price, Prices
 from perdure.runs.graph import reachable, wrap_graph, wrap_run_config
-from perdure.runs.versions import agent_versions
+from perdure.runs.versions import catalogue_of
 from perdure.sessions.rules import MAX_NAME, check_name
 
 
@@ -43,10 +45,15 @@ class Registry:
     """Those of the application file, in their order; the API's stand before them."""
     operations: Sequence[str] = ()
     """The kinds of operations tools may record."""
+    own_prices: Mapping[str, Price] = field(default_factory=dict)
+    """Prices by model that stand before those of the price list."""
     operation_kinds: frozenset[str] = field(init=False)
+    prices: Prices = field(init=False)
     agents: dict[str, Agent[Any]] = field(init=False)
     sdk_config: RunConfig = field(init=False)
     """What durable runs are run with: the config given, its model and provider durable."""
+    catalogue: Catalogue = field(init=False)
+    """What the agents are defined by, in versions."""
     versions: dict[str, str] = field(init=False)
     """The version of each agent by its name: a hash of its definition."""
 
@@ -54,15 +61,21 @@ class Registry:
         if not self.roots:
             raise ConfigurationError("The engine has no agents: Engine(agents=[…]) needs one.")
         self.operation_kinds = frozenset(_names_of(self.operations, "operations", MAX_KIND))
+        self.prices = Prices(self.own_prices)
         # A copy: the caller may go on using theirs outside durable runs.
         self.sdk_config = replace(self.run_config) if self.run_config else RunConfig()
         if self.model_provider is not None:
             self.sdk_config.model_provider = self.model_provider
         wrap_run_config(self.sdk_config)
         self.agents = wrap_graph(self.roots)
-        self.versions = agent_versions(
-            self.agents, self.sdk_config, lambda agent: reachable([agent])
+        self.catalogue = catalogue_of(
+            self.agents,
+            roots=self.roots,
+            config=self.sdk_config,
+            default_effect=self.default_effect,
+            reach=lambda agent: reachable([agent]),
         )
+        self.versions = {name: one.version for name, one in self.catalogue.agents.items()}
         for place, policy in enumerate(self.policies):
             if not isinstance(policy, Policy):
                 raise ConfigurationError(f"policies[{place}] is no Policy: {policy!r}.")
@@ -176,7 +189,7 @@ class Registry:
             return copy.deepcopy(stored)
         try:
             return self.context_type.model_validate(stored)
-        except ValidationError as error:
+        except Exception as error:  # its validators are anybody's code
             raise ConfigurationError(
                 f"The run's stored context does not fit {self.context_type.__name__} of this "
                 f"build: {error} Deploy one that reads it, then resume the run."

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
+from uuid import UUID
 
-from agents import ModelResponse, Usage
+from agents import ModelResponse, ModelSettings, Usage
+from agents.usage import RequestUsage
 from openai.types.responses import (
     Response,
     ResponseCompletedEvent,
@@ -12,8 +14,13 @@ from openai.types.responses import (
 )
 from openai.types.responses.response_usage import InputTokensDetails, OutputTokensDetails
 
+from perdure import jsonsafe
+from perdure.db import uuid7
 from perdure.ledger.journal import RecordedReply
+from perdure.ledger.prices import Prices
 from perdure.runs.sdk import usage_of
+
+_MOST: Final = 2**53
 
 
 def dump_item(item: Any) -> dict[str, Any]:
@@ -26,16 +33,46 @@ def dump_item(item: Any) -> dict[str, Any]:
     return dumped
 
 
-def usage_columns(usage: Usage) -> dict[str, int]:
-    """Return the columns of what a request cost."""
-    return {
-        "requests": usage.requests,
+def usage_entries(reply_id: UUID, model: str, usage: Usage, prices: Prices) -> list[dict[str, Any]]:
+    """Return the rows of what a reply of ``model`` used, one a request, and what each cost."""
+    told = usage.request_usage_entries if usage.requests > 1 else []
+    parts = [_tokens(one, 1) for one in told] or [_tokens(usage, usage.requests)]
+    entries: list[dict[str, Any]] = []
+    for place, part in enumerate(parts):
+        priced = prices.cost(model, part)
+        entries.append(
+            {
+                "id": str(uuid7() if place else reply_id),
+                "position": place,
+                **part,
+                **({} if priced is None else priced.as_columns()),
+            }
+        )
+    return entries
+
+
+def _tokens(usage: Usage | RequestUsage, requests: int) -> dict[str, int]:
+    read, written = usage.input_tokens_details, usage.output_tokens_details
+    counts = {
+        "requests": requests,
         "input_tokens": usage.input_tokens,
-        "cached_input_tokens": getattr(usage.input_tokens_details, "cached_tokens", 0) or 0,
+        "cached_input_tokens": getattr(read, "cached_tokens", 0),
+        "cache_write_tokens": getattr(read, "cache_write_tokens", 0),
         "output_tokens": usage.output_tokens,
-        "reasoning_tokens": getattr(usage.output_tokens_details, "reasoning_tokens", 0) or 0,
+        "reasoning_tokens": getattr(written, "reasoning_tokens", 0),
         "total_tokens": usage.total_tokens,
     }
+    # A provider's word: what is no count must not keep the reply from being recorded.
+    return {name: min(max(count or 0, 0), _MOST) for name, count in counts.items()}
+
+
+def settings_column(settings: ModelSettings) -> dict[str, Any] | None:
+    """Return what was set of a request's settings; without extras, which may hold secrets."""
+    try:
+        told = settings.to_traceable_dict()
+        return jsonsafe.finite({name: v for name, v in told.items() if v is not None}) or None
+    except (TypeError, ValueError, RecursionError):
+        return None  # a value of one's own that is no JSON
 
 
 def response_of(completed: ResponseCompletedEvent) -> ModelResponse:
@@ -91,7 +128,8 @@ def _usage(reply: RecordedReply) -> ResponseUsage:
         output_tokens=usage["output_tokens"],
         total_tokens=usage["total_tokens"],
         input_tokens_details=InputTokensDetails(
-            cached_tokens=usage["cached_input_tokens"], cache_write_tokens=0
+            cached_tokens=usage["cached_input_tokens"],
+            cache_write_tokens=usage["cache_write_tokens"],
         ),
         output_tokens_details=OutputTokensDetails(reasoning_tokens=usage["reasoning_tokens"]),
     )

@@ -20,6 +20,7 @@ from perdure.db import Connection, Pool, load_sql
 from perdure.errors import Fenced
 from perdure.interruptions.audited import withdrawn
 from perdure.ledger.journal import Journal
+from perdure.runs.guardrails import Said, insert_guardrail_results
 from perdure.runs.history import History, add_to_session, history_of
 from perdure.runs.inputs import Waiting, give, waiting
 from perdure.runs.parts import Parts, Quote
@@ -30,7 +31,7 @@ from perdure.runs.settling import settle
 from perdure.runs.states import write_state
 
 _SQL = load_sql("perdure.runs", "segment.sql")
-_NOTHING: dict[str, Any] = {
+NOTHING: Mapping[str, Any] = {
     "base_seq": 0,
     "state": None,
     "body": None,
@@ -46,7 +47,7 @@ _NOTHING: dict[str, Any] = {
     "first_inputs": "[]",
     "annotations": "[]",
 }
-"""What ``load`` finds where nothing has been written."""
+"""What ``read_latest`` finds where nothing has been written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +79,8 @@ class Begun:
     """What tools said of what they gave, and no message has followed."""
     policies_revision: int
     """Which revision the tenant's policies had."""
+    budgeted: bool
+    """Whether there are budgets it may count to."""
     mcp_lists: dict[str, list[dict[str, Any]]]
     """What MCP servers offered an earlier execution of this segment."""
     state: str | None
@@ -129,10 +132,9 @@ async def begin(
             return None
         # A statement of its own: its snapshot has to see what a fenced writer still committed.
         # Nobody has written anything before a run's first execution.
-        loaded = _NOTHING
+        loaded = NOTHING
         if seq > 1 or begun["epoch"] > 1:
-            cursor = await conn.execute(_SQL["load"], key)
-            [loaded] = await cursor.fetchall()
+            loaded = await read_latest(conn, run_id)
         if loaded["kind"] == "interrupted":
             await conn.execute(_SQL["mark_resumed"], key)
         more = [item for items in jsonsafe.loads(loaded["first_inputs"]) for item in items]
@@ -140,6 +142,27 @@ async def begin(
         if wait and loaded["kind"] is None and loaded["replies"] == "[]":
             more += await give(conn, run_id, state_seq=0)
             wait = False
+    return begun_from(begun, loaded, more, inputs_waiting=wait)
+
+
+async def read_latest(conn: Connection, run_id: UUID) -> Mapping[str, Any]:
+    """Return the row of a run's latest state and the ledger after it; it locks nothing."""
+    cursor = await conn.execute(_SQL["load"], {"run_id": run_id})
+    [loaded] = await cursor.fetchall()
+    return loaded
+
+
+def begun_from(
+    begun: Mapping[str, Any],
+    loaded: Mapping[str, Any],
+    more: list[Any],
+    *,
+    inputs_waiting: bool,
+) -> Begun:
+    """Return what an execution starts from; ``more`` are messages added to the run's input. Pure.
+
+    ``begun`` is the row of ``begin``, ``loaded`` that of ``read_latest``, or ``NOTHING``.
+    """
     journal = Journal.load(
         loaded["base_seq"], jsonsafe.loads(loaded["replies"]), jsonsafe.loads(loaded["calls"])
     )
@@ -163,9 +186,10 @@ async def begin(
         stalled=begun["stalled"],
         alone_deaths=begun["alone_deaths"],
         cancel_requested=begun["cancel_requested"],
-        inputs_waiting=wait,
+        inputs_waiting=inputs_waiting,
         annotations=jsonsafe.loads(loaded["annotations"]),
         policies_revision=begun["policies_revision"],
+        budgeted=begun["budgeted"],
         mcp_lists=jsonsafe.loads(begun["mcp_tools"]),
         state=state,
         parts=parts,
@@ -196,6 +220,8 @@ class SegmentRows:
     session_id: UUID | None = None
     parts: Parts = field(default_factory=Parts)
     """What the run's states have in common."""
+    guardrails: list[Said] = field(default_factory=list)
+    """What guardrails said that is not stored yet: it goes with the next state or the rest."""
 
     async def history(self, limit: int | None) -> History:
         """Return what the run is given of its session, if it has one: ``limit`` items at most."""
@@ -226,9 +252,11 @@ class SegmentRows:
             asked = await self._fence(conn, [*of_state, *of_items])
             await self._write_state(conn, checkpoint, quoted=asked["quoted"])
             await self._write_items(conn, items, of_items if asked["quoted"] else ())
+            said = await self._write_guardrails(conn)
             if inputs:
                 await give(conn, self.run_id, state_seq=checkpoint.seq, ids=inputs)
         self.items += len(items)
+        del self.guardrails[:said]
 
     async def rest(self, rest: Rest) -> str | None:
         """End the segment; returns how, ``cancelled`` if that was asked meanwhile.
@@ -251,6 +279,7 @@ class SegmentRows:
             if rest.checkpoint is not None:
                 await self._write_state(conn, rest.checkpoint, quoted=asked["quoted"])
             await self._write_items(conn, rest.items, of_items if asked["quoted"] else ())
+            await self._write_guardrails(conn)
             for name, calls in (
                 ("not_begun", rest.not_begun),
                 ("doubt", rest.doubtful),
@@ -372,6 +401,13 @@ class SegmentRows:
                 "context": None if context is None else jsonsafe.dumps(context),
             },
         )
+
+    async def _write_guardrails(self, conn: Connection) -> int:
+        """Write what guardrails said so far, and return how many of them that is."""
+        said = list(self.guardrails)
+        if said:
+            await insert_guardrail_results(conn, run_id=self.run_id, segment=self.seq, said=said)
+        return len(said)
 
     async def _write_items(
         self, conn: Connection, items: Sequence[dict[str, Any]], quotes: Sequence[Quote]

@@ -36,12 +36,22 @@ WITH run AS (
        AND (%(after)s::int IS NULL OR s.epoch = %(after)s)
     RETURNING s.run_id, s.seq, s.epoch, s.executions, s.stalled, s.alone_deaths, s.mcp_tools,
               s.executor_id, run.held_by
+), freed AS (
+    -- What was reserved for calls of an execution before this one: none of them is under way.
+    DELETE FROM perdure.budget_reservations x USING began WHERE x.run_id = began.run_id
+    RETURNING pg_notify('perdure_budgets', '')
 ), moved AS (
     UPDATE perdure.runs r
        SET status = 'running', started_at = COALESCE(r.started_at, now()), updated_at = now(),
            -- The build that resumes it may have other agents; what it began with stands.
            agent_version = CASE WHEN r.started_at IS NULL THEN %(versions)s::jsonb ->> r.agent
-                                ELSE r.agent_version END
+                                ELSE r.agent_version END,
+           agent_version_id = CASE WHEN r.started_at IS NULL THEN (
+                   SELECT v.id FROM perdure.agents a JOIN perdure.agent_versions v ON v.agent_id = a.id
+                    WHERE a.name = r.agent AND v.version = %(versions)s::jsonb ->> r.agent)
+               ELSE r.agent_version_id END,
+           -- Who started it may not have known the agent: this worker's engine came with it.
+           agent_id = COALESCE(r.agent_id, (SELECT a.id FROM perdure.agents a WHERE a.name = r.agent))
       FROM began
      WHERE r.id = began.run_id
     RETURNING r.tenant_id, r.agent, r.current_agent, r.input::text AS input,
@@ -53,6 +63,9 @@ SELECT tenant_id, agent, input, context, max_turns, model, tools, session_id, ca
        inputs_waiting, epoch, executions, stalled, alone_deaths, mcp_tools::text AS mcp_tools,
        (SELECT t.policies_revision FROM perdure.tenants t
          WHERE t.id = tenant_id) AS policies_revision,
+       EXISTS (SELECT FROM perdure.budgets b WHERE b.scope = 'run' AND b.run_id = moved.run_id)
+       OR EXISTS (SELECT FROM perdure.budgets b
+                   WHERE b.tenant_id = moved.tenant_id AND b.scope <> 'run') AS budgeted,
        CASE WHEN executions > 1 THEN perdure.begin_streams(
                 run_id, seq, epoch, ARRAY['run.recovered'],
                 ARRAY[jsonb_build_object('segment', seq, 'execution', executions,
@@ -89,11 +102,7 @@ SELECT number.seq AS base_seq,
        (SELECT COALESCE(jsonb_agg(jsonb_build_object(
                    'id', m.id, 'scope', m.scope, 'agent', m.agent, 'input_hash', m.input_hash,
                    'response_id', m.response_id, 'request_id', m.request_id, 'output', m.output,
-                   'usage', jsonb_build_object(
-                       'requests', m.requests, 'input_tokens', m.input_tokens,
-                       'cached_input_tokens', m.cached_input_tokens,
-                       'output_tokens', m.output_tokens, 'reasoning_tokens', m.reasoning_tokens,
-                       'total_tokens', m.total_tokens)) ORDER BY m.position), '[]')::text
+                   'usage', perdure.usage_of_reply(m.run_id, m.id)) ORDER BY m.position), '[]')::text
           FROM perdure.model_responses m
          WHERE m.run_id = %(run_id)s AND m.base_seq = number.seq AND NOT m.superseded) AS replies,
        (SELECT COALESCE(jsonb_agg(jsonb_build_object(
@@ -214,16 +223,16 @@ UPDATE perdure.model_responses SET superseded = true
 WITH asked AS (
 INSERT INTO perdure.interruptions (
        id, run_id, tenant_id, segment, base_seq, ordinal, tool_call_id, type, agent, scope, tool,
-       question, schema, digest, replaces, rules, required, expires_at, remind_at)
+       question, schema, digest, replaces, rules, required, expires_at, remind_at, budget)
 SELECT i.id, %(run_id)s, r.tenant_id, %(seq)s, i.base_seq, i.ordinal, i.tool_call_id, i.type,
        i.agent, i.scope, i.tool, i.question, i.schema, i.digest, i.replaces, i.rules, i.required,
        now() + make_interval(secs => i.expires_after),
-       now() + make_interval(secs => i.remind_every)
+       now() + make_interval(secs => i.remind_every), i.budget
   FROM perdure.runs r,
        jsonb_to_recordset(%(interruptions)s::jsonb) AS i(
            id uuid, base_seq int, ordinal int, tool_call_id uuid, type text, agent text,
            scope text, tool jsonb, question text, schema jsonb, digest text, replaces uuid,
-           rules jsonb, required int, expires_after float8, remind_every float8)
+           rules jsonb, required int, expires_after float8, remind_every float8, budget jsonb)
  WHERE r.id = %(run_id)s
 RETURNING *
 )
@@ -258,6 +267,9 @@ UPDATE perdure.runs
 WITH rested AS (
     UPDATE perdure.segments SET status = 'rested', outcome = %(outcome)s, rested_at = now()
      WHERE run_id = %(run_id)s AND seq = %(seq)s
+), freed AS (
+    DELETE FROM perdure.budget_reservations WHERE run_id = %(run_id)s
+    RETURNING pg_notify('perdure_budgets', '')
 ), moved AS (
     UPDATE perdure.runs
        SET status = %(outcome)s, updated_at = now(), turn = GREATEST(turn, %(turn)s),

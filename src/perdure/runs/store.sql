@@ -9,13 +9,19 @@ WITH turn AS (
 ), started AS (
     INSERT INTO perdure.runs (
         id, tenant_id, agent, current_agent, input, context, user_id, metadata, max_turns,
-        priority, started_by, session_id, model, tools, replays_seq, task)
+        priority, started_by, session_id, model, tools, replays_seq, task,
+        agent_id)
     VALUES (
         %(id)s, %(tenant_id)s, %(agent)s, %(agent)s, %(input)s::jsonb, %(context)s::jsonb,
         %(user_id)s, %(metadata)s::jsonb, %(max_turns)s, %(priority)s,
         %(started_by)s::jsonb, %(session_id)s, %(model)s, %(tools)s, %(replays_seq)s,
-        %(task)s)
+        %(task)s,
+        (SELECT a.id FROM perdure.agents a WHERE a.name = %(agent)s AND a.deleted_at IS NULL))
     RETURNING id, tenant_id
+), budgeted AS (
+    INSERT INTO perdure.budgets (id, tenant_id, scope, run_id, cost_usd, total_tokens)
+    SELECT %(budget_id)s, tenant_id, 'run', id, %(budget_usd)s, %(budget_tokens)s
+    FROM started WHERE %(budget_id)s::uuid IS NOT NULL
 ), first AS (
     INSERT INTO perdure.segments (run_id, seq, tenant_id, status, due_at)
     SELECT id, 1, tenant_id,
@@ -41,15 +47,14 @@ WITH turn AS (
 -- of the statuses to leave out. `one_run` or `page_of_runs` follows.
 -- name: select_runs
 SELECT CASE WHEN r.status <> ALL (%(but)s) THEN (to_jsonb(r) - 'context' || jsonb_build_object(
-           'usage', (
-               SELECT to_jsonb(u) FROM (
-                   SELECT coalesce(sum(m.requests), 0) AS requests,
-                          coalesce(sum(m.input_tokens), 0) AS input_tokens,
-                          coalesce(sum(m.cached_input_tokens), 0) AS cached_input_tokens,
-                          coalesce(sum(m.output_tokens), 0) AS output_tokens,
-                          coalesce(sum(m.reasoning_tokens), 0) AS reasoning_tokens,
-                          coalesce(sum(m.total_tokens), 0) AS total_tokens
-                   FROM perdure.model_responses m WHERE m.run_id = r.id) u),
+           'usage', perdure.usage_of(r.id),
+           'budget', (
+               SELECT jsonb_build_object(
+                          'cost_usd', coalesce(p.cost_usd, b.cost_usd)::text,
+                          'total_tokens', coalesce(p.total_tokens, b.total_tokens))
+               FROM perdure.budgets b
+               LEFT JOIN perdure.budget_periods p ON p.budget_id = b.id
+               WHERE b.scope = 'run' AND b.run_id = r.id),
            'interruptions', (
                SELECT coalesce(jsonb_agg(to_jsonb(i) || jsonb_build_object('decisions', (
                           SELECT coalesce(jsonb_agg(to_jsonb(d) ORDER BY d.decided_at, d.id), '[]')

@@ -14,6 +14,11 @@ from perdure.times import rfc3339
 Row = Mapping[str, Any]
 Object = dict[str, Any]
 
+_TOKENS = (
+    *("requests", "input_tokens", "cached_input_tokens", "cache_write_tokens"),
+    *("output_tokens", "reasoning_tokens", "total_tokens"),
+)
+
 
 def run_object(row: Row) -> Object:
     """A run with its ``usage`` summed and its pending ``interruptions``."""
@@ -39,8 +44,8 @@ def run_object(row: Row) -> Object:
         "replays_seq": row["replays_seq"],
         "priority": row["priority"],
         "interruptions": [interruption_object(one) for one in row["interruptions"]],
-        "usage": {**row["usage"], "cost_usd": None},
-        "budget": None,
+        "usage": row["usage"],
+        "budget": row["budget"],
         "forked_from": None,
         "cancel_requested_at": rfc3339(row["cancel_requested_at"]),
         "created_at": rfc3339(row["created_at"]),
@@ -157,7 +162,7 @@ def state_object(row: Row) -> Object:
 
 
 def usage_object(row: Row) -> Object:
-    """What one model reply used. A superseded one was paid for and then not needed."""
+    """What one request used. That of a superseded reply was paid for and then not needed."""
     return {
         "id": str(row["id"]),
         "object": "usage",
@@ -165,15 +170,74 @@ def usage_object(row: Row) -> Object:
         "segment": row["segment"],
         "agent": row["agent"],
         "model": row["model"],
+        "model_response_id": row["model_response_id"],
         "response_id": row["response_id"],
-        "requests": row["requests"],
-        "input_tokens": row["input_tokens"],
-        "cached_input_tokens": row["cached_input_tokens"],
-        "output_tokens": row["output_tokens"],
-        "reasoning_tokens": row["reasoning_tokens"],
-        "total_tokens": row["total_tokens"],
-        "cost_usd": None,
+        **{name: row[name] for name in _TOKENS},
+        "cost_usd": row["cost_usd"],
+        "price": row["price"],
+        "price_date": row["price_date"],
+        "price_source": row["price_source"],
         "latency_ms": row["latency_ms"],
         "superseded": row["superseded"],
+        "created_at": rfc3339(row["created_at"]),
+    }
+
+
+def usage_metrics_object(row: Row) -> Object:
+    """What a run used with one model by one agent."""
+    return {
+        "object": "usage_metrics",
+        "run_id": str(row["run_id"]),
+        "agent": row["agent"],
+        "model": row["model"],
+        **{name: row[name] for name in _TOKENS},
+        "unpriced_requests": row["unpriced_requests"],
+        "cost_usd": row["cost_usd"],
+        "created_at": rfc3339(row["created_at"]),
+        "updated_at": rfc3339(row["updated_at"]),
+    }
+
+
+def model_response_object(row: Row) -> Object:
+    """A model's reply as it came, and what it was asked with."""
+    return {
+        "id": str(row["id"]),
+        "object": "model_response",
+        "run_id": str(row["run_id"]),
+        "segment": row["segment"],
+        "checkpoint": row["base_seq"],
+        "scope": row["scope"],
+        "agent": row["agent"],
+        "model": row["model"],
+        "settings": row["settings"] or {},
+        "response_id": row["response_id"],
+        "request_id": row["request_id"],
+        "output": row["output"],
+        "usage": row["usage"],
+        "latency_ms": row["latency_ms"],
+        "attempt": row["attempt"],
+        "superseded": row["superseded"],
+        "created_at": rfc3339(row["created_at"]),
+    }
+
+
+def guardrail_result_object(row: Row) -> Object:
+    """What a guardrail said; ``type`` is input, output, tool_input or tool_output."""
+    return {
+        "id": str(row["id"]),
+        "object": "guardrail_result",
+        "run_id": str(row["run_id"]),
+        "segment": row["segment"],
+        "type": row["kind"],
+        "guardrail": row["guardrail"],
+        "agent": row["agent"],
+        "scope": row["scope"],
+        "tool": row["tool"],
+        "call_id": row["call_id"],
+        "tripwire_triggered": row["tripwire_triggered"],
+        "behavior": row["behavior"],
+        "message": row["message"],
+        "output_info": row["output_info"],
+        "latency_ms": row["latency_ms"],
         "created_at": rfc3339(row["created_at"]),
     }

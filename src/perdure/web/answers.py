@@ -60,10 +60,24 @@ class Tokens(Answer):
     requests: int
     input_tokens: int
     cached_input_tokens: int
+    cache_write_tokens: int
     output_tokens: int
     reasoning_tokens: int
     total_tokens: int
     cost_usd: str | None
+
+
+class RunBudget(Answer):
+    """The most a run may spend; null: any."""
+
+    cost_usd: str | None
+    total_tokens: int | None
+
+
+class TotalUsage(Tokens):
+    """A sum of requests; ``cost_usd`` is of those whose price is known, null where none is."""
+
+    unpriced_requests: int
 
 
 class By(Answer):
@@ -169,6 +183,9 @@ class Interruption(Answer):
     tool: dict[str, Any] | None
     question: str | None
     schema_: dict[str, Any] | None = Field(alias="schema")
+    budget: Annotated[
+        dict[str, Any] | None, Field(description="The budget it is about, as it stood.")
+    ]
     digest: str
     reason: str | None
     replaces: UUID | None
@@ -256,8 +273,8 @@ class Run(Answer):
     replays_seq: int | None
     priority: int
     interruptions: list[Interruption]
-    usage: Tokens
-    budget: dict[str, Any] | None
+    usage: TotalUsage
+    budget: RunBudget | None
     forked_from: dict[str, Any] | None
     cancel_requested_at: datetime | None
     created_at: datetime
@@ -362,21 +379,6 @@ class RunState(Checkpoint):
 
     object: Literal["run_state"]  # type: ignore[assignment]
     state: Any
-
-
-class Usage(Tokens):
-    """What one model reply used."""
-
-    id: UUID
-    object: Literal["usage"]
-    run_id: UUID
-    segment: int
-    agent: str
-    model: str | None
-    response_id: str | None
-    latency_ms: int
-    superseded: bool
-    created_at: datetime
 
 
 class Event(Answer):

@@ -18,7 +18,9 @@ from perdure.db import Pool
 from perdure.events import Hub
 from perdure.notify import Waiters
 from perdure.web import (
+    agents,
     audit,
+    budgets,
     carrying,
     decisions,
     deliveries,
@@ -35,6 +37,7 @@ from perdure.web import (
     policies,
     problems,
     replays,
+    run_usage,
     runs,
     search,
     session_items,
@@ -114,6 +117,7 @@ def create_app(
     for module in (
         *(
             runs,
+            run_usage,
             inputs,
             stream,
             everywhere,
@@ -121,13 +125,14 @@ def create_app(
             decisions,
             grants,
             policies,
+            budgets,
             links,
             webhooks,
             deliveries,
         ),
         # Before `sessions/{id}`, of which `export` would be one.
         *(carrying, sessions, session_items, session_state, replays),
-        *(search, feedback, operations, user_sessions, audit, later, health, metrics),
+        *(search, feedback, operations, user_sessions, agents, audit, later, health, metrics),
     ):
         app.include_router(module.router)
     app.include_router(_descriptions())

@@ -81,6 +81,7 @@ async def start_run(
             task=api.registry.check_task(body.task),
             max_turns=body.max_turns or api.registry.default_max_turns,
             model=api.registry.check_model(body.model),
+            budget=None if body.budget is None else body.budget.limits("/budget"),
             priority=body.priority,
             delay_seconds=body.delay_seconds,
             started_by=principal.as_requester(),
@@ -216,17 +217,6 @@ async def list_checkpoints(
 ) -> Response:
     """List the saved states."""
     return await _records("checkpoints", request, principal, run_id, query)
-
-
-@router.get("/{id}/usage", response_model=answers.List[answers.Usage])
-async def list_usage(
-    request: Request,
-    principal: RunReader,
-    run_id: RunId,
-    query: Annotated[NewestFirst, QueryParameters()],
-) -> Response:
-    """List what each model reply used."""
-    return await _records("usage", request, principal, run_id, query)
 
 
 @router.get("/{id}/state", response_model=answers.RunState)

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from perdure.db import Connection
-from perdure.web import answers
+from perdure.web import answers, usage_answers
 from tests.factories import insert_call, insert_item, insert_reply, insert_run, insert_state
 from tests.integration.api.reading import read, read_list, refused
 
@@ -117,8 +117,31 @@ async def test_checkpoints_and_the_active_state(
     refused(await client.get(f"/v1/runs/{uuid4()}/state"), 404, "not_found")
 
 
+async def test_what_models_and_guardrails_said(client: httpx.AsyncClient, conn: Connection) -> None:
+    run_id = await insert_run(conn)
+    for tokens in (3, 4):
+        await insert_reply(conn, run_id, tokens=tokens)
+    path = f"/v1/runs/{run_id}"
+    read_answer = await client.get(f"{path}/usage_metrics")
+    [sums] = read(usage_answers.UsageMetricsList, read_answer)["data"]
+    assert (sums["agent"], sums["model"], sums["total_tokens"]) == ("support", "some-model", 14)
+    assert (sums["requests"], sums["unpriced_requests"], sums["cost_usd"]) == (2, 2, None)
+    first, second = read_list(
+        usage_answers.ModelResponse, await client.get(f"{path}/model_responses")
+    )
+    assert (first["usage"]["total_tokens"], second["usage"]["total_tokens"]) == (6, 8)
+    page = await client.get(f"{path}/model_responses", params={"after": first["id"], "limit": 1})
+    assert [one["id"] for one in page.json()["data"]] == [second["id"]]
+    assert (
+        read_list(usage_answers.GuardrailResult, await client.get(f"{path}/guardrail_results"))
+        == []
+    )
+    for what in ("usage_metrics", "model_responses", "guardrail_results"):
+        refused(await client.get(f"/v1/runs/{uuid4()}/{what}"), 404, "not_found")
+
+
 async def test_usage_of_each_reply(client: httpx.AsyncClient, conn: Connection) -> None:
     run_id = await insert_run(conn)
     await insert_reply(conn, run_id, tokens=3)
-    [row] = read_list(answers.Usage, await client.get(f"/v1/runs/{run_id}/usage"))
+    [row] = read_list(usage_answers.Usage, await client.get(f"/v1/runs/{run_id}/usage"))
     assert (row["model"], row["total_tokens"], row["cost_usd"]) == ("some-model", 6, None)

@@ -133,8 +133,10 @@ async def test_a_run_is_shown_whole(client: httpx.AsyncClient, conn: Connection)
     assert shown["tool"]["arguments"] == {"order_id": "42", "cents": 1999}
     assert run["usage"] == {
         "requests": 2,
+        "unpriced_requests": 2,
         "input_tokens": 15,
         "cached_input_tokens": 2,
+        "cache_write_tokens": 0,
         "output_tokens": 15,
         "reasoning_tokens": 4,
         "total_tokens": 30,

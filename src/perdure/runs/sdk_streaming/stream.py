@@ -144,12 +144,6 @@ class RunStream:
         return [jsonsafe.loads(row["record"]) for row in await cursor.fetchall()]
 
 
-_USAGE = (
-    *("requests", "input_tokens", "cached_input_tokens", "output_tokens"),
-    *("reasoning_tokens", "total_tokens"),
-)
-
-
 def _reply(row: Mapping[str, Any]) -> RecordedReply:
     return RecordedReply(
         id=UUID(row["id"]),
@@ -159,5 +153,5 @@ def _reply(row: Mapping[str, Any]) -> RecordedReply:
         response_id=row["response_id"],
         request_id=row["request_id"],
         output=row["output"],
-        usage={name: row[name] for name in _USAGE},
+        usage=row["usage"],
     )

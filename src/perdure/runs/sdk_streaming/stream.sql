@@ -1,7 +1,9 @@
 -- What events speak of, each as JSON; read with the events themselves.
 
 -- name: replies
-SELECT to_jsonb(t)::text AS record FROM perdure.model_responses t
+SELECT (to_jsonb(t) || jsonb_build_object(
+           'usage', perdure.usage_of_reply(t.run_id, t.id)))::text AS record
+  FROM perdure.model_responses t
  WHERE t.run_id = %(run_id)s AND t.id = ANY(%(ids)s::uuid[])
 
 -- name: calls

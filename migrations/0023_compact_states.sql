@@ -103,4 +103,4 @@ LANGUAGE sql STABLE AS $$
 $$;
 COMMENT ON FUNCTION perdure.item_text IS 'What an item says, or what the tool said whose output it is; null where that is no text.';
 
-INSERT INTO perdure.schema_migrations (version, name) VALUES (19, 'compact_states');
+INSERT INTO perdure.schema_migrations (version, name) VALUES (23, 'compact_states');
