@@ -142,7 +142,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 SPOIL = "UPDATE perdure.tool_calls SET arguments = '{\"n\": 9}' WHERE run_id = %s"
 OF_ANOTHER_FORMAT = """
-UPDATE perdure.run_states SET state = state || '{"$schemaVersion": "9.9"}' WHERE run_id = %s"""
+UPDATE perdure.run_states
+   SET state = perdure.whole_state(run_id, seq) || '{"$schemaVersion": "9.9"}',
+       body = NULL, parts = NULL, next_part = NULL
+ WHERE run_id = %s"""
 ALL_ROWS = """
 SELECT md5(string_agg(t::text, '' ORDER BY t::text)) FROM (
     SELECT to_jsonb(r) AS t FROM perdure.runs r

@@ -337,10 +337,10 @@ async def test_a_state_goes_on_without_what_was_let_run() -> None:
         ["c1", "c2"]
     ]
 
-    forked = forked_state(stored)
+    forked = forked_state(jsonsafe.loads(stored))
     assert (forked.waits, forked.agent, forked.context) == (True, "a", {"n": 1})
     assert forked.turns_left == 8
-    again = await RunState.from_json(agent, jsonsafe.loads(forked.text))
+    again = await RunState.from_json(agent, forked.data)
     result = await Runner.run(agent, again)
     assert [one.raw_item.call_id for one in result.interruptions] == ["c2"]  # type: ignore[union-attr]
     assert made == ["a"]
@@ -350,10 +350,10 @@ async def test_a_state_goes_on_without_what_was_let_run() -> None:
     third.approve(third.get_interruptions()[0])
     ended = (await Runner.run(agent, third)).to_state()
     other = Agent(name="b", model=turns("-", "-", "-", "b says so"))
-    moved = forked_state(jsonsafe.dumps(ended.to_json()), agent="b")
+    moved = forked_state(ended.to_json(), agent="b")
     assert (moved.waits, moved.agent) == (False, "b")
     root = Agent(name="all", handoffs=[agent, other])
-    restored = await RunState.from_json(root, jsonsafe.loads(moved.text))
+    restored = await RunState.from_json(root, moved.data)
     sdk.reopen(restored)
     sdk.add_messages(restored, [{"role": "user", "content": "and?"}])
     said = await Runner.run(root, restored)

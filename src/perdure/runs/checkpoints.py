@@ -43,7 +43,7 @@ async def get_checkpoint(
     if row["record"] is None:
         raise NotFoundError(f"checkpoint {seq} of run", run_id)
     shown = checkpoint_object(jsonsafe.loads(row["record"]))
-    return {**shown, "state": jsonsafe.loads(await read_state(conn, run_id, seq))}
+    return {**shown, "state": (await read_state(conn, run_id=run_id, seq=seq)).data}
 
 
 async def diff_checkpoints(
@@ -120,5 +120,6 @@ async def _point(conn: Connection, tenant_id: UUID, run_id: UUID, seq: int, poin
     if row["record"] is None:
         raise InvalidRequestError.at(pointer, f"is no checkpoint of run {run_id}: {seq}.")
     shown = checkpoint_object(jsonsafe.loads(row["record"]))
-    state = jsonsafe.loads(await read_state(conn, run_id, seq))
-    return _Point(shown, shown["current_agent"], shown["turn"], state["context"].get("context"))
+    state = await read_state(conn, run_id=run_id, seq=seq)
+    context = state.data["context"].get("context")
+    return _Point(shown, shown["current_agent"], shown["turn"], context)

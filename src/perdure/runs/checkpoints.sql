@@ -1,6 +1,6 @@
 -- One checkpoint without its state, and the moment it was written at; 0 is the run's beginning.
 -- name: checkpoint
-SELECT (to_jsonb(t) - 'state')::text AS record, r.agent,
+SELECT (to_jsonb(t) - '{state,body,parts,next_part}'::text[])::text AS record, r.agent,
        COALESCE(r.initial_context, r.context)::text AS context
   FROM perdure.runs r
   LEFT JOIN perdure.run_states t ON t.run_id = r.id AND t.seq = %(seq)s
@@ -17,6 +17,7 @@ SELECT max(t.seq) AS seq
 -- with, which has one time.
 -- name: items_between
 SELECT (to_jsonb(i) || jsonb_build_object(
+           'item', perdure.whole_item(i), 'text', perdure.item_text(i),
            'user_id', r.user_id, 'session_id', r.session_id))::text AS item
   FROM perdure.run_items i
   JOIN perdure.runs r ON r.id = i.run_id

@@ -170,6 +170,8 @@ class Driver:
 
     async def _drive(self) -> Rest:
         if self._ended is not None:
+            # The state the run was to end with was not stored.
+            self._execution.parts.forget_last()
             result, source = self._ended
             if not await self._goes_on_with_messages(result, source):
                 return await self._completed(result, source)
@@ -292,7 +294,7 @@ class Driver:
         return Checkpoint(
             kind=kind,
             seq=self._execution.journal.base_seq + 1,
-            state=dump_state(state, self._registry),
+            state=dump_state(state, self._registry, self._execution.parts),
             context=self._registry.dump_context(self._context),
         )
 

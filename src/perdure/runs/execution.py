@@ -35,6 +35,7 @@ from perdure.ledger.writer import Entry, LedgerWriter
 from perdure.runs.approvals import Approval
 from perdure.runs.inherited import Inherited
 from perdure.runs.liveness import UNDOUBTED, Liveness
+from perdure.runs.parts import Parts
 from perdure.runs.policies import Policies
 from perdure.runs.spending import Spending
 
@@ -99,6 +100,8 @@ class Execution:
     pool: Pool
     default_effect: Effect
     journal: Journal
+    parts: Parts = field(default_factory=Parts)
+    """What the run's states have in common, for the next one."""
     operation_kinds: frozenset[str] = frozenset()
     """What kinds of operations its tools may record."""
     annotated: AnnotatedCalls = field(init=False)
@@ -161,6 +164,9 @@ class Execution:
 
     def __post_init__(self) -> None:
         self.annotated = AnnotatedCalls(self.journal.calls.values())
+        for call in self.journal.calls.values():
+            if call.status == "succeeded":
+                self._may_quote(call, call.output)
         self._idle.set()
 
     def key(self) -> Entry:
@@ -240,6 +246,17 @@ class Execution:
         elif error is None and future.result():
             # Since it began somebody has made a budget it may count to.
             self.spending.budgeted = True
+
+    def returned(self, scope: str, call_id: str, stored: dict[str, Any] | None) -> None:
+        """Note what a call of this execution returned, as its row has it."""
+        self.annotated.add(scope, call_id, stored)
+        call = self.call(scope, call_id)
+        if call is not None:
+            self._may_quote(call, stored)
+
+    def _may_quote(self, call: RecordedCall, stored: dict[str, Any] | None) -> None:
+        if stored is not None and stored.get("type") == "text":
+            self.parts.may_quote(stored["text"], call.id)
 
     def changed_context(self) -> Any:
         """Return the context as JSON when tools changed it since it was last stored, else None."""

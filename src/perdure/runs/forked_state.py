@@ -8,8 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from perdure import jsonsafe
-
 __all__ = ["ForkedState", "forked_state"]
 
 _APPROVALS = ("approvals", "function_tool_approvals", "hosted_mcp_approvals")
@@ -17,9 +15,9 @@ _APPROVALS = ("approvals", "function_tool_approvals", "hosted_mcp_approvals")
 
 @dataclass(frozen=True, slots=True)
 class ForkedState:
-    """A state for another run, as JSON text of ``jsonsafe``."""
+    """A state for another run: JSON."""
 
-    text: str
+    data: dict[str, Any]
     context: Any
     """The run's context as it was then, JSON."""
     agent: str
@@ -30,15 +28,14 @@ class ForkedState:
     """Whether it stands in the middle of a turn that waits for people."""
 
 
-def forked_state(text: str, *, agent: str | None = None) -> ForkedState:
+def forked_state(state: dict[str, Any], *, agent: str | None = None) -> ForkedState:
     """Return a state for another run: as it was, without what was let run in its own.
 
     An approval lets one call run, by its id, which a model may use again. What has an outcome has
     it in the state; what has none is asked about anew. Only an agent used as a tool, whose run is
     in the middle, keeps that it was let run. ``agent`` is who goes on instead, where a turn is
-    over. ``text`` is JSON of ``jsonsafe``.
+    over. ``state`` is the SDK's JSON, and is changed.
     """
-    state = jsonsafe.loads(text)
     step, most = state.get("current_step") or {}, state["max_turns"]
     _forget_approvals(state)
     # Its spans are of another trace, and its end was that of another run.
@@ -49,7 +46,7 @@ def forked_state(text: str, *, agent: str | None = None) -> ForkedState:
         # What the agent before asked for last is done; its tools are not those of this one.
         state["last_processed_response"] = None
     return ForkedState(
-        text=jsonsafe.dumps(state),
+        data=state,
         context=state["context"].get("context"),
         agent=state["current_agent"]["name"],
         turns_left=None if most is None else max(0, most - state["current_turn"]),

@@ -12,7 +12,7 @@ of it is as it was once the checkpoint was written, which nothing changes.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 from uuid import UUID
 
@@ -26,7 +26,7 @@ from perdure.ledger.effects import idempotency_key
 from perdure.runs.forked_state import ForkedState, forked_state
 from perdure.runs.history import add_to_session
 from perdure.runs.inputs import add_input, messages_of
-from perdure.runs.state import StoredState
+from perdure.runs.state import WholeState
 from perdure.runs.states import read_state, write_state
 from perdure.runs.store import NewRun, start_run
 from perdure.sessions.branching import branch_session
@@ -92,6 +92,7 @@ class _Base:
     """The checkpoint a fork goes on from."""
 
     row: Row
+    whole: WholeState
     state: ForkedState
 
 
@@ -162,9 +163,10 @@ async def _base(conn: Connection, run_id: UUID, fork: Fork) -> _Base | None:
             f"beginning, to {last['seq']}.",
         )
     other = None if fork.agent == row["current_agent"] else fork.agent
-    state = forked_state(await read_state(conn, run_id, row["seq"]), agent=other)
+    whole = await read_state(conn, run_id=run_id, seq=row["seq"])
+    state = forked_state(whole.data, agent=other)
     _check(run_id, fork, row, state)
-    return _Base(row, state)
+    return _Base(row, whole, state)
 
 
 def _check(run_id: UUID, fork: Fork, row: Row, state: ForkedState) -> None:
@@ -272,14 +274,8 @@ async def _copy(
 ) -> None:
     """Write what the fork has of the other run: the state as its first, and what came with it."""
     row, key = base.row, {"parent": parent_id, "seq": base.row["seq"]}
-    state = StoredState(
-        text=base.state.text,
-        schema_version=row["schema_version"],
-        sdk_version=row["sdk_version"],
-        current_agent=base.state.agent,
-        turn=row["turn"],
-    )
-    await write_state(conn, run_id=fork_id, seq=1, kind=row["kind"], state=state)
+    whole = replace(base.whole, data=base.state.data, current_agent=base.state.agent)
+    await write_state(conn, run_id=fork_id, seq=1, kind=row["kind"], state=whole.of_a_new_run())
     cursor = await conn.execute(_ITEMS, key)
     items = [
         {**jsonsafe.loads(one["item"]), "id": str(uuid7()), "run_id": str(fork_id)}

@@ -38,7 +38,8 @@ UPDATE perdure.runs r
 
 -- Items are stored in the transaction of the state they came with, which has one time.
 -- name: items
-SELECT to_jsonb(i)::text AS item
+SELECT (to_jsonb(i) || jsonb_build_object(
+           'item', perdure.whole_item(i), 'text', perdure.item_text(i), 'output_of', NULL))::text AS item
   FROM perdure.run_items i
  WHERE i.run_id = %(parent)s
    AND i.seq <= (SELECT max(o.seq)

@@ -88,13 +88,16 @@ SELECT tenant_id, agent, input, context, max_turns, model, tools, session_id, ca
 
 -- name: load
 WITH base AS (
-    SELECT seq, state::text AS state, turn, kind
+    SELECT seq, state::text AS state, body, turn, kind
       FROM perdure.run_states WHERE run_id = %(run_id)s AND is_active
 ), number AS (
     SELECT COALESCE((SELECT seq FROM base), 0) AS seq
 )
 SELECT number.seq AS base_seq,
        (SELECT state FROM base) AS state,
+       (SELECT body FROM base) AS body,
+       ARRAY(SELECT perdure.state_parts(%(run_id)s, number.seq)) AS parts,
+       perdure.state_quotes(%(run_id)s, number.seq)::text AS quotes,
        (SELECT kind FROM base) AS kind,
        COALESCE((SELECT turn FROM base), 0) AS turn,
        (SELECT COALESCE(max(seq), 0) FROM perdure.run_items WHERE run_id = %(run_id)s) AS items,
@@ -143,29 +146,33 @@ SELECT number.seq AS base_seq,
                               AND m.type = 'message_output')) AS annotations
   FROM number
 
+-- How many of the tool calls a state names have returned what it holds them to have.
 -- name: fence
 SELECT r.cancel_requested_at IS NOT NULL AS cancel_requested,
-       r.inputs_waiting > 0 AS inputs_waiting
+       r.inputs_waiting > 0 AS inputs_waiting,
+       (SELECT count(*)
+          FROM unnest(%(calls)s::uuid[], %(digests)s::bytea[]) AS quoted(id, digest)
+          JOIN perdure.tool_calls t ON t.run_id = %(run_id)s AND t.id = quoted.id
+         WHERE t.status = 'succeeded'
+           AND sha256(convert_to(t.output ->> 'text', 'UTF8')) = quoted.digest) AS quoted
   FROM perdure.runs r
   JOIN perdure.segments s ON s.run_id = r.id AND s.seq = %(seq)s
  WHERE r.id = %(run_id)s AND s.epoch = %(epoch)s AND s.status = 'running'
    FOR NO KEY UPDATE
-
--- name: retire_state
-UPDATE perdure.run_states SET is_active = false WHERE run_id = %(run_id)s AND is_active
 
 -- name: mark_resumed
 UPDATE perdure.run_states SET resumed_at = COALESCE(resumed_at, now())
  WHERE run_id = %(run_id)s AND is_active AND kind = 'interrupted' AND resumed_at IS NULL
 
 -- name: insert_items
-INSERT INTO perdure.run_items (id, run_id, seq, tenant_id, type, role, agent, text, item, token_count, metadata)
-SELECT i.id, %(run_id)s, i.seq, r.tenant_id, i.type, i.role, i.agent, i.text, i.item, i.token_count,
-       coalesce(i.metadata, '{}')
+INSERT INTO perdure.run_items (
+       id, run_id, seq, tenant_id, type, role, agent, text, item, output_of, token_count, metadata)
+SELECT i.id, %(run_id)s, i.seq, r.tenant_id, i.type, i.role, i.agent, i.text, i.item, i.output_of,
+       i.token_count, coalesce(i.metadata, '{}')
   FROM perdure.runs r,
        jsonb_to_recordset(%(items)s::jsonb) AS i(
            id uuid, seq int, type text, role text, agent text, text text, item jsonb,
-           token_count int, metadata jsonb)
+           output_of uuid, token_count int, metadata jsonb)
  WHERE r.id = %(run_id)s
     ON CONFLICT (run_id, seq) DO NOTHING
 

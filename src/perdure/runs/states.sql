@@ -1,13 +1,27 @@
--- Run states, each written and read whole here.
+-- One state of a run, and the parts of all up to it.
+-- name: read
+SELECT s.state::text AS state, s.body, s.schema_version, s.sdk_version, s.current_agent, s.turn,
+       ARRAY(SELECT perdure.state_parts(s.run_id, s.seq)) AS parts,
+       perdure.state_quotes(s.run_id, s.seq)::text AS quotes
+  FROM perdure.run_states s
+ WHERE s.run_id = %(run_id)s AND s.seq = %(seq)s
 
--- The run still names the agent it was with before.
--- name: insert_state
+-- name: retire
+UPDATE perdure.run_states SET is_active = false WHERE run_id = %(run_id)s AND is_active
+
+-- The run still names the agent it was with before. A state whose parts do not follow those that
+-- are there is refused by the table.
+-- name: insert
 WITH saved AS (
     INSERT INTO perdure.run_states (
-           id, run_id, seq, tenant_id, kind, schema_version, sdk_version, current_agent, turn, state,
-           size_bytes)
+           id, run_id, seq, tenant_id, kind, schema_version, sdk_version, current_agent, turn, body,
+           parts, next_part, size_bytes)
     SELECT %(id)s, %(run_id)s, %(state_seq)s, r.tenant_id, %(kind)s, %(schema_version)s,
-           %(sdk_version)s, %(current_agent)s, %(turn)s, %(state)s::jsonb, %(size_bytes)s
+           %(sdk_version)s, %(current_agent)s, %(turn)s, %(body)s, %(parts)s::text[],
+           CASE WHEN %(first_part)s = (SELECT coalesce(max(s.next_part), 0)
+                                         FROM perdure.run_states s WHERE s.run_id = %(run_id)s)
+                THEN %(first_part)s + cardinality(%(parts)s::text[]) END,
+           %(size_bytes)s
       FROM perdure.runs r WHERE r.id = %(run_id)s
     RETURNING run_id, id, seq, kind, turn, current_agent, size_bytes
 ), about AS (
@@ -27,6 +41,3 @@ SELECT CASE WHEN handed_off THEN perdure.add_events(
            ARRAY[handoff, agent, saved])
        ELSE perdure.add_event(run_id, 'checkpoint.saved', saved) END AS events
   FROM about
-
--- name: read_state
-SELECT state::text AS state FROM perdure.run_states WHERE run_id = %(run_id)s AND seq = %(state_seq)s

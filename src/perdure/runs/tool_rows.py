@@ -136,4 +136,4 @@ def record_outcome(execution: Execution, scope: str, call_id: str, outcome: Outc
         # Also of a call that left a context nobody can store it is known what it did.
         execution.record_later(entry)
         execution.journal.settle(scope, call_id, entry["status"])
-        execution.annotated.add(scope, call_id, outcome.stored)
+        execution.returned(scope, call_id, outcome.stored)
