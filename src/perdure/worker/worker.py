@@ -88,6 +88,7 @@ class Worker:
         self._sender = Sender(Allowed.parse(settings.webhook_allow))
         self._deliverer = Deliverer(pool, settings, self._sender)
         self._secret_keys = settings.secret_keys
+        self._trace_content = settings.trace_content
         self._registry = registry
         self._pool = pool
         self._url = url
@@ -132,6 +133,7 @@ class Worker:
             self._runner = SegmentRunner(
                 *(self._registry, self._pool, writer, self.executor_id, self._lease),
                 quarantine=self._quarantine,
+                trace_content=self._trace_content,
             )
             asked = Asked(self._runner)
             await stack.enter_async_context(self._sender)
