@@ -229,7 +229,7 @@ class _Place:
         if reply is not None:
             self._note(reply.id, reply.output, handoffs)
             if self.execution.trace is not None:
-                self.execution.trace.replies_replayed += 1
+                self.execution.trace.replayed(self.scope, self.agent)
         return reply
 
     def _note(self, id: UUID, output: list[dict[str, Any]], handoffs: list[Handoff]) -> None:

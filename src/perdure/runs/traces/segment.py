@@ -67,10 +67,16 @@ class SegmentTrace:
         )
         self.context = set_span_in_context(self.span, Context())
         self._agents: dict[str, _AgentSpan] = {}
+        self._turns: dict[str, str] = {}
 
     def attach(self) -> None:
         """Let spans that are started in this context be beneath the execution's, for good."""
         otel_context.attach(set_span_in_context(self.span))
+
+    def replayed(self, scope: str, agent: str) -> None:
+        """Count a reply that was answered from the ledger."""
+        self.replies_replayed += 1
+        self._turn(scope, agent)
 
     @contextmanager
     def chat(
@@ -108,7 +114,9 @@ class SegmentTrace:
                 yield span
         finally:
             # That of an agent used as a tool.
-            self._end_agent(scope_text((*filter(None, (scope,)), call.call_id)))
+            inner = scope_text((*filter(None, (scope,)), call.call_id))
+            self._end_agent(inner)
+            self._turns.pop(inner, None)
 
     def came_to(self, span: Span, outcome: Outcome) -> None:
         """Note what a tool call came to."""
@@ -181,13 +189,11 @@ class SegmentTrace:
 
     def _agent(self, scope: str, agent: str) -> Context:
         """Return the context of the agent whose turn it is in a scope."""
+        self._turn(scope, agent)
         known = self._agents.get(scope)
         if known is not None and known.agent == agent:
             return known.context
-        if known is not None:
-            self._end_agent(scope)
-            told = {"perdure.from": known.agent, "perdure.to": agent}
-            self.span.add_event("handoff", told)
+        self._end_agent(scope)
         # A nested agent is called by a tool, whose span is the current one.
         parent = otel_context.get_current() if scope else self.context
         span = self._run.start(
@@ -198,6 +204,12 @@ class SegmentTrace:
         context = set_span_in_context(span, Context())
         self._agents[scope] = _AgentSpan(agent, span, context)
         return context
+
+    def _turn(self, scope: str, agent: str) -> None:
+        before = self._turns.get(scope)
+        self._turns[scope] = agent
+        if before is not None and before != agent:
+            self.span.add_event("handoff", {"perdure.from": before, "perdure.to": agent})
 
     def _end_agent(self, scope: str) -> None:
         known = self._agents.pop(scope, None)
