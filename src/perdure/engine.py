@@ -19,6 +19,7 @@ from pydantic import BaseModel
 
 from perdure import __version__
 from perdure.access.principals import DEFAULT_TENANT, Principal, program_principal
+from perdure.catalogue.registering import register
 from perdure.config import Settings
 from perdure.db import Pool, open_pool
 from perdure.embedded import running as embedded_server
@@ -180,6 +181,8 @@ class Engine:
                 )
                 working = succession(make) if replace_lost else make()
                 await stack.enter_async_context(working)
+            else:
+                await register(self._pool, self.registry.catalogue)
             yield self
 
     def _new_worker(self, url: str, tag: str, concurrency: int, stop_seconds: float) -> Worker:

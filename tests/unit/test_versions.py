@@ -7,9 +7,11 @@ import sys
 from typing import Any
 
 import pytest
-from agents import Agent, RunConfig, function_tool
+from agents import Agent, ModelSettings, RunConfig, function_tool
 
+from perdure import effect
 from perdure.runs.registry import Registry
+from tests.catalogue_support import SECRET, everything, polite, small
 
 PROGRAM = """
 from tests.unit.test_versions import registry
@@ -17,19 +19,24 @@ print(registry().versions)
 """
 
 
-@function_tool
+@function_tool(name_override="look_up_by")
 def look_up(order: str) -> str:
     """Look it up."""
     return order
 
 
-@function_tool(name_override="look_up")
+@function_tool(name_override="look_up_by")
 def look_up_otherwise(order: str, urgent: bool = False) -> str:
     """Look it up."""
     return order
 
 
-def words(*_: Any) -> str:
+def look_up_by(order: str) -> str:
+    """Look it up."""
+    return order
+
+
+def words(*_: Any) -> Any:
     return "Be kind."
 
 
@@ -67,6 +74,15 @@ def test_a_version_is_the_same_in_every_process() -> None:
         {"tool": look_up_otherwise},
         {"tools": []},
         {"output_type": int},
+        {"model_settings": ModelSettings(temperature=0.5)},
+        {"prompt": words},
+        {"handoff_description": "The desk."},
+        {"tool": function_tool(needs_approval=True)(look_up_by)},
+        {"tool": function_tool(needs_approval=words)(look_up_by)},
+        {"tool": function_tool(tool_input_guardrails=[small])(look_up_by)},
+        {"tool": effect("read")(function_tool(look_up_by))},
+        {"input_guardrails": [polite]},
+        {"tool_use_behavior": "stop_on_first_tool"},
     ],
 )
 def test_what_a_run_would_meet_makes_another_version(changed: dict[str, Any]) -> None:
@@ -78,6 +94,85 @@ def test_what_a_run_would_meet_makes_another_version(changed: dict[str, Any]) ->
     }
 
 
-def test_the_model_of_all_counts_for_all() -> None:
-    before, after = registry().versions, registry(RunConfig(model="large")).versions
+@pytest.mark.parametrize(
+    "config",
+    [
+        RunConfig(model="large"),
+        RunConfig(model_settings=ModelSettings(max_tokens=9)),
+        RunConfig(input_guardrails=[polite]),
+    ],
+)
+def test_what_all_are_run_with_counts_for_all(config: RunConfig) -> None:
+    before, after = registry().versions, registry(config).versions
     assert all(before[name] != after[name] for name in before)
+
+
+def test_a_definition_says_all_but_secrets() -> None:
+    found = everything().catalogue
+    assert SECRET not in repr(found)
+    assert list(found.roots) == ["front"]
+    assert found.run_config["model_settings"] == {"extra_headers": ["X-Run"], "max_tokens": 99}
+    front, desk, scribe = (
+        found.agents[name].definition for name in ("front", "desk/refunds", "scribe")
+    )
+    assert list(found.agents["scribe"].parts) == []
+    assert list(found.agents["front"].parts) == ["desk/refunds", "scribe"]
+    assert (front["instructions"], front["prompt"]["id"]) == (None, "pmpt_1")
+    assert scribe["instructions_by"] == scribe["prompt_by"] == "tests.catalogue_support.words"
+    assert desk["model_settings"] == {
+        "temperature": 0.25,
+        "extra_headers": ["Authorization"],
+        "extra_body": ["key"],
+        "extra_query": ["key"],
+        "extra_args": ["api_key"],
+        "metadata": ["team"],
+    }
+    [handed] = front["handoffs"]
+    assert handed["input_filter"] == "tests.catalogue_support.brief"
+    assert "number" in handed["input_schema"]["properties"]
+    assert (handed["agent"], handed["tool_name"]) == ("desk/refunds", "transfer_to_desk_refunds")
+    assert desk["output_schema"]["properties"].keys() == {"text", "sure"}
+    tools = {tool["name"]: tool for tool in desk["tools"]}
+    assert [(tool["kind"], tool["effect"], tool["gate"]) for tool in tools.values()] == [
+        ("function", "idempotent", "function"),
+        ("function", "read", "never"),
+        ("agent", "nested", "never"),
+        ("custom", "at_most_once", "never"),
+        ("shell", "at_most_once", "always"),
+        ("hosted_mcp", "at_most_once", "by_tool"),
+        ("file_search", None, "never"),
+        ("web_search", None, "never"),
+        ("code_interpreter", None, "never"),
+    ]
+    assert tools["refund"]["gate_by"] == "tests.catalogue_support.over_a_hundred"
+    # The durable tool has handed its time-out on, and wrapped its guardrails.
+    assert tools["refund"]["timeout_seconds"] == 7.5
+    assert [(one["kind"], one["name"]) for one in tools["refund"]["guardrails"]] == [
+        ("input", "small"),
+        ("output", "clean"),
+    ]
+    assert tools["look_up"]["enabled_by"] == "tests.catalogue_support.over_a_hundred"
+    assert tools["hosted_mcp"]["settings"] == {
+        "server_label": "crm",
+        "origin": "https://mcp.example:8443",
+        "headers": ["X-Crm"],
+        "authorization": "set",
+        "require_approval": {"never": {"tool_names": ["find"]}},
+        "approvals_by": "tests.catalogue_support.words",
+    }
+    stdio, sse, wiki = desk["mcp_servers"]
+    assert stdio["settings"] == {
+        "command": "files-mcp",
+        "options": ["--root", "--token", "-v"],
+        "environment": ["TOKEN"],
+        "require_approval": {"delete": True, "read": False},
+    }
+    assert sse["name"] == "sse: https://mcp.example:8443"
+    assert (wiki["gate"], wiki["effects"]) == ("always", {"search": "read"})
+    assert [one["kind"] for one in desk["guardrails"]] == ["input", "output"]
+    # Made once more of what is wrapped by now it is the same.
+    assert everything().versions == everything(tools=desk_tools()).versions
+
+
+def desk_tools() -> list[Any]:
+    return everything().agents["desk/refunds"].tools

@@ -10,6 +10,7 @@ from typer.core import TyperGroup
 
 from perdure import __version__
 from perdure.cli import (
+    agents,
     audit,
     demo,
     dev,
@@ -99,6 +100,7 @@ _MODULES = (
         feedback,
         operations,
         policies,
+        agents,
         links,
         webhooks,
     ),

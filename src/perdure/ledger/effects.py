@@ -5,7 +5,7 @@ An unmarked tool is ``at_most_once``: nobody has said that repeating it is harml
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from hashlib import sha256
@@ -153,8 +153,14 @@ def _mark_mcp_server(
 
 def mcp_effect(server: Any, tool: str) -> Effect | None:
     """Return the class ``tool`` of an MCP server was marked with, by its name or with all."""
-    marks: dict[str | None, Effect] = getattr(server, _MCP_MARKS, {})
+    marks = mcp_effects(server)
     return marks.get(tool, marks.get(None))
+
+
+def mcp_effects(server: Any) -> Mapping[str | None, Effect]:
+    """Return the classes an MCP server was marked with, by its tools' names; None: all of them."""
+    marks: dict[str | None, Effect] = getattr(server, _MCP_MARKS, {})
+    return marks
 
 
 def effect_of(tool: Any, default: Effect) -> Effect:

@@ -202,6 +202,7 @@ def asked_on_approval(on_approval: Any, tool: str) -> Any:
     if on_approval is None:
         return None
 
+    @functools.wraps(on_approval)
     async def asked(context: Any, item: Any) -> Any:
         if await gated(approval_call_id(item), tool, None):
             return None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import functools
 import inspect
 from collections.abc import Callable
 from typing import Any
@@ -56,6 +57,7 @@ def _answered_hosted_tool(tool: HostedMCPTool, answer: Callable[[Any], Any]) -> 
     """Return ``tool``, whose approvals the program answers, so that policies are heard first."""
     outer = copy.copy(tool)
 
+    @functools.wraps(answer)
     async def on_approval_request(request: Any) -> Any:
         asked = request.data
         refused = await refusal(asked.id, asked.name, parse_object(asked.arguments))

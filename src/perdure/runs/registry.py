@@ -12,13 +12,14 @@ from agents import Agent, ModelProvider, RunConfig, RunErrorHandlers, RunHooks, 
 from agents.run_config import DEFAULT_MAX_TURNS
 from pydantic import BaseModel, ValidationError
 
+from perdure.catalogue.definitions import Catalogue
 from perdure.errors import ConfigurationError, FieldError, InvalidRequestError
 from perdure.interruptions.policies.policy import Policy
 from perdure.ledger.effects import Effect
 from perdure.ledger.operations import MAX_KIND, NOT_TEXT
 from perdure.ledger.prices import Price, Prices
 from perdure.runs.graph import reachable, wrap_graph, wrap_run_config
-from perdure.runs.versions import agent_versions
+from perdure.runs.versions import catalogue_of
 from perdure.sessions.rules import MAX_NAME, check_name
 
 
@@ -51,6 +52,8 @@ class Registry:
     agents: dict[str, Agent[Any]] = field(init=False)
     sdk_config: RunConfig = field(init=False)
     """What durable runs are run with: the config given, its model and provider durable."""
+    catalogue: Catalogue = field(init=False)
+    """What the agents are defined by, in versions."""
     versions: dict[str, str] = field(init=False)
     """The version of each agent by its name: a hash of its definition."""
 
@@ -65,9 +68,14 @@ class Registry:
             self.sdk_config.model_provider = self.model_provider
         wrap_run_config(self.sdk_config)
         self.agents = wrap_graph(self.roots)
-        self.versions = agent_versions(
-            self.agents, self.sdk_config, lambda agent: reachable([agent])
+        self.catalogue = catalogue_of(
+            self.agents,
+            roots=self.roots,
+            config=self.sdk_config,
+            default_effect=self.default_effect,
+            reach=lambda agent: reachable([agent]),
         )
+        self.versions = {name: one.version for name, one in self.catalogue.agents.items()}
         for place, policy in enumerate(self.policies):
             if not isinstance(policy, Policy):
                 raise ConfigurationError(f"policies[{place}] is no Policy: {policy!r}.")

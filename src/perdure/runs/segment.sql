@@ -41,7 +41,13 @@ WITH run AS (
        SET status = 'running', started_at = COALESCE(r.started_at, now()), updated_at = now(),
            -- The build that resumes it may have other agents; what it began with stands.
            agent_version = CASE WHEN r.started_at IS NULL THEN %(versions)s::jsonb ->> r.agent
-                                ELSE r.agent_version END
+                                ELSE r.agent_version END,
+           agent_version_id = CASE WHEN r.started_at IS NULL THEN (
+                   SELECT v.id FROM perdure.agents a JOIN perdure.agent_versions v ON v.agent_id = a.id
+                    WHERE a.name = r.agent AND v.version = %(versions)s::jsonb ->> r.agent)
+               ELSE r.agent_version_id END,
+           -- Who started it may not have known the agent: this worker's engine came with it.
+           agent_id = COALESCE(r.agent_id, (SELECT a.id FROM perdure.agents a WHERE a.name = r.agent))
       FROM began
      WHERE r.id = began.run_id
     RETURNING r.tenant_id, r.agent, r.current_agent, r.input::text AS input,

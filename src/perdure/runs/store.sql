@@ -9,12 +9,14 @@ WITH turn AS (
 ), started AS (
     INSERT INTO perdure.runs (
         id, tenant_id, agent, current_agent, input, context, user_id, metadata, max_turns,
-        priority, started_by, session_id, model, tools, replays_seq, task)
+        priority, started_by, session_id, model, tools, replays_seq, task,
+        agent_id)
     VALUES (
         %(id)s, %(tenant_id)s, %(agent)s, %(agent)s, %(input)s::jsonb, %(context)s::jsonb,
         %(user_id)s, %(metadata)s::jsonb, %(max_turns)s, %(priority)s,
         %(started_by)s::jsonb, %(session_id)s, %(model)s, %(tools)s, %(replays_seq)s,
-        %(task)s)
+        %(task)s,
+        (SELECT a.id FROM perdure.agents a WHERE a.name = %(agent)s AND a.deleted_at IS NULL))
     RETURNING id, tenant_id
 ), first AS (
     INSERT INTO perdure.segments (run_id, seq, tenant_id, status, due_at)

@@ -18,6 +18,7 @@ from perdure.db import Pool
 from perdure.events import Hub
 from perdure.notify import Waiters
 from perdure.web import (
+    agents,
     audit,
     carrying,
     decisions,
@@ -129,7 +130,7 @@ def create_app(
         ),
         # Before `sessions/{id}`, of which `export` would be one.
         *(carrying, sessions, session_items, session_state, replays),
-        *(search, feedback, operations, user_sessions, audit, later, health, metrics),
+        *(search, feedback, operations, user_sessions, agents, audit, later, health, metrics),
     ):
         app.include_router(module.router)
     app.include_router(_descriptions())

@@ -1,10 +1,10 @@
 """A worker: joins the queue, runs segments, recovers those of workers that died.
 
-Enter: lease → watch over the loop → ledger writer → DBOS (launched in this event loop, so that
-segments run in it) → queue loop → recovery, delayed starts, what is asked of runs. Leave, in the
-other order: nothing new is claimed, segments under way are parked at their next step, and what is
-left goes back to the queue. A worker that was taken for dead begins nothing more and says so
-(`lost`).
+Enter: lease → catalogue → watch over the loop → ledger writer → DBOS (launched in this event loop,
+so that segments run in it) → queue loop → recovery, delayed starts, what is asked of runs. Leave,
+in the other order: nothing new is claimed, segments under way are parked at their next step, and
+what is left goes back to the queue. A worker that was taken for dead begins nothing more and says
+so (`lost`).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from contextlib import AsyncExitStack
 from typing import Any, Self
 from uuid import UUID
 
+from perdure.catalogue.registering import register
 from perdure.config import Settings
 from perdure.db import Pool
 from perdure.ledger.writer import LedgerWriter
@@ -122,6 +123,8 @@ class Worker:
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self._lease)
+            # Under the lease: what a living worker came with is not pruned.
+            await register(self._pool, self._registry.catalogue)
             stack.enter_context(LoopWatch())
             name = session_name("perdure-ledger", self.executor_id)
             writer = await stack.enter_async_context(LedgerWriter(self._url, name))

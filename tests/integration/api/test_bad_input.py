@@ -219,8 +219,6 @@ async def test_a_start_in_a_session_names_what_is_wrong(client: httpx.AsyncClien
     [
         ("POST", "/v1/runs/{id}/fork"),
         ("GET", "/v1/usage"),
-        ("GET", "/v1/agents"),
-        ("GET", "/v1/agents/support"),
     ],
 )
 async def test_a_call_that_comes_later_says_so(

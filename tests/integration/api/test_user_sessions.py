@@ -335,13 +335,15 @@ async def test_a_route_is_closed_to_users_unless_it_is_opened(
     for (method, path), opened in OPEN_TO_USERS.items():
         named = {one["name"] for one in described[path][method.lower()].get("parameters", ())}
         assert opened.whose != "query" or "user_id" in named, path
-    hidden = [("GET", path) for path in ("/openapi.json", "/docs", "/v1/usage", "/v1/agents")]
+    hidden = [("GET", path) for path in ("/openapi.json", "/docs", "/v1/usage")]
     for method, path in (*sorted(routes), *hidden):
         rule = OPEN_TO_USERS.get((method, path))
         if rule is not None and rule.whose == "self":
             continue
         id_ = next((id_ for begin, id_ in ids.items() if path.startswith(begin)), uuid4())
-        there = path.format_map({"id": id_, "item_id": item["id"], "name": "support"})
+        there = path.format_map(
+            {"id": id_, "item_id": item["id"], "name": "support", "version": "0"}
+        )
         for query in ("?user_id=bob", ""):
             options: dict[str, Any] = {}
             if method in ("POST", "PUT", "PATCH"):
