@@ -28,6 +28,7 @@ from perdure.cli import (
     runs,
     serve,
     sessions,
+    usage,
     webhooks,
 )
 from perdure.cli.help import examples
@@ -98,6 +99,7 @@ _MODULES = (
         grants,
         sessions,
         feedback,
+        usage,
         operations,
         policies,
         agents,

@@ -12,7 +12,6 @@ router = APIRouter(include_in_schema=False)
 
 
 @router.api_route("/v1/runs/{id}/fork", methods=["POST"])
-@router.api_route("/v1/usage", methods=["GET"])
 async def not_supported(request: Request, principal: Anybody) -> Response:
     """Say that this call comes later."""
     return problem(

@@ -172,6 +172,22 @@ async def test_a_decision_names_its_wrong_field(
         ("/v1/interruptions?status=open", "/query/status"),
         ("/v1/interruptions?type=riddle", "/query/type"),
         ("/v1/interruptions?run_id=7", "/query/run_id"),
+        ("/v1/usage?group_by=tool", "/query/group_by"),
+        ("/v1/usage?group_by=agent,", "/query/group_by"),
+        ("/v1/usage?group_by=day&group_by=", "/query/group_by"),
+        ("/v1/usage?from=soon", "/query/from"),
+        ("/v1/usage?from=2026-02-30", "/query/from"),
+        ("/v1/usage?to=2026-01-01T00:00:00", "/query/to"),
+        ("/v1/usage?to=1767225600", "/query/to"),
+        ("/v1/usage?from=2026-01-02&to=2026-01-01", "/query/from"),
+        ("/v1/usage?from=2024-01-01&to=2026-01-01&group_by=day", "/query/from"),
+        ("/v1/usage?from=0001-01-01", "/query/from"),
+        ("/v1/usage?to=9999-12-31T23:59:59-14:00", "/query/to"),
+        ("/v1/usage?limit=1001", "/query/limit"),
+        ("/v1/usage?offset=-1", "/query/offset"),
+        ("/v1/usage?user_id=", "/query/user_id"),
+        ("/v1/usage?agent=%00", "/query/agent"),
+        ("/v1/usage?by=agent", "/query/by"),
     ],
 )
 async def test_a_query_names_its_wrong_value(
@@ -218,7 +234,6 @@ async def test_a_start_in_a_session_names_what_is_wrong(client: httpx.AsyncClien
     ("method", "path"),
     [
         ("POST", "/v1/runs/{id}/fork"),
-        ("GET", "/v1/usage"),
     ],
 )
 async def test_a_call_that_comes_later_says_so(
