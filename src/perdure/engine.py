@@ -19,6 +19,7 @@ from pydantic import BaseModel
 
 from perdure import __version__
 from perdure.access.principals import DEFAULT_TENANT, Principal, program_principal
+from perdure.budgets.limits import parse_limits
 from perdure.catalogue.registering import register
 from perdure.config import Settings
 from perdure.db import Pool, open_pool
@@ -247,6 +248,7 @@ class Engine:
         task: str | None = None,
         max_turns: int | None = None,
         model: str | None = None,
+        budget: Mapping[str, Any] | None = None,
         priority: int = 0,
         delay_seconds: float | None = None,
         idempotency_key: str | None = None,
@@ -260,6 +262,8 @@ class Engine:
 
         ``input`` is a text or Responses input items; ``context`` fits the engine's context type.
         ``model`` names one of the engine's provider, for all agents of the run.
+        ``budget`` is the most it may spend before a person is asked: ``cost_usd`` (USD as text,
+        Decimal or int), ``total_tokens`` or both.
         ``task`` says what it is for, out of the engine's list if it has one.
         Of waiting runs the lowest ``priority`` goes first. The same ``idempotency_key`` within 24
         hours returns the run it first started. In a session, one that is there or one found or made
@@ -289,6 +293,7 @@ class Engine:
             metadata=metadata or {},
             model=self.registry.check_model(model),
             task=self.registry.check_task(task),
+            budget=None if budget is None else parse_limits(budget, "/budget"),
             priority=priority,
             delay_seconds=delay_seconds,
             started_by=program_principal(by).as_requester(),

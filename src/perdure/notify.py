@@ -36,6 +36,9 @@ INPUT = "perdure_input"
 POLICIES = "perdure_policies"
 """A tenant's policies changed; the payload is its id, a colon and the new revision."""
 
+BUDGETS = "perdure_budgets"
+"""A call ended that others may wait for, as their budgets were reserved; the payload is empty."""
+
 INTERRUPTIONS = "perdure_interruptions"
 """A question was asked or closed; the payload is the id of its tenant."""
 DELIVERIES_DUE = "perdure_deliveries_due"

@@ -125,7 +125,7 @@ class Mortal(LedgerWriter):
         self.writes = 0
         self.dies = asyncio.Event()
 
-    def submit(self, entry: Entry, *, urgent: bool = True) -> asyncio.Future[None]:
+    def submit(self, entry: Entry, *, urgent: bool = True) -> asyncio.Future[bool]:
         written = super().submit(entry, urgent=urgent)
         self.writes += 1
         if self.writes == self.fatal:
@@ -226,7 +226,7 @@ class StopsAt(LedgerWriter):
 
     runner: SegmentRunner | None = None
 
-    def submit(self, entry: Entry, *, urgent: bool = True) -> asyncio.Future[None]:
+    def submit(self, entry: Entry, *, urgent: bool = True) -> asyncio.Future[bool]:
         written = super().submit(entry, urgent=urgent)
         if entry["kind"] == "intent" and (runner := self.runner) is not None:
             written.add_done_callback(lambda _: runner.stop())

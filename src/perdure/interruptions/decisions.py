@@ -12,6 +12,8 @@ from uuid import UUID
 
 from perdure import jsonsafe
 from perdure.audit.log import record
+from perdure.budgets.limits import Limits
+from perdure.budgets.raising import raise_budget, raised
 from perdure.db import Connection, load_sql, uuid7
 from perdure.errors import (
     AlreadyDecidedError,
@@ -92,6 +94,16 @@ async def decide(
     async with conn.transaction():
         judged = await _judge(conn, tenant_id, interruption_id, decision, by)
         decision_id = uuid7()
+        if judged.shown["budget"] is not None and decision.decision == "approve":
+            # Before anything is told of it: who counts on a budget locks it before its events.
+            await raise_budget(
+                conn,
+                judged.shown["budget"],
+                judged.limits,
+                tenant_id=tenant_id,
+                run_id=judged.run["id"],
+                by=by,
+            )
         pending_left = await _write(conn, decision_id, judged, decision, by)
         grant_id = None
         if decision.remember is not UNSET:
@@ -133,6 +145,8 @@ class _Judged:
     shown: dict[str, Any]
     effect: Effect
     edited: Edited | None
+    limits: Limits | None
+    """What a budget is raised to."""
     executes: str | None
     standing: Standing
 
@@ -153,8 +167,10 @@ async def _judge(
     if decision.digest is not None and decision.digest != row["digest"]:
         raise DigestMismatchError(interruption_id, given=decision.digest, current=row["digest"])
     shown = _shown(row)
-    edited = None
-    if decision.arguments is not UNSET:
+    edited, limits = None, None
+    if decision.arguments is not UNSET and shown["budget"] is not None:
+        limits = raised(shown["budget"], decision.arguments)
+    elif decision.arguments is not UNSET:
         edited = edit(shown, decision.arguments, tenant_id=tenant_id, run_id=run["id"])
     if decision.answer is not UNSET:
         check_filled_in(shown["schema"], decision.answer, pointer="/answer", patterns=False)
@@ -169,7 +185,7 @@ async def _judge(
         edited=None if edited is None else decision.arguments,
         by=by,
     )
-    return _Judged(run, shown, effect, edited, executes, standing)
+    return _Judged(run, shown, effect, edited, limits, executes, standing)
 
 
 async def _write(
@@ -197,7 +213,9 @@ async def _write(
             "message": None
             if decision.message is None
             else jsonsafe.protect_text(decision.message),
-            "arguments": _json(UNSET if judged.edited is None else decision.arguments),
+            "arguments": _json(
+                UNSET if judged.edited is None and judged.limits is None else decision.arguments
+            ),
             "answer": _json(decision.answer),
             "outcome": decision.outcome,
             "result": _json(decision.result),
@@ -260,6 +278,7 @@ def _shown(row: dict[str, Any]) -> dict[str, Any]:
         **row,
         "tool": jsonsafe.loads(row["tool"]) if row["tool"] else None,
         "schema": jsonsafe.loads(row["schema"]) if row["schema"] else None,
+        "budget": jsonsafe.loads(row["budget"]) if row["budget"] else None,
     }
 
 

@@ -40,7 +40,7 @@ FOR NO KEY UPDATE
 SELECT i.id, i.status, i.type, i.digest, i.tool_call_id, i.run_id, i.base_seq, i.scope, i.reason,
        i.agent, i.question, i.tool::text AS tool, i.schema::text AS schema, t.kind,
        i.expires_at, coalesce(i.expires_at <= now(), false) AS expired,
-       i.rules::text AS rules, i.required,
+       i.rules::text AS rules, i.required, i.budget::text AS budget,
        (SELECT to_jsonb(d)::text FROM perdure.decisions d
         WHERE d.run_id = i.run_id AND d.interruption_id = i.id ORDER BY d.decided_at DESC, d.id DESC LIMIT 1) AS recorded
 FROM perdure.interruptions i

@@ -58,6 +58,7 @@ _DECISIONS: dict[str, tuple[str, ...]] = {
     "tool_approval": ("approve", "reject"),
     "question": ("answer", "reject"),
     "uncertain_effect": ("resolve",),
+    "budget": ("approve", "reject"),
 }
 _EFFECTS = {
     ("approve", None): Effect("approved", "awaiting_approval", "approved"),

@@ -66,6 +66,7 @@ def interruption_object(row: Mapping[str, Any]) -> dict[str, Any]:
         "tool": row["tool"],
         "question": row["question"],
         "schema": row["schema"],
+        "budget": row["budget"],
         "digest": row["digest"],
         "reason": row["reason"],
         "replaces": row["replaces"],

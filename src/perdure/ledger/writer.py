@@ -58,7 +58,7 @@ class LedgerWriter:
             held=lambda run_id: self._open[run_id] > 0,
         )
         """Writes what models stream until their replies are here."""
-        self._queue: list[tuple[Entry, str, asyncio.Future[None]]] = []
+        self._queue: list[tuple[Entry, str, asyncio.Future[bool]]] = []
         self._wake = asyncio.Event()
         self._urgent = asyncio.Event()
         self._soon: asyncio.TimerHandle | None = None
@@ -82,8 +82,9 @@ class LedgerWriter:
         if self._conn is not None:
             await self._conn.close()
 
-    def submit(self, entry: Entry, *, urgent: bool = True) -> asyncio.Future[None]:
-        """Queue ``entry``; the future is done when it has committed.
+    def submit(self, entry: Entry, *, urgent: bool = True) -> asyncio.Future[bool]:
+        """Queue ``entry``; the future is done when it has committed. Its result says of a reply
+        whether its tenant has budgets that others share.
 
         One that is not ``urgent`` lingers a moment for the next that is: the outcome of a quick
         tool shares the commit of the reply after it.
@@ -91,7 +92,7 @@ class LedgerWriter:
         The future raises Fenced (another execution owns the segment), LedgerRejected (the
         database refused this entry's content) or LedgerUnavailable (the worker stopped first).
         """
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         try:
             text = jsonsafe.dumps(entry)
         except (TypeError, ValueError) as error:
@@ -143,7 +144,7 @@ class LedgerWriter:
                             future.set_exception(_unavailable(entry))
                     raise
 
-    async def _write(self, batch: list[tuple[Entry, str, asyncio.Future[None]]]) -> None:
+    async def _write(self, batch: list[tuple[Entry, str, asyncio.Future[bool]]]) -> None:
         try:
             written = await self._execute(batch)
         except psycopg.Error as error:
@@ -168,7 +169,7 @@ class LedgerWriter:
             await self._keep_late(late)
 
     async def _execute(
-        self, batch: list[tuple[Entry, str, asyncio.Future[None]]]
+        self, batch: list[tuple[Entry, str, asyncio.Future[bool]]]
     ) -> dict[int, dict[str, Any]]:
         # Each text is a JSON object; its number within the batch is spliced in.
         numbered = (f'{{"n":{n},{text[1:]}' for n, (_, text, _) in enumerate(batch))
@@ -207,14 +208,14 @@ class LedgerWriter:
                 await asyncio.sleep(delay)
 
 
-def _tell(future: asyncio.Future[None], entry: Entry, row: dict[str, Any] | None) -> None:
+def _tell(future: asyncio.Future[bool], entry: Entry, row: dict[str, Any] | None) -> None:
     """Tell who waits what became of an entry; there is no ``row`` where it was fenced."""
     if row is None:
         future.set_exception(Fenced(entry["run_id"], epoch=entry["epoch"]))
     elif not row["accepted"]:
         future.set_exception(_rejected(entry, "the call is in no state it may start from."))
     else:
-        future.set_result(None)
+        future.set_result(row["budgeted"])
 
 
 def _doing(entry: Entry) -> str:

@@ -70,6 +70,30 @@ WITH entry AS MATERIALIZED (
            total_tokens = m.total_tokens + excluded.total_tokens,
            cost_usd = m.cost_usd + excluded.cost_usd,
            updated_at = now()
+-- Budgets in the order of their ids, as everybody locks them; a call that waits is told.
+), spent AS (
+    INSERT INTO perdure.budget_periods AS p (
+           budget_id, starts_at, spent_usd, spent_tokens, unpriced_requests, largest_usd,
+           largest_tokens)
+    SELECT o.budget_id, o.starts_at, coalesce(sum(u.usd), 0), sum(u.tokens), sum(u.unpriced),
+           max(u.usd), max(u.tokens)
+      FROM (SELECT run_id, tenant_id, agent, sum(cost_usd) AS usd, sum(total_tokens) AS tokens,
+                   coalesce(sum(requests) FILTER (WHERE cost_usd IS NULL), 0) AS unpriced
+              FROM used GROUP BY run_id, tenant_id, agent, model_response_id) u
+     CROSS JOIN perdure.budgets_of(u.run_id, u.tenant_id, u.agent) o
+     GROUP BY o.budget_id, o.starts_at
+     ORDER BY o.budget_id, o.starts_at
+        ON CONFLICT (budget_id, starts_at) DO UPDATE SET
+           spent_usd = p.spent_usd + excluded.spent_usd,
+           spent_tokens = p.spent_tokens + excluded.spent_tokens,
+           unpriced_requests = p.unpriced_requests + excluded.unpriced_requests,
+           largest_usd = greatest(p.largest_usd, excluded.largest_usd),
+           largest_tokens = greatest(p.largest_tokens, excluded.largest_tokens),
+           awaited = CASE WHEN p.awaited THEN pg_notify('perdure_budgets', '') IS NULL END IS TRUE,
+           updated_at = now()
+), released AS (
+    DELETE FROM perdure.budget_reservations x USING entry e
+     WHERE e.kind = 'reply' AND x.reply_id = e.id
 ), proposed AS (
     INSERT INTO perdure.tool_calls (
            id, run_id, tenant_id, segment, base_seq, scope, call_id, tool, kind, agent, arguments,
@@ -137,7 +161,10 @@ SELECT f.n,
        OR f.n IN (SELECT n FROM started)
        OR EXISTS (SELECT FROM perdure.tool_calls t
                    WHERE t.run_id = e.run_id AND t.scope = e.scope AND t.call_id = e.call_id
-                     AND t.status = 'executing' AND t.epoch = e.epoch) AS accepted
+                     AND t.status = 'executing' AND t.epoch = e.epoch) AS accepted,
+       e.kind = 'reply' AND EXISTS (
+           SELECT FROM perdure.budgets b
+            WHERE b.tenant_id = f.tenant_id AND b.scope <> 'run') AS budgeted
   FROM fence f JOIN entry e USING (n)
 
 -- Outcomes that changed nothing, as their call is another execution's by now or was settled

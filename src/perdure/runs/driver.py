@@ -24,6 +24,7 @@ from pydantic import TypeAdapter
 from perdure import jsonsafe
 from perdure.errors import Fenced, LedgerRejected, LedgerUnavailable, StopSegment, Uncertain
 from perdure.runs.approvals import Tampered, approvals_of
+from perdure.runs.budgeting import BudgetReached, budget_question
 from perdure.runs.execution import (
     CancelRequested,
     Execution,
@@ -116,6 +117,14 @@ class Driver:
                 begun = [one for one in self._execution.journal.doubts() if one.id not in never]
                 rest = self._questions.uncertain(begun, self._execution.lost_replies)
                 return replace(rest, not_begun=never, turn=self._turn)
+            case BudgetReached():
+                question = budget_question(
+                    reason.reached,
+                    tenant_id=self._begun.tenant_id,
+                    run_id=self._execution.run_id,
+                    base_seq=self._execution.journal.base_seq,
+                )
+                return Rest("interrupted", questions=[question], not_begun=never, turn=self._turn)
             case LedgerRejected() | Tampered():
                 return leaving_nothing_under_way(
                     Rest("failed", error_type="infrastructure", error_message=str(reason)),

@@ -9,8 +9,9 @@ before anything comes of it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
@@ -25,6 +26,7 @@ from perdure.db import uuid7
 from perdure.ledger.journal import RecordedReply
 from perdure.ledger.telling import replied
 from perdure.runs.asking import read_to_end, with_retries
+from perdure.runs.budgeting import free, keep_to_budgets
 from perdure.runs.execution import (
     Execution,
     current_agent,
@@ -117,7 +119,8 @@ class DurableModel(Model):
         recorded = place.recall(handoffs)
         if recorded is not None:
             return recorded_response(recorded)
-        async with place.asking(input, tools):
+        takes = place.takes(system_instructions, input, model_settings)
+        async with place.asking(input, tools, takes):
             response, *took = await with_retries(
                 execution, guarded(place.hosted, ask), model_settings
             )
@@ -166,7 +169,8 @@ class DurableModel(Model):
         if recorded is not None:
             yield recorded_event(recorded, self.name)
             return
-        async with place.asking(input, tools):
+        takes = place.takes(system_instructions, input, model_settings)
+        async with place.asking(input, tools, takes):
             completed, *took = await with_retries(
                 execution, guarded(place.hosted, heard), model_settings
             )
@@ -208,6 +212,7 @@ class _Place:
         self.agent = current_agent.get()
         self.input_hash = execution.input_hash(self.scope, self.agent, model_input)
         self.hosted: HostedCall | None = None
+        self.reserved = False
         self.stream = ReplyStream(
             *(execution.writer.streams, execution.source),
             *(str(self.id), self.agent, self.scope, model),
@@ -225,31 +230,57 @@ class _Place:
             self.execution.last_reply = id, call_ids
             self.execution.on_reply(hands_off(output, handoffs))
 
+    def takes(
+        self, system: str | None, model_input: str | list[Any], settings: ModelSettings
+    ) -> Callable[[], tuple[int, Decimal | None]]:
+        """Return what tells what the request takes at least; only runs with budgets ask it."""
+        spending, prices = self.execution.spending, self.execution.prices
+        return lambda: spending.takes(self.agent, self.model, system, model_input, settings, prices)
+
     @asynccontextmanager
-    async def asking(self, model_input: str | list[Any], tools: list[Tool]) -> AsyncIterator[None]:
+    async def asking(
+        self,
+        model_input: str | list[Any],
+        tools: list[Tool],
+        takes: Callable[[], tuple[int, Decimal | None]],
+    ) -> AsyncIterator[None]:
         """Ask the model inside the block; ``hosted`` is set where the request is an effect."""
         execution = self.execution
         await execution.committed()
         await execution.refuse_unmatched(self.scope, self.agent)
+        self.reserved = execution.spending.budgeted
+        if self.reserved:
+            await keep_to_budgets(
+                execution, agent=self.agent, model=self.model, reply_id=self.id, takes=takes()
+            )
+        async with self._asking(model_input, tools):
+            yield
+
+    @asynccontextmanager
+    async def _asking(self, model_input: str | list[Any], tools: list[Tool]) -> AsyncIterator[None]:
+        execution = self.execution
         servers = servers_that_may_act(tools, model_input, execution.default_effect)
         if not servers:
             await execution.may_begin()
             execution.writer.asking()
-            with self._streaming():
+            async with self._streaming():
                 yield
             return
         self.hosted = await begin_hosted(
             execution, self.scope, self.agent, self.input_hash, servers
         )
-        with self.hosted.under_way(), self._streaming():
-            yield
+        with self.hosted.under_way():
+            async with self._streaming():
+                yield
 
-    @contextmanager
-    def _streaming(self) -> Iterator[None]:
+    @asynccontextmanager
+    async def _streaming(self) -> AsyncIterator[None]:
         try:
             yield
         except Exception:
             self.stream.end("failed")
+            if self.reserved:
+                await free(self.execution, self.id)
             raise
         except BaseException:
             # Where the segment stops, whoever writes its rest or goes on with it says so.
@@ -286,6 +317,7 @@ class _Place:
             "calls": [call.as_row() for call in calls],
             **(self.hosted.replied() if self.hosted is not None else {}),
         }
+        self.execution.spending.took(self.agent, entry["usage"])
         # Noted first: if the segment stops before the commit is known, none of them has begun.
         asked = [call.as_recorded(self.scope, self.agent) for call in calls]
         for call in asked:

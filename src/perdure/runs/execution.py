@@ -35,6 +35,7 @@ from perdure.ledger.writer import Entry, LedgerWriter
 from perdure.runs.approvals import Approval
 from perdure.runs.liveness import UNDOUBTED, Liveness
 from perdure.runs.policies import Policies
+from perdure.runs.spending import Spending
 
 current_execution: ContextVar[Execution | None] = ContextVar("perdure_execution", default=None)
 current_scope: ContextVar[tuple[str, ...]] = ContextVar("perdure_scope", default=())
@@ -135,6 +136,8 @@ class Execution:
     """What requests to models are priced by."""
     guardrails: list[dict[str, Any]] = field(default_factory=list)
     """What guardrails said since the last state; see guardrails.py."""
+    spending: Spending = field(default_factory=Spending)
+    """What is known of the run's budgets."""
     policies: Sequence[Policy] = ()
     """Those that hold, as far as this execution has looked."""
     judged: dict[tuple[str, str], Rules] = field(default_factory=dict)
@@ -142,10 +145,10 @@ class Execution:
     at_end: list[Callable[[], Any]] = field(default_factory=list)
     """What is to be called when the execution ends; may return awaitables."""
     model_errors: list[BaseException] = field(default_factory=list)
-    _awaited: asyncio.Future[None] | None = None
+    _awaited: asyncio.Future[Any] | None = None
     """The latest write that nothing may happen before: a reply, or a state."""
     _hashers: dict[tuple[str, str], InputHasher] = field(default_factory=dict)
-    _writes: set[asyncio.Future[None]] = field(default_factory=set)
+    _writes: set[asyncio.Future[Any]] = field(default_factory=set)
     _under_way: set[object] = field(default_factory=set)
     _idle: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -207,18 +210,23 @@ class Execution:
             self._written(awaited)
         await self.check()
 
-    def _write(self, entry: Entry, *, urgent: bool) -> asyncio.Future[None]:
+    def _write(self, entry: Entry, *, urgent: bool) -> asyncio.Future[Any]:
         return self._noted(self.writer.submit(self.key() | entry, urgent=urgent))
 
-    def _noted(self, future: asyncio.Future[None]) -> asyncio.Future[None]:
+    def _noted(self, future: asyncio.Future[Any]) -> asyncio.Future[Any]:
         self._writes.add(future)
         future.add_done_callback(self._written)
         return future
 
-    def _written(self, future: asyncio.Future[None]) -> None:
+    def _written(self, future: asyncio.Future[Any]) -> None:
         self._writes.discard(future)
-        if not future.cancelled() and isinstance(error := future.exception(), StopSegment):
+        if future.cancelled():
+            return
+        if isinstance(error := future.exception(), StopSegment):
             self.stop(error)
+        elif error is None and future.result():
+            # Since it began somebody has made a budget it may count to.
+            self.spending.budgeted = True
 
     def changed_context(self) -> Any:
         """Return the context as JSON when tools changed it since it was last stored, else None."""

@@ -213,8 +213,11 @@ def _content(new: NewRun) -> dict[str, Any]:
     content = {**asdict(new), "tenant_id": str(new.tenant_id)}
     for name in ("started_by", "session_id", "tools", "replays_seq"):
         del content[name]
-    if new.model is None:
-        del content["model"]
+    for name in ("model", "budget"):
+        if content[name] is None:
+            del content[name]
+    if new.budget is not None:
+        content["budget"] = new.budget.as_object()
     return content
 
 

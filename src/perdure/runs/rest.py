@@ -23,7 +23,7 @@ class Question:
     agent: str
     scope: str
     ordinal: int
-    tool: dict[str, Any]
+    tool: dict[str, Any] | None
     digest: str
     base_seq: int
     question: str | None = None
@@ -33,6 +33,8 @@ class Question:
     """The decided interruption whose place it takes, as what that had shown no longer stands."""
     reason: str | None = None
     """Why that one is cancelled: ``schema_changed`` or ``tool_removed``."""
+    budget: dict[str, Any] | None = None
+    """The budget it is about, as it stands."""
     rules: Rules = NO_RULES
     id: UUID = field(default_factory=uuid7)
 
@@ -54,6 +56,7 @@ class Question:
             "expires_after": self.rules.expires_after,
             "remind_every": self.rules.remind_every,
             "schema": self.schema,
+            "budget": self.budget,
             "replaces": str(self.replaces) if self.replaces else None,
         }
 

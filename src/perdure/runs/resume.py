@@ -32,7 +32,8 @@ _LOCK_DECIDED_RUN = _SQL["lock_decided_run"]
 _NEXT_SEGMENT = _SQL["next_segment"]
 _FIND_ABANDONMENT = _SQL["find_abandonment"]
 _SESSION_TURN = _SQL["session_turn"]
-_ABANDON_RUN = _SQL["abandon_run"]
+_FIND_REFUSED_BUDGET = _SQL["find_refused_budget"]
+_FAIL_RUN = _SQL["fail_run"]
 _REPEAT_FAILED_CALLS = _SQL["repeat_failed_calls"]
 _CANCEL_RESTING = _SQL["cancel_resting"]
 _ASK_TO_CANCEL = _SQL["ask_to_cancel"]
@@ -127,20 +128,25 @@ async def go_on_if_decided(conn: Connection, *, run_id: UUID, segment: int) -> b
 async def _go_on(conn: Connection, run_id: UUID, segment: int, priority: int) -> None:
     cursor = await conn.execute(_FIND_ABANDONMENT, {"id": run_id, "segment": segment})
     abandonment = await cursor.fetchone()
-    if abandonment is None:
-        await _enqueue_next(conn, run_id, "interrupted", priority)
+    if abandonment is not None:
+        message = (
+            f"{abandonment['who']} abandoned the run: the outcome of call "
+            f"{abandonment['call_id']} of {abandonment['tool']} is not known. "
+            "Resume the run to be asked again."
+        )
+        await conn.execute(_FAIL_RUN, {"id": run_id, "type": "abandoned", "message": message})
         return
-    await conn.execute(
-        _ABANDON_RUN,
-        {
-            "id": run_id,
-            "message": (
-                f"{abandonment['who']} abandoned the run: the outcome of call "
-                f"{abandonment['call_id']} of {abandonment['tool']} is not known. "
-                "Resume the run to be asked again."
-            ),
-        },
-    )
+    cursor = await conn.execute(_FIND_REFUSED_BUDGET, {"id": run_id, "segment": segment})
+    refused = await cursor.fetchone()
+    if refused is not None:
+        why = f": {refused['message']}" if refused["message"] else "."
+        message = (
+            f"{refused['who']} gave the run no more budget{why} Raise the budget, then resume the "
+            "run."
+        )
+        await conn.execute(_FAIL_RUN, {"id": run_id, "type": "budget", "message": message})
+        return
+    await _enqueue_next(conn, run_id, "interrupted", priority)
 
 
 async def retry(conn: Connection, *, tenant_id: UUID, run_id: UUID) -> None:

@@ -61,10 +61,17 @@ WHERE i.run_id = %(id)s AND i.segment = %(segment)s
 ORDER BY d.id
 LIMIT 1
 
--- name: abandon_run
+-- name: find_refused_budget
+SELECT coalesce(d.by_subject, d.by_id, d.by_type) AS who, d.message, i.question
+FROM perdure.interruptions i
+JOIN perdure.decisions d ON d.run_id = i.run_id AND d.interruption_id = i.id AND d.decision = 'reject'
+WHERE i.run_id = %(id)s AND i.segment = %(segment)s AND i.type = 'budget' AND i.status = 'rejected'
+LIMIT 1
+
+-- name: fail_run
 WITH failed AS (
     UPDATE perdure.runs
-    SET status = 'failed', error_type = 'abandoned', error_message = %(message)s,
+    SET status = 'failed', error_type = %(type)s, error_message = %(message)s,
         finished_at = now(), updated_at = now()
     WHERE id = %(id)s AND status = 'interrupted'
     RETURNING id, segment, error_type, error_message

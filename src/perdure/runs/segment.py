@@ -73,6 +73,8 @@ class Begun:
     """What tools said of what they gave, and no message has followed."""
     policies_revision: int
     """Which revision the tenant's policies had."""
+    budgeted: bool
+    """Whether there are budgets it may count to."""
     mcp_lists: dict[str, list[dict[str, Any]]]
     """What MCP servers offered an earlier execution of this segment."""
     state: str | None
@@ -154,6 +156,7 @@ async def begin(
         inputs_waiting=wait,
         annotations=jsonsafe.loads(loaded["annotations"]),
         policies_revision=begun["policies_revision"],
+        budgeted=begun["budgeted"],
         mcp_lists=jsonsafe.loads(begun["mcp_tools"]),
         state=loaded["state"],
         journal=journal,

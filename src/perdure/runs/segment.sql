@@ -36,6 +36,10 @@ WITH run AS (
        AND (%(after)s::int IS NULL OR s.epoch = %(after)s)
     RETURNING s.run_id, s.seq, s.epoch, s.executions, s.stalled, s.alone_deaths, s.mcp_tools,
               s.executor_id, run.held_by
+), freed AS (
+    -- What was reserved for calls of an execution before this one: none of them is under way.
+    DELETE FROM perdure.budget_reservations x USING began WHERE x.run_id = began.run_id
+    RETURNING pg_notify('perdure_budgets', '')
 ), moved AS (
     UPDATE perdure.runs r
        SET status = 'running', started_at = COALESCE(r.started_at, now()), updated_at = now(),
@@ -59,6 +63,9 @@ SELECT tenant_id, agent, input, context, max_turns, model, tools, session_id, ca
        inputs_waiting, epoch, executions, stalled, alone_deaths, mcp_tools::text AS mcp_tools,
        (SELECT t.policies_revision FROM perdure.tenants t
          WHERE t.id = tenant_id) AS policies_revision,
+       EXISTS (SELECT FROM perdure.budgets b WHERE b.scope = 'run' AND b.run_id = moved.run_id)
+       OR EXISTS (SELECT FROM perdure.budgets b
+                   WHERE b.tenant_id = moved.tenant_id AND b.scope <> 'run') AS budgeted,
        CASE WHEN executions > 1 THEN perdure.begin_streams(
                 run_id, seq, epoch, ARRAY['run.recovered'],
                 ARRAY[jsonb_build_object('segment', seq, 'execution', executions,
@@ -234,16 +241,16 @@ UPDATE perdure.model_responses SET superseded = true
 WITH asked AS (
 INSERT INTO perdure.interruptions (
        id, run_id, tenant_id, segment, base_seq, ordinal, tool_call_id, type, agent, scope, tool,
-       question, schema, digest, replaces, rules, required, expires_at, remind_at)
+       question, schema, digest, replaces, rules, required, expires_at, remind_at, budget)
 SELECT i.id, %(run_id)s, r.tenant_id, %(seq)s, i.base_seq, i.ordinal, i.tool_call_id, i.type,
        i.agent, i.scope, i.tool, i.question, i.schema, i.digest, i.replaces, i.rules, i.required,
        now() + make_interval(secs => i.expires_after),
-       now() + make_interval(secs => i.remind_every)
+       now() + make_interval(secs => i.remind_every), i.budget
   FROM perdure.runs r,
        jsonb_to_recordset(%(interruptions)s::jsonb) AS i(
            id uuid, base_seq int, ordinal int, tool_call_id uuid, type text, agent text,
            scope text, tool jsonb, question text, schema jsonb, digest text, replaces uuid,
-           rules jsonb, required int, expires_after float8, remind_every float8)
+           rules jsonb, required int, expires_after float8, remind_every float8, budget jsonb)
  WHERE r.id = %(run_id)s
 RETURNING *
 )
@@ -278,6 +285,9 @@ UPDATE perdure.runs
 WITH rested AS (
     UPDATE perdure.segments SET status = 'rested', outcome = %(outcome)s, rested_at = now()
      WHERE run_id = %(run_id)s AND seq = %(seq)s
+), freed AS (
+    DELETE FROM perdure.budget_reservations WHERE run_id = %(run_id)s
+    RETURNING pg_notify('perdure_budgets', '')
 ), moved AS (
     UPDATE perdure.runs
        SET status = %(outcome)s, updated_at = now(), turn = GREATEST(turn, %(turn)s),

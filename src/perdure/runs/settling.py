@@ -67,7 +67,7 @@ async def _by_grants(
     asked = [
         Asked(one.id, one.agent, one.tool["name"], one.tool["schema"], one.tool["arguments"])
         for one in questions
-        if one.type == "tool_approval"
+        if one.type == "tool_approval" and one.tool is not None
     ]
     uses = {one.interruption_id: one for one in await use_grants(conn, run_id=run_id, asked=asked)}
     left = []

@@ -15,6 +15,7 @@ from psycopg.pq import TransactionStatus
 from perdure import jsonsafe
 from perdure.audit.erasing import forget_runs
 from perdure.audit.log import Actor, Entry, record
+from perdure.budgets.limits import Limits
 from perdure.db import Connection, load_sql, uuid7
 from perdure.errors import InvalidRequestError, InvalidStateError, NotFoundError
 from perdure.notify import DUE
@@ -67,6 +68,8 @@ class NewRun:
     """``ask``: a person is asked before each call that is not of the effect ``read``."""
     replays_seq: int | None = None
     """The number of the first message it replays; see replay.py."""
+    budget: Limits | None = None
+    """The most it may spend before a person is asked."""
 
     def __post_init__(self) -> None:
         """Check what a program may have got wrong.
@@ -132,6 +135,9 @@ async def start_run(conn: AsyncConnection[Any], run: NewRun) -> UUID:
             "tools": run.tools,
             "replays_seq": run.replays_seq,
             "task": run.task,
+            "budget_id": None if run.budget is None else uuid7(),
+            "budget_usd": None if run.budget is None else run.budget.cost_usd,
+            "budget_tokens": None if run.budget is None else run.budget.total_tokens,
         },
     )
     if run.delay_seconds:

@@ -18,6 +18,10 @@ WITH turn AS (
         %(task)s,
         (SELECT a.id FROM perdure.agents a WHERE a.name = %(agent)s AND a.deleted_at IS NULL))
     RETURNING id, tenant_id
+), budgeted AS (
+    INSERT INTO perdure.budgets (id, tenant_id, scope, run_id, cost_usd, total_tokens)
+    SELECT %(budget_id)s, tenant_id, 'run', id, %(budget_usd)s, %(budget_tokens)s
+    FROM started WHERE %(budget_id)s::uuid IS NOT NULL
 ), first AS (
     INSERT INTO perdure.segments (run_id, seq, tenant_id, status, due_at)
     SELECT id, 1, tenant_id,
@@ -44,6 +48,13 @@ WITH turn AS (
 -- name: select_runs
 SELECT CASE WHEN r.status <> ALL (%(but)s) THEN (to_jsonb(r) - 'context' || jsonb_build_object(
            'usage', perdure.usage_of(r.id),
+           'budget', (
+               SELECT jsonb_build_object(
+                          'cost_usd', coalesce(p.cost_usd, b.cost_usd)::text,
+                          'total_tokens', coalesce(p.total_tokens, b.total_tokens))
+               FROM perdure.budgets b
+               LEFT JOIN perdure.budget_periods p ON p.budget_id = b.id
+               WHERE b.scope = 'run' AND b.run_id = r.id),
            'interruptions', (
                SELECT coalesce(jsonb_agg(to_jsonb(i) || jsonb_build_object('decisions', (
                           SELECT coalesce(jsonb_agg(to_jsonb(d) ORDER BY d.decided_at, d.id), '[]')

@@ -45,7 +45,7 @@ def run_object(row: Row) -> Object:
         "priority": row["priority"],
         "interruptions": [interruption_object(one) for one in row["interruptions"]],
         "usage": row["usage"],
-        "budget": None,
+        "budget": row["budget"],
         "forked_from": None,
         "cancel_requested_at": rfc3339(row["cancel_requested_at"]),
         "created_at": rfc3339(row["created_at"]),

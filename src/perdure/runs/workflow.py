@@ -55,6 +55,7 @@ from perdure.runs.quarantine import Only, Quarantine, Verdict
 from perdure.runs.registry import Registry
 from perdure.runs.rest import Rest
 from perdure.runs.segment import Begun, SegmentRows, begin
+from perdure.runs.spending import BudgetNews, Spending
 from perdure.tasks import first_of
 
 _SQL = load_sql("perdure.runs", "workflow.sql")
@@ -78,6 +79,7 @@ class SegmentRunner:
     """Where this process runs one segment alone: which."""
     policies: Policies = field(init=False)
     """Those of each tenant, as this process knows them."""
+    budget_news: BudgetNews = field(default_factory=BudgetNews)
     _running: dict[UUID, Execution] = field(default_factory=dict)
     _heard: dict[tuple[UUID, int], set[str]] = field(default_factory=dict)
     """By segment under way here: the channels on which its run was named, from before it is begun.
@@ -222,6 +224,7 @@ class SegmentRunner:
             policy_source=self.policies,
             policies=policies,
             prices=self.registry.prices,
+            spending=Spending(begun.budgeted, self.budget_news),
             inputs_waiting=begun.inputs_waiting or INPUT in heard,
         )
         rows.guardrails = execution.guardrails

@@ -67,6 +67,13 @@ class Tokens(Answer):
     cost_usd: str | None
 
 
+class RunBudget(Answer):
+    """The most a run may spend; null: any."""
+
+    cost_usd: str | None
+    total_tokens: int | None
+
+
 class TotalUsage(Tokens):
     """A sum of requests; ``cost_usd`` is of those whose price is known, null where none is."""
 
@@ -176,6 +183,9 @@ class Interruption(Answer):
     tool: dict[str, Any] | None
     question: str | None
     schema_: dict[str, Any] | None = Field(alias="schema")
+    budget: Annotated[
+        dict[str, Any] | None, Field(description="The budget it is about, as it stood.")
+    ]
     digest: str
     reason: str | None
     replaces: UUID | None
@@ -264,7 +274,7 @@ class Run(Answer):
     priority: int
     interruptions: list[Interruption]
     usage: TotalUsage
-    budget: dict[str, Any] | None
+    budget: RunBudget | None
     forked_from: dict[str, Any] | None
     cancel_requested_at: datetime | None
     created_at: datetime

@@ -20,6 +20,7 @@ from perdure.notify import Waiters
 from perdure.web import (
     agents,
     audit,
+    budgets,
     carrying,
     decisions,
     deliveries,
@@ -125,6 +126,7 @@ def create_app(
             decisions,
             grants,
             policies,
+            budgets,
             links,
             webhooks,
             deliveries,

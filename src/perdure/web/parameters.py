@@ -62,6 +62,10 @@ async def _user_session_id(
     return _parse("user session", id)
 
 
+async def _budget_id(id: Annotated[_IdText, Path(description="A budget's id.")]) -> UUID:
+    return _parse("budget", id)
+
+
 def _parse(kind: str, text: str) -> UUID:
     try:
         return UUID(text)
@@ -80,6 +84,7 @@ PolicyId = Annotated[UUID, Depends(_policy_id)]
 SessionId = Annotated[UUID, Depends(_session_id)]
 ItemId = Annotated[UUID, Depends(_item_id)]
 FeedbackId = Annotated[UUID, Depends(_feedback_id)]
+BudgetId = Annotated[UUID, Depends(_budget_id)]
 OperationId = Annotated[UUID, Depends(_operation_id)]
 
 MAX_WAIT_SECONDS = 60

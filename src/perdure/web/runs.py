@@ -81,6 +81,7 @@ async def start_run(
             task=api.registry.check_task(body.task),
             max_turns=body.max_turns or api.registry.default_max_turns,
             model=api.registry.check_model(body.model),
+            budget=None if body.budget is None else body.budget.limits("/budget"),
             priority=body.priority,
             delay_seconds=body.delay_seconds,
             started_by=principal.as_requester(),

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
 
+from perdure.budgets.limits import Limits, parse_limits
 from perdure.errors import InvalidRequestError, NotSupportedError
 from perdure.interruptions.rules import MAX_MESSAGE, UNSET, Decision
 from perdure.runs.in_session import InSession, WhenBusy
@@ -83,6 +84,23 @@ class Nothing(Body):
     """A body without fields, for calls that need none."""
 
 
+class Budget(Body):
+    """The most that may be spent: in money, in tokens (in and out), or both."""
+
+    cost_usd: Annotated[
+        str | int | float | None, Field(description="USD, as a decimal text.", examples=["2.50"])
+    ] = None
+    total_tokens: int | None = None
+
+    def limits(self, pointer: str) -> Limits:
+        """Return it as budgets keep it.
+
+        Raises:
+            InvalidRequestError: it limits nothing, or a limit is none.
+        """
+        return parse_limits(self.model_dump(), pointer)
+
+
 class StartRun(Body):
     """A run to start."""
 
@@ -102,7 +120,6 @@ class StartRun(Body):
     )
     later: ClassVar[dict[str, str]] = {
         "timeout_seconds": "a time limit",
-        "budget": "a budget",
     }
 
     agent: Annotated[str, Field(min_length=1)]
@@ -116,6 +133,9 @@ class StartRun(Body):
         Text255 | None, Field(description="What it is for; one of the engine's tasks, if it has.")
     ] = None
     max_turns: Annotated[int, Field(ge=1, le=MAX_TURNS)] | None = None
+    budget: Annotated[
+        Budget | None, Field(description="The most it may spend before a person is asked.")
+    ] = None
     model: Annotated[
         Text255 | None,
         Field(description="The model all its agents are run with, by the provider's name."),

@@ -22,6 +22,7 @@ from perdure.config import Settings
 from perdure.db import Pool
 from perdure.ledger.writer import LedgerWriter
 from perdure.notify import (
+    BUDGETS,
     DELIVERIES,
     DELIVERIES_DUE,
     DUE,
@@ -153,6 +154,7 @@ class Worker:
                 DELIVERIES: self._on_deliveries,
                 DELIVERIES_DUE: self._deliverer.wake,
                 POLICIES: self._runner.policies.heard,
+                BUDGETS: self._runner.budget_news.heard,
                 READERS: writer.streams.heard,
                 **asked.callbacks(),
             }

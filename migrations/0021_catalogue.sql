@@ -314,4 +314,4 @@ UPDATE perdure.runs r SET agent_id = a.id FROM perdure.agents a WHERE a.name = r
 CREATE INDEX runs_agent ON perdure.runs (agent_id, id DESC);
 CREATE INDEX runs_agent_version ON perdure.runs (agent_version_id);
 
-INSERT INTO perdure.schema_migrations (version, name) VALUES (20, 'catalogue');
+INSERT INTO perdure.schema_migrations (version, name) VALUES (21, 'catalogue');

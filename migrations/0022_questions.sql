@@ -353,4 +353,4 @@ SELECT t.id AS tool_call_id, t.run_id, t.tenant_id, r.agent_id, t.agent, t.tool,
  WHERE i.type = 'uncertain_effect' AND t.status = 'uncertain' AND r.deleted_at IS NULL;
 COMMENT ON VIEW perdure_read.uncertain_effects IS 'Tool calls of which nobody knows whether they happened: their process died in the middle. Each waits for a person, or nobody said before its run was cancelled.';
 
-INSERT INTO perdure.schema_migrations (version, name) VALUES (21, 'questions');
+INSERT INTO perdure.schema_migrations (version, name) VALUES (22, 'questions');
