@@ -126,7 +126,6 @@ CREATE TABLE perdure.tools (
     CONSTRAINT enabled_by_a_function CHECK ((enabled = 'function') = (enabled_by IS NOT NULL)),
     CONSTRAINT settings_are_an_object CHECK (jsonb_typeof(settings) = 'object')
 );
-CREATE INDEX tools_name ON perdure.tools (name);
 COMMENT ON TABLE perdure.tools IS 'Tools by their definition, each once. What MCP servers offer is listed in a run and is not here. Of the deployment, not of a tenant.';
 COMMENT ON COLUMN perdure.tools.id IS 'UUIDv7.';
 COMMENT ON COLUMN perdure.tools.hash IS 'SHA-256 of the definition with its guardrails, in hex.';
@@ -210,7 +209,6 @@ CREATE TABLE perdure.guardrails (
     CONSTRAINT input_is_checked_beside_or_before
         CHECK ((kind = 'input') = (run_in_parallel IS NOT NULL))
 );
-CREATE INDEX guardrails_name ON perdure.guardrails (kind, name);
 COMMENT ON TABLE perdure.guardrails IS 'Guardrails of agents, each once. Of the deployment, not of a tenant.';
 COMMENT ON COLUMN perdure.guardrails.id IS 'UUIDv7.';
 COMMENT ON COLUMN perdure.guardrails.hash IS 'SHA-256 of the definition, in hex.';
@@ -240,7 +238,6 @@ CREATE TABLE perdure.tool_guardrails (
     function    text        NOT NULL,
     created_at  timestamptz NOT NULL DEFAULT now()
 );
-CREATE INDEX tool_guardrails_name ON perdure.tool_guardrails (kind, name);
 COMMENT ON TABLE perdure.tool_guardrails IS 'Guardrails of tools, each once. Of the deployment, not of a tenant.';
 COMMENT ON COLUMN perdure.tool_guardrails.id IS 'UUIDv7.';
 COMMENT ON COLUMN perdure.tool_guardrails.hash IS 'SHA-256 of the definition, in hex.';
@@ -275,7 +272,6 @@ CREATE TABLE perdure.mcp_servers (
     CONSTRAINT effects_are_an_object CHECK (jsonb_typeof(effects) = 'object'),
     CONSTRAINT settings_are_an_object CHECK (jsonb_typeof(settings) = 'object')
 );
-CREATE INDEX mcp_servers_name ON perdure.mcp_servers (name);
 COMMENT ON TABLE perdure.mcp_servers IS 'MCP servers agents use, each once. Never what could be a secret. Of the deployment, not of a tenant.';
 COMMENT ON COLUMN perdure.mcp_servers.id IS 'UUIDv7.';
 COMMENT ON COLUMN perdure.mcp_servers.hash IS 'SHA-256 of the definition, in hex.';
@@ -312,6 +308,6 @@ SELECT perdure.uuid7(), agent, ARRAY[agent] FROM (SELECT DISTINCT agent FROM per
 UPDATE perdure.runs r SET agent_id = a.id FROM perdure.agents a WHERE a.name = r.agent;
 
 CREATE INDEX runs_agent ON perdure.runs (agent_id, id DESC);
-CREATE INDEX runs_agent_version ON perdure.runs (agent_version_id);
+CREATE INDEX runs_agent_version ON perdure.runs (agent_version_id) WHERE agent_version_id IS NOT NULL;
 
 INSERT INTO perdure.schema_migrations (version, name) VALUES (21, 'catalogue');

@@ -54,12 +54,12 @@ async def without_numbers(*_: Any) -> GuardrailFunctionOutput:
 
 @tool_input_guardrail
 def small(_: Any) -> ToolGuardrailFunctionOutput:
-    return ToolGuardrailFunctionOutput()
+    return ToolGuardrailFunctionOutput(None)
 
 
 @tool_output_guardrail
 def clean(_: Any) -> ToolGuardrailFunctionOutput:
-    return ToolGuardrailFunctionOutput()
+    return ToolGuardrailFunctionOutput(None)
 
 
 def over_a_hundred(*_: Any) -> Any:
@@ -105,7 +105,7 @@ def everything(instructions: Any = "Be kind.", **changed: Any) -> Registry:
     """``front`` hands off to ``desk/refunds`` and back, which uses ``scribe`` as a tool."""
     of_url = f"https://user:{SECRET}@mcp.example:8443/{SECRET}?key={SECRET}"
     scribe = Agent[Any](name="scribe", instructions=words, prompt=words)
-    servers = [
+    servers: list[Any] = [
         MCPServerStdio(
             {
                 "command": "/opt/bin/files-mcp",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -17,9 +18,12 @@ from perdure.catalogue.reading import get_agent, get_version
 from perdure.catalogue.registering import register
 from perdure.db import Connection, connect, open_pool
 from perdure.engine import Engine
+from perdure.migrate import load_migrations, migrate
+from perdure.runs.dbos_schema import migrate_dbos
 from perdure.runs.registry import Registry
 from tests.catalogue_support import SECRET, everything, polite
 from tests.engine_support import call, rested, running, turns
+from tests.factories import insert_run
 
 TABLES = (
     *("agents", "agent_versions", "agent_version_parts", "model_settings", "tools", "agent_tools"),
@@ -145,6 +149,24 @@ async def test_a_run_whose_agent_nobody_had_registered_gets_it_when_it_is_begun(
         async with other.pool.connection() as conn:
             [begun] = await runs_of(conn, run.id)
             assert begun["version"] == run.data["agent_version"] == other.registry.versions["late"]
+
+
+async def test_runs_of_before_know_their_agent(empty_database_url: str, tmp_path: Path) -> None:
+    for one in load_migrations():
+        if one.name == "catalogue":
+            break
+        (tmp_path / f"{one}.sql").write_text(one.sql)
+    await migrate(empty_database_url, directory=tmp_path, system=migrate_dbos)
+    async with await connect(empty_database_url) as conn:
+        ids = {
+            name: [await insert_run(conn, agent=name) for _ in range(2)] for name in ("a", "b/c")
+        }
+        await migrate(empty_database_url)
+        for name, runs in ids.items():
+            for run_id in runs:
+                [found] = await runs_of(conn, str(run_id))
+                assert (found["name"], found["version"]) == (name, None)
+        assert (await get_agent(conn, "b/c"))["definition"] is None
 
 
 async def test_what_no_run_uses_is_pruned_and_the_rest_is_not(database_url: str) -> None:

@@ -12,6 +12,7 @@ from perdure import __version__
 from perdure.cli import (
     agents,
     audit,
+    budgets,
     demo,
     dev,
     doctor,
@@ -102,6 +103,7 @@ _MODULES = (
         usage,
         operations,
         policies,
+        budgets,
         agents,
         links,
         webhooks,

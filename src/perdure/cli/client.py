@@ -167,6 +167,10 @@ class Client:
         headers = {"Idempotency-Key": key or str(uuid4())}
         return self._send("POST", path, json=dict(body or {}), headers=headers)
 
+    def patch(self, path: str, body: Mapping[str, Any]) -> Any:
+        """PATCH ``body``."""
+        return self._send("PATCH", path, json=dict(body))
+
     def delete(self, path: str) -> None:
         """DELETE ``path``."""
         self._send("DELETE", path)

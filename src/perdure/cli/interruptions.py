@@ -33,6 +33,7 @@ _DECISIONS = {
     "tool_approval": ("approve", "reject"),
     "question": ("answer", "reject"),
     "uncertain_effect": ("resolve",),
+    "budget": ("approve", "reject"),
 }
 _ID = "01a20131-4acc-741f-9025-d037415ca254"
 
@@ -54,6 +55,7 @@ def register(app: typer.Typer) -> None:
             f"perdure approve {_ID} --digest sha256:ff778790…",
             f"""perdure approve {_ID} --arguments '{{"order_id": "42", "cents": 500}}'""",
             f"perdure approve {_ID} --edit",
+            f"""perdure approve {_ID} --arguments '{{"cost_usd": "5.00"}}'""",
             f"perdure approve {_ID} --remember run --until 2h",
             f"perdure approve {_ID} --remember user --until 7d --when '/cents lte 5000'",
         ),
@@ -92,7 +94,10 @@ def approve(
     ] = None,
     arguments: Annotated[
         str | None,
-        typer.Option(metavar="JSON", help="Execute it with these instead of the model's."),
+        typer.Option(
+            metavar="JSON",
+            help="Execute it with these instead of the model's; of a budget: its new limit.",
+        ),
     ] = None,
     edit: Annotated[
         bool, typer.Option("--edit", help="Change the arguments in your editor first.")
@@ -267,6 +272,12 @@ def _check_kind(interruption: Mapping[str, Any], decision: str) -> None:
             f"Interruption {interruption['id']} asks what became of a call, not whether to make "
             f"it: perdure resolve {interruption['id']} --outcome done|not_done|abandon"
         )
+    if asked == "budget":
+        raise InvalidRequestError(
+            f"Interruption {interruption['id']} asks for more budget: "
+            f"perdure approve {interruption['id']} --arguments '{_new_limit(interruption)}', or "
+            "reject."
+        )
     raise InvalidRequestError(
         f"Interruption {interruption['id']} asks whether to make a call: "
         f"perdure approve {interruption['id']}, or reject."
@@ -305,7 +316,10 @@ def _show(interruption: Mapping[str, Any], *, instead: Any = None) -> None:
             "arguments": _shown_arguments(tool),
             "instead": None if instead is None else as_text(instead),
             "asks": interruption["question"],
-            "answer": None if (schema := interruption["schema"]) is None else as_text(schema),
+            "limits": _limits(interruption["budget"]),
+            "answer": as_text(interruption["schema"])
+            if interruption["type"] == "question" and interruption["schema"] is not None
+            else None,
             "known": "\n".join(map(evidence_text, interruption["evidence"])) or None,
             "waiting": ago(interruption["requested_at"]),
             **asked_of_people(interruption),
@@ -313,6 +327,17 @@ def _show(interruption: Mapping[str, Any], *, instead: Any = None) -> None:
         },
         as_note=True,
     )
+
+
+def _limits(budget: Mapping[str, Any] | None) -> str | None:
+    if budget is None:
+        return None
+    return f"{budget['cost_usd'] or 'any'} USD, {budget['total_tokens'] or 'any'} tokens"
+
+
+def _new_limit(interruption: Mapping[str, Any]) -> str:
+    budget = interruption["budget"] or {}
+    return '{"total_tokens": N}' if budget.get("cost_usd") is None else '{"cost_usd": "USD"}'
 
 
 def _shown_arguments(tool: Mapping[str, Any]) -> str:

@@ -34,6 +34,7 @@ def show_run(run: _Object, calls: Sequence[_Object], messages: Sequence[_Object]
             "status": _status(run),
             "agent": _agent(run),
             "model": run["model"],
+            "budget": _budget(run["budget"]),
             "user": run["user_id"],
             "session": run["session_id"],
             "task": run["task"],
@@ -93,6 +94,11 @@ def hint(interruption: _Object) -> str:
     if interruption["type"] == "question":
         asked = shortened(str(interruption["question"]), _SHOWN_OF_EVIDENCE)
         return f"{asked}: perdure answer {interruption['id']} 'TEXT or JSON'"
+    if interruption["type"] == "budget":
+        money = interruption["budget"]["cost_usd"] is not None
+        new = '{"cost_usd": "USD"}' if money else '{"total_tokens": N}'
+        asked = shortened(str(interruption["question"]), _SHOWN_OF_EVIDENCE)
+        return f"{asked}: perdure approve {interruption['id']} --arguments '{new}'"
     return f"{tool} wants to be approved: perdure approve {interruption['id']}"
 
 
@@ -140,6 +146,15 @@ def _status(run: _Object) -> str:
 def _agent(run: _Object) -> str:
     agent, current = str(run["agent"]), str(run["current_agent"])
     return agent if agent == current else f"{agent}, now {current}"
+
+
+def _budget(budget: _Object | None) -> str | None:
+    if budget is None:
+        return None
+    limits = [] if budget["cost_usd"] is None else [f"{budget['cost_usd']} USD"]
+    if budget["total_tokens"] is not None:
+        limits.append(f"{budget['total_tokens']} tokens")
+    return ", ".join(limits)
 
 
 def _usage(usage: _Object) -> str | None:

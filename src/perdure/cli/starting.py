@@ -85,6 +85,14 @@ def start(
         str | None,
         typer.Option(metavar="NAME", help="The model of all its agents, instead of their own."),
     ] = None,
+    budget_usd: Annotated[
+        str | None,
+        typer.Option(metavar="AMOUNT", help="Ask a person before it costs more than so many USD."),
+    ] = None,
+    budget_tokens: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=0, help="The same in tokens, in and out."),
+    ] = None,
     idempotency_key: Annotated[
         str | None,
         typer.Option(metavar="KEY", help="The same key within 24 hours starts no second run."),
@@ -115,6 +123,7 @@ def start(
         "delay_seconds": delay,
         "max_turns": max_turns,
         "model": model,
+        "budget": _budget(budget_usd, budget_tokens),
     }
     body = {name: value for name, value in body.items() if value is not None}
     with connected() as client:
@@ -185,6 +194,11 @@ def _parse(text: str, name: str) -> Any:
         return json.loads(text)
     except ValueError as error:
         raise typer.BadParameter(f"{name} is not JSON: {error}") from error
+
+
+def _budget(usd: str | None, tokens: int | None) -> dict[str, Any] | None:
+    limits = {"cost_usd": usd, "total_tokens": tokens}
+    return {name: limit for name, limit in limits.items() if limit is not None} or None
 
 
 def _pairs(given: list[str]) -> dict[str, str]:

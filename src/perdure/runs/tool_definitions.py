@@ -201,10 +201,13 @@ def _code_interpreter(tool: CodeInterpreterTool) -> _Definition:
 
 def _image_generation(tool: ImageGenerationTool) -> _Definition:
     config: Mapping[str, Any] = tool.tool_config
-    left_out = {"type", "input_image_mask"}
-    return {name: plain(value) for name, value in config.items() if name not in left_out}
+    return {name: plain(config.get(name)) for name in _IMAGE_SETTINGS}
 
 
+_IMAGE_SETTINGS = (
+    *("action", "background", "input_fidelity", "model", "moderation", "output_compression"),
+    *("output_format", "partial_images", "quality", "size"),
+)
 _AT_THE_PROVIDER: Sequence[tuple[str, type[Any], Callable[[Any], _Definition]]] = (
     ("file_search", FileSearchTool, _file_search),
     ("web_search", WebSearchTool, _web_search),
