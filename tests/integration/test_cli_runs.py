@@ -410,7 +410,7 @@ def test_show_waits_for_nothing_and_tells_all(run: Run, run_json: Run, waiting: 
 def test_what_was_used_is_summed_up(run: Run, run_json: Run, waiting: Any) -> None:
     told = run("usage", "--group-by", "day", "--group-by", "agent,user", "--agent", "echo")
     head, *lines = told.stdout.splitlines()
-    sums = "REQUESTS INPUT CACHED OUTPUT REASONING TOTAL COST (USD)".split()
+    sums = ["REQUESTS", "INPUT", "CACHED", "OUTPUT", "REASONING", "TOTAL", "COST", "(USD)"]
     assert head.split() == ["DAY", "AGENT", "USER", *sums]
     assert any(line.split()[1] == "echo" and line.split()[-1] == "-" for line in lines)
     assert "not all requests have a known price" in told.stderr
