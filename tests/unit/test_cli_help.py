@@ -93,7 +93,7 @@ def test_misuse_ends_with_2_and_one_message(arguments: list[str]) -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["runs", "fork", "01a2", "--input", "x"], ["preflight"]],
+    [["runs", "fork", "01a2", "--input", "x"]],
     ids=" ".join,
 )
 def test_what_comes_later_says_so(arguments: list[str]) -> None:

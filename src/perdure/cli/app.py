@@ -21,11 +21,11 @@ from perdure.cli import (
     inbox,
     interruptions,
     keys,
-    later,
     links,
     migrate,
     operations,
     policies,
+    preflight,
     runs,
     serve,
     sessions,
@@ -94,6 +94,7 @@ _MODULES = (
         dev,
         serve,
         migrate,
+        preflight,
         runs,
         inbox,
         interruptions,
@@ -108,7 +109,7 @@ _MODULES = (
         links,
         webhooks,
     ),
-    *(keys, audit, doctor, later),
+    *(keys, audit, doctor),
 )
 for module in _MODULES:
     module.register(app)

@@ -7,18 +7,9 @@ import typer
 from perdure.errors import NotSupportedError
 
 _ANYTHING = {"allow_extra_args": True, "ignore_unknown_options": True}
-_LATER = {
-    "preflight": "checking parked runs against a new build",
-}
 _LATER_FOR_RUNS = {
     "fork": "starting a run from another one's checkpoint",
 }
-
-
-def register(app: typer.Typer) -> None:
-    """Add the commands at the top."""
-    for name, what in _LATER.items():
-        add(app, name, f"`perdure {name}`", what)
 
 
 def register_for_runs(app: typer.Typer) -> None:

@@ -45,9 +45,10 @@ from perdure.runs.leftovers import (
 from perdure.runs.questions import Questions
 from perdure.runs.registry import Registry
 from perdure.runs.rest import Checkpoint, Question, Rest
+from perdure.runs.restoring import load_state
 from perdure.runs.sdk import add_messages, goes_on, has_turns_left, reopen, resumes_a_turn
 from perdure.runs.segment import Begun, SegmentRows
-from perdure.runs.state import apply_decisions, dump_state, load_state, worth_writing
+from perdure.runs.state import apply_decisions, dump_state, worth_writing
 
 _ANY: TypeAdapter[Any] = TypeAdapter(Any)
 
@@ -172,8 +173,9 @@ class Driver:
                 return await self._completed(result, source)
             return await self._drive_from(source)
         doubts = await self._questions.left_by_probes()
-        if doubts:
-            return self._questions.uncertain(doubts)
+        lost = self._questions.lost_with_agents()
+        if doubts or lost:
+            return self._questions.uncertain(doubts, lost)
         if self._begun.state is None:
             return await self._drive_from(await self._first_input())
         source = await load_state(self._begun.state, self._agent, self._context)

@@ -128,6 +128,8 @@ class Execution:
     """The wrapped tools made of that, by agent."""
     computers: dict[object, Any] = field(default_factory=dict)
     """Computers made for this execution's own run, by what made them; see computer_tools.py."""
+    only_looks: bool = False
+    """Whether nothing is run and nothing may be written: it only loads what a run would."""
     asks_first: bool = False
     """Whether a person is asked before each call that is not of the effect ``read``."""
     policy_source: Policies | None = None

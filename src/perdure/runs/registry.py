@@ -189,7 +189,7 @@ class Registry:
             return copy.deepcopy(stored)
         try:
             return self.context_type.model_validate(stored)
-        except ValidationError as error:
+        except Exception as error:  # its validators are anybody's code
             raise ConfigurationError(
                 f"The run's stored context does not fit {self.context_type.__name__} of this "
                 f"build: {error} Deploy one that reads it, then resume the run."

@@ -28,7 +28,7 @@ from perdure.runs.resume import go_on_if_decided
 from perdure.runs.settling import settle
 
 _SQL = load_sql("perdure.runs", "segment.sql")
-_NOTHING: dict[str, Any] = {
+NOTHING: Mapping[str, Any] = {
     "base_seq": 0,
     "state": None,
     "kind": None,
@@ -41,7 +41,7 @@ _NOTHING: dict[str, Any] = {
     "first_inputs": "[]",
     "annotations": "[]",
 }
-"""What ``load`` finds where nothing has been written."""
+"""What ``read_latest`` finds where nothing has been written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,10 +123,9 @@ async def begin(
             return None
         # A statement of its own: its snapshot has to see what a fenced writer still committed.
         # Nobody has written anything before a run's first execution.
-        loaded = _NOTHING
+        loaded = NOTHING
         if seq > 1 or begun["epoch"] > 1:
-            cursor = await conn.execute(_SQL["load"], key)
-            [loaded] = await cursor.fetchall()
+            loaded = await read_latest(conn, run_id)
         if loaded["kind"] == "interrupted":
             await conn.execute(_SQL["mark_resumed"], key)
         more = [item for items in jsonsafe.loads(loaded["first_inputs"]) for item in items]
@@ -134,6 +133,27 @@ async def begin(
         if wait and loaded["state"] is None and loaded["replies"] == "[]":
             more += await give(conn, run_id, state_seq=0)
             wait = False
+    return begun_from(begun, loaded, more, inputs_waiting=wait)
+
+
+async def read_latest(conn: Connection, run_id: UUID) -> Mapping[str, Any]:
+    """Return the row of a run's latest state and the ledger after it; it locks nothing."""
+    cursor = await conn.execute(_SQL["load"], {"run_id": run_id})
+    [loaded] = await cursor.fetchall()
+    return loaded
+
+
+def begun_from(
+    begun: Mapping[str, Any],
+    loaded: Mapping[str, Any],
+    more: list[Any],
+    *,
+    inputs_waiting: bool,
+) -> Begun:
+    """Return what an execution starts from; ``more`` are messages added to the run's input. Pure.
+
+    ``begun`` is the row of ``begin``, ``loaded`` that of ``read_latest``, or ``NOTHING``.
+    """
     journal = Journal.load(
         loaded["base_seq"], jsonsafe.loads(loaded["replies"]), jsonsafe.loads(loaded["calls"])
     )
@@ -153,7 +173,7 @@ async def begin(
         stalled=begun["stalled"],
         alone_deaths=begun["alone_deaths"],
         cancel_requested=begun["cancel_requested"],
-        inputs_waiting=wait,
+        inputs_waiting=inputs_waiting,
         annotations=jsonsafe.loads(loaded["annotations"]),
         policies_revision=begun["policies_revision"],
         budgeted=begun["budgeted"],

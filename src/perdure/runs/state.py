@@ -1,4 +1,4 @@
-"""Run states: when one is written, how one is stored and restored, and which decisions it gets."""
+"""Run states: when one is written, how one is stored, and which decisions it gets."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from agents import Agent, RunState
-from agents.run_context import RunContextWrapper
 
 from perdure import jsonsafe
 from perdure.runs.execution import scope_text
@@ -72,25 +71,6 @@ def dump_state(state: RunState[Any, Agent[Any]], contexts: Contexts) -> StoredSt
         sdk_version=sdk_version,
         current_agent=current_agent_name(state),
         turn=current_turn(state),
-    )
-
-
-async def load_state(
-    text: str, starting_agent: Agent[Any], context: Any
-) -> RunState[Any, Agent[Any]]:
-    """Restore a stored state with ``context`` as the object its tools are given.
-
-    Raises:
-        agents.UserError: when this build cannot load it; the message says why as far as known.
-    """
-    data = jsonsafe.loads(text)
-    # Strict, or a nested state that does not load is dropped with its pending approvals.
-    return await RunState.from_json(
-        starting_agent,
-        data,
-        context_override=RunContextWrapper(context=context),
-        context_deserializer=lambda _: context,
-        strict_context=True,
     )
 
 
