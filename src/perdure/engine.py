@@ -323,6 +323,13 @@ class Engine:
         """
         return await self._handle(UUID(str(run_id))).refresh()
 
+    async def fork(self, run_id: UUID | str, checkpoint: int | None = None, **options: Any) -> Run:
+        """Start a run that goes on from a checkpoint of another one, and return it.
+
+        ``options`` and what it raises are those of ``Run.fork``.
+        """
+        return await self._handle(UUID(str(run_id))).fork(checkpoint, **options)
+
     async def decide(
         self,
         interruption_id: UUID | str,

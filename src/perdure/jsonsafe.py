@@ -91,6 +91,11 @@ def protect_text(text: str) -> str:
     return str(json.loads(dumps(text)))
 
 
+def unprotect_text(text: str) -> str:
+    """Return a text column's ``text`` as it was before ``protect_text``."""
+    return str(loads(json.dumps(text, ensure_ascii=False)))
+
+
 def loads(text: str) -> Any:
     """Parse JSON ``text`` read from ``jsonb`` (select ``column::text``) and undo the marking."""
     if MARKER in text:

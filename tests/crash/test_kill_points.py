@@ -26,6 +26,7 @@ STATEMENTS = [
         *("doubt", "not_begun", "supersede"),
         *("doubt_call", "probed", "begin_again", "keep_late"),
         *("lock_run", "add", "waiting", "give"),
+        "release",
     )
 ]
 """What this run writes; the rest is written only after a crash or a failure, or
@@ -138,6 +139,13 @@ async def _check_usage(told: Story) -> None:
     assert by_agent["researcher"]["requests"] == 2
     assert by_agent["researcher"]["cost_usd"] == Decimal("0.00004")
     assert by_agent["triage"]["unpriced_requests"] == by_agent["triage"]["requests"]
+    # What is spent of its budget is what it used, whoever died with a call under way.
+    [budget] = await told.rows(
+        "SELECT p.spent_tokens, (SELECT count(*) FROM perdure.budget_reservations) AS reserved"
+        " FROM perdure.budgets b JOIN perdure.budget_periods p ON p.budget_id = b.id"
+        " WHERE b.run_id = %(run_id)s"
+    )
+    assert budget == {"spent_tokens": sums["tokens"], "reserved": 0}
     said = await told.rows(
         "SELECT guardrail, kind, agent FROM perdure.guardrail_results WHERE run_id = %(run_id)s"
         " UNION ALL SELECT guardrail, kind, tool FROM perdure.tool_guardrail_results"
@@ -190,6 +198,7 @@ async def test_a_worker_killed_at_any_of_its_statements_loses_and_repeats_nothin
         "insert_interruptions": 1,
         "rest_run": 2,
         "insert_results": 3,
+        "reserve": REQUESTS,
     }
     # Seven replies and the outcomes and intents of ten calls, some of them in one statement; the
     # slower the machine, the more.

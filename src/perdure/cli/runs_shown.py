@@ -26,6 +26,13 @@ def call_text(item: _Object) -> str:
     return f"{item.get('name', item['type'])} {arguments_text(None, item.get('arguments') or '')}"
 
 
+def _origin(forked_from: _Object | None) -> str | None:
+    if forked_from is None:
+        return None
+    run = forked_from["run_id"] or "a run that is deleted"
+    return f"{run}, checkpoint {forked_from['checkpoint']}"
+
+
 def show_run(run: _Object, calls: Sequence[_Object], messages: Sequence[_Object] = ()) -> None:
     """Print a run, its tool calls and what was said to it, as the API gave them."""
     print_fields(
@@ -34,6 +41,8 @@ def show_run(run: _Object, calls: Sequence[_Object], messages: Sequence[_Object]
             "status": _status(run),
             "agent": _agent(run),
             "model": run["model"],
+            "forked from": _origin(run["forked_from"]),
+            "instructions": run["instructions"],
             "budget": _budget(run["budget"]),
             "user": run["user_id"],
             "session": run["session_id"],
@@ -55,7 +64,7 @@ def show_run(run: _Object, calls: Sequence[_Object], messages: Sequence[_Object]
             [
                 [
                     call["tool"],
-                    call["status"],
+                    call["status"] + (" (not made)" if call["answered_from"] else ""),
                     str(call["attempt"]),
                     call["effect"],
                     call["agent"],

@@ -64,6 +64,8 @@ class Driver:
         self._execution = execution
         self._rows = rows
         self._agent = registry.agent(begun.agent)
+        # A fork may go on with an agent that does not lead to those its state tells of.
+        self._root = registry.every_agent if begun.forked else self._agent
         self._config = registry.config_for(begun.model)
         self._context = registry.load_context(begun.context)
         self._questions = Questions(registry, execution, self._context)
@@ -178,7 +180,10 @@ class Driver:
             return self._questions.uncertain(doubts, lost)
         if self._begun.state is None:
             return await self._drive_from(await self._first_input())
-        source = await load_state(self._begun.state, self._agent, self._context)
+        source = await load_state(self._begun.state, self._root, self._context)
+        if self._begun.forked and not (goes_on(source) or resumes_a_turn(source)):
+            # Forked from its end, with a message.
+            reopen(source)
         again = await self._questions.no_longer_as_shown(source)
         if again:
             return self._asked_again(again)

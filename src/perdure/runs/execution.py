@@ -33,6 +33,7 @@ from perdure.ledger.prices import Prices
 from perdure.ledger.unsent import Source
 from perdure.ledger.writer import Entry, LedgerWriter
 from perdure.runs.approvals import Approval
+from perdure.runs.inherited import Inherited
 from perdure.runs.liveness import UNDOUBTED, Liveness
 from perdure.runs.policies import Policies
 from perdure.runs.spending import Spending
@@ -132,6 +133,10 @@ class Execution:
     """Whether nothing is run and nothing may be written: it only loads what a run would."""
     asks_first: bool = False
     """Whether a person is asked before each call that is not of the effect ``read``."""
+    inherited: Inherited | None = None
+    """What calls are answered with instead of being made; see inherited.py."""
+    instructions: tuple[str, str] | None = None
+    """An agent, and what it is told in this run instead of its own instructions."""
     policy_source: Policies | None = None
     """What knows the tenant's policies; see gates.py."""
     prices: Prices = field(default_factory=Prices)
@@ -175,6 +180,12 @@ class Execution:
     def input_hash(self, scope: str, agent: str, model_input: str | list[Any]) -> str:
         """Return the hash of a model's input; a pure function of the input."""
         return self._hashers.setdefault((scope, agent), InputHasher()).digest(model_input)
+
+    def told(self, agent: str, instructions: str | None) -> str | None:
+        """Return what ``agent`` is told: its own ``instructions``, or this run's for it."""
+        if self.instructions is None or self.instructions[0] != agent:
+            return instructions
+        return self.instructions[1]
 
     def call(self, scope: str, call_id: str) -> RecordedCall | None:
         """Return what is recorded of a tool call, or None."""

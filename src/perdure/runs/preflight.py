@@ -20,7 +20,7 @@ from typing import Any
 from uuid import UUID
 
 import psycopg
-from agents import Agent, RunContextWrapper
+from agents import RunContextWrapper
 
 from perdure import jsonsafe
 from perdure.db import Connection, Pool, load_sql, open_pool, unreachable
@@ -30,7 +30,6 @@ from perdure.ledger.writer import Entry, LedgerWriter
 from perdure.runs.approvals import Tampered, approvals_of
 from perdure.runs.execution import Execution, current_execution
 from perdure.runs.failures import classify
-from perdure.runs.graph import reachable
 from perdure.runs.preflight_findings import Finding, LookedAt
 from perdure.runs.questions import Questions
 from perdure.runs.registry import Registry
@@ -164,7 +163,7 @@ class _Looker:
             # Whoever takes it up ends it, and loads nothing.
             return looked_at
         loaded: Row = NOTHING
-        if row["segment"] > 1 or row["epoch"] > 0:
+        if row["segment"] > 1 or row["epoch"] > 0 or row["forked_seq"] is not None:
             loaded = await read_latest(conn, row["id"])
         begun = begun_from(row, loaded, [], inputs_waiting=row["inputs_waiting"])
         if begun.state is not None:
@@ -200,11 +199,12 @@ class _Looker:
         notices = [*self._of_the_task(row), *self._of_the_journal(begun, questions)]
         if begun.state is None:
             return notices
-        unlisted = await self._unlisted_by(row, starting, context)
+        unlisted = await self._unlisted_by(row, context)
         if unlisted is not None:
             return unlisted
         try:
-            state = await load_state(begun.state, starting, context)
+            root = registry.every_agent if begun.forked else starting
+            state = await load_state(begun.state, root, context)
             again = await questions.no_longer_as_shown(state)
             apply_decisions(state, begun.decisions)
         except AgentsMissing as error:
@@ -236,10 +236,10 @@ class _Looker:
         execution.approvals = approvals_of(begun.decisions)
         return execution
 
-    async def _unlisted_by(self, row: Row, starting: Agent[Any], context: Any) -> Finding | None:
+    async def _unlisted_by(self, row: Row, context: Any) -> Finding | None:
         """Return that the MCP servers of the agent whose turn it is do not say what they offer."""
         name = row["current_agent"]
-        agent = next((one for one in reachable([starting]) if one.name == name), None)
+        agent = self._registry.agents.get(name)
         if agent is None or not agent.mcp_servers:
             return None
         if name not in self._unlisted:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 from agents import (
     Agent,
@@ -364,15 +364,16 @@ def add_messages(state: RunState[Any, Agent[Any]], items: list[dict[str, Any]]) 
     state.add_input(cast("list[TResponseInputItem]", items))
 
 
-IsGated = Callable[[FunctionTool, str], Awaitable[bool]]
+IsGated = Callable[[FunctionTool, str], Awaitable[bool | None]]
 
 
 def gate_function_tools(is_gated: IsGated) -> None:
     """Let ``is_gated`` stand before every call of a function tool of this process, for good.
 
-    It is given the tool and the call's id, and says whether the call has to wait for approval;
-    else the tool's own ``needs_approval`` counts. It does not stand in that field: where there is
-    a callable, the SDK asks for approval of all arguments it cannot look into as well.
+    It is given the tool and the call's id, and says whether the call has to wait for approval.
+    False: the tool's own ``needs_approval`` counts; None: it waits for nobody, whatever that says.
+    It does not stand in that field: where there is a callable, the SDK asks for approval of all
+    arguments it cannot look into as well.
     """
     evaluate = tool_execution.evaluate_function_tool_approval  # type: ignore[attr-defined]
 
@@ -384,9 +385,13 @@ def gate_function_tools(is_gated: IsGated) -> None:
         *,
         strict: bool = True,
     ) -> FunctionToolApproval:
-        if await is_gated(function_tool, call_id):
+        waits = await is_gated(function_tool, call_id)
+        if waits is not False:
+            outcome: Literal["require_approval", "invoke"] = "require_approval"
+            if waits is None:
+                outcome = "invoke"
             invoker = function_tool.on_invoke_tool
-            return FunctionToolApproval("require_approval", function_tool, invoker, arguments)
+            return FunctionToolApproval(outcome, function_tool, invoker, arguments)
         approval: FunctionToolApproval = await evaluate(
             function_tool, context, arguments, call_id, strict=strict
         )

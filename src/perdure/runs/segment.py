@@ -16,16 +16,18 @@ from uuid import UUID
 
 from perdure import jsonsafe
 from perdure.audit.log import record
-from perdure.db import Connection, Pool, load_sql, uuid7
+from perdure.db import Connection, Pool, load_sql
 from perdure.errors import Fenced
 from perdure.interruptions.audited import withdrawn
 from perdure.ledger.journal import Journal
 from perdure.runs.guardrails import Said, insert_guardrail_results
 from perdure.runs.history import History, add_to_session, history_of
+from perdure.runs.inherited import Inherited, inherited_by
 from perdure.runs.inputs import Waiting, give, waiting
 from perdure.runs.rest import Checkpoint, Rest
 from perdure.runs.resume import go_on_if_decided
 from perdure.runs.settling import settle
+from perdure.runs.states import write_state
 
 _SQL = load_sql("perdure.runs", "segment.sql")
 NOTHING: Mapping[str, Any] = {
@@ -59,6 +61,12 @@ class Begun:
     """The model all its agents are run with; None: each with its own."""
     asks_first: bool
     """Whether a person is asked before each call that is not of the effect ``read``."""
+    forked: bool
+    """Whether it went on from a checkpoint of another run."""
+    instructions: tuple[str, str] | None
+    """An agent, and what it is told instead of its own instructions."""
+    inherited: Inherited | None
+    """What its calls may be answered with; None: they are made."""
     turn: int
     epoch: int
     executions: int
@@ -122,10 +130,12 @@ async def begin(
         if begun is None:
             return None
         # A statement of its own: its snapshot has to see what a fenced writer still committed.
-        # Nobody has written anything before a run's first execution.
-        loaded = NOTHING
-        if seq > 1 or begun["epoch"] > 1:
+        # Nobody has written anything before a run's first execution, but whoever forked it.
+        loaded, inherited = NOTHING, None
+        if seq > 1 or begun["epoch"] > 1 or begun["forked_seq"] is not None:
             loaded = await read_latest(conn, run_id)
+        if begun["tools"] == "ledger":
+            inherited = await inherited_by(conn, run_id)
         if loaded["kind"] == "interrupted":
             await conn.execute(_SQL["mark_resumed"], key)
         more = [item for items in jsonsafe.loads(loaded["first_inputs"]) for item in items]
@@ -133,7 +143,7 @@ async def begin(
         if wait and loaded["state"] is None and loaded["replies"] == "[]":
             more += await give(conn, run_id, state_seq=0)
             wait = False
-    return begun_from(begun, loaded, more, inputs_waiting=wait)
+    return begun_from(begun, loaded, more, inputs_waiting=wait, inherited=inherited)
 
 
 async def read_latest(conn: Connection, run_id: UUID) -> Mapping[str, Any]:
@@ -149,10 +159,12 @@ def begun_from(
     more: list[Any],
     *,
     inputs_waiting: bool,
+    inherited: Inherited | None = None,
 ) -> Begun:
     """Return what an execution starts from; ``more`` are messages added to the run's input. Pure.
 
-    ``begun`` is the row of ``begin``, ``loaded`` that of ``read_latest``, or ``NOTHING``.
+    ``begun`` is the row of ``begin``, ``loaded`` that of ``read_latest``, or ``NOTHING``;
+    ``inherited`` answers calls of a fork.
     """
     journal = Journal.load(
         loaded["base_seq"], jsonsafe.loads(loaded["replies"]), jsonsafe.loads(loaded["calls"])
@@ -166,7 +178,10 @@ def begun_from(
         context=None if context is None else jsonsafe.loads(context),
         max_turns=begun["max_turns"],
         model=begun["model"],
-        asks_first=begun["tools"] == "ask",
+        asks_first=begun["tools"] in ("ask", "ledger"),
+        forked=begun["forked_seq"] is not None,
+        instructions=_instructions(begun),
+        inherited=inherited,
         turn=loaded["turn"],
         epoch=begun["epoch"],
         executions=begun["executions"],
@@ -183,6 +198,12 @@ def begun_from(
         decisions=jsonsafe.loads(loaded["decisions"]),
         items=loaded["items"],
     )
+
+
+def _instructions(begun: Mapping[str, Any]) -> tuple[str, str] | None:
+    if begun["instructions"] is None:
+        return None
+    return begun["instructions_agent"], jsonsafe.unprotect_text(begun["instructions"])
 
 
 def _with_more(own: str | list[Any], more: list[Any]) -> str | list[Any]:
@@ -354,19 +375,8 @@ class SegmentRows:
         state = checkpoint.state
         key = {"run_id": self.run_id, "state_seq": checkpoint.seq}
         await conn.execute(_SQL["retire_state"], key)
-        await conn.execute(
-            _SQL["insert_state"],
-            {
-                **key,
-                "id": uuid7(),
-                "kind": checkpoint.kind,
-                "schema_version": state.schema_version,
-                "sdk_version": state.sdk_version,
-                "current_agent": state.current_agent,
-                "turn": state.turn,
-                "state": state.text,
-                "size_bytes": len(state.text),
-            },
+        await write_state(
+            conn, run_id=self.run_id, seq=checkpoint.seq, kind=checkpoint.kind, state=state
         )
         await conn.execute(_SQL["carry_calls"], key)
         context = checkpoint.context

@@ -218,6 +218,8 @@ class SegmentRunner:
             default_effect=self.registry.default_effect,
             operation_kinds=self.registry.operation_kinds,
             asks_first=begun.asks_first,
+            inherited=begun.inherited,
+            instructions=begun.instructions,
             journal=begun.journal,
             mcp_lists=begun.mcp_lists,
             lease=self.lease,

@@ -33,6 +33,7 @@ class RunsQuery(NewestFirst):
     user_id: str | None = None
     session_id: UUID | None = None
     task: str | None = None
+    forked_from: UUID | None = None
     created_after: AwareDatetime | None = None
     created_before: AwareDatetime | None = None
 
@@ -44,6 +45,7 @@ class RunsQuery(NewestFirst):
             user_id=self.user_id,
             session_id=self.session_id,
             task=self.task,
+            forked_from=self.forked_from,
             created_after=self.created_after,
             created_before=self.created_before,
         )

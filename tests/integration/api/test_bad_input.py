@@ -102,7 +102,6 @@ async def test_every_wrong_field_is_named(client: httpx.AsyncClient) -> None:
     ("field", "value"),
     [
         ("timeout_seconds", 60),
-        ("budget", {"cost_usd": "1.00"}),
     ],
 )
 async def test_what_comes_later_says_so(client: httpx.AsyncClient, field: str, value: Any) -> None:
@@ -228,19 +227,6 @@ async def test_a_start_in_a_session_names_what_is_wrong(client: httpx.AsyncClien
     response = await client.post("/v1/runs", json={**GOOD, "session_id": str(uuid4())})
     refused(response, 404, "not_found")
     assert read(answers.List[answers.Run], await client.get("/v1/runs"))["data"] == []
-
-
-@pytest.mark.parametrize(
-    ("method", "path"),
-    [
-        ("POST", "/v1/runs/{id}/fork"),
-    ],
-)
-async def test_a_call_that_comes_later_says_so(
-    client: httpx.AsyncClient, method: str, path: str
-) -> None:
-    response = await client.request(method, path.format(id=uuid4()))
-    refused(response, 404, "not_supported")
 
 
 @pytest.mark.parametrize(

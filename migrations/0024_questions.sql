@@ -766,4 +766,4 @@ BEGIN
 END
 $$;
 
-INSERT INTO perdure.schema_migrations (version, name) VALUES (23, 'questions');
+INSERT INTO perdure.schema_migrations (version, name) VALUES (24, 'questions');
