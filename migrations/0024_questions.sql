@@ -153,7 +153,7 @@ COMMENT ON VIEW perdure_read.agent_mcp_servers IS 'Which MCP servers an agent us
 CREATE VIEW perdure_read.runs AS
 SELECT r.id, r.tenant_id, r.agent_id, r.agent_version_id, r.session_id, r.agent, r.current_agent,
        r.status, r.input, r.context, r.output, r.error_type, r.error_message, r.user_id, r.metadata,
-       r.task, r.model, r.turn, r.max_turns, r.priority, r.segment, r.created_at, r.started_at,
+       r.task, r.model, r.forked_from, r.forked_seq, r.turn, r.max_turns, r.priority, r.segment, r.created_at, r.started_at,
        r.updated_at, r.finished_at, r.deleted_at,
        extract(epoch FROM r.finished_at - r.started_at) AS duration_seconds,
        (SELECT sum(extract(epoch FROM s.rested_at - s.started_at)) FROM perdure.segments s
