@@ -32,7 +32,6 @@ from perdure.web import (
     health,
     inputs,
     interruptions,
-    later,
     links,
     metrics,
     operations,
@@ -46,6 +45,7 @@ from perdure.web import (
     session_state,
     sessions,
     stream,
+    usage,
     user_sessions,
     webhooks,
 )
@@ -136,7 +136,17 @@ def create_app(
         ),
         # Before `sessions/{id}`, of which `export` would be one.
         *(carrying, sessions, session_items, session_state, replays),
-        *(search, feedback, operations, user_sessions, agents, audit, later, health, metrics),
+        *(
+            usage,
+            search,
+            feedback,
+            operations,
+            user_sessions,
+            agents,
+            audit,
+            health,
+            metrics,
+        ),
     ):
         app.include_router(module.router)
     app.include_router(_descriptions())
