@@ -18,7 +18,7 @@ from perdure import Price, effect
 from perdure.db import Connection, open_pool
 from tests.docs_support import DOCS, blocks
 from tests.engine_support import approve, call, rested, running, turns, waiting_for
-from tests.factories import insert_run, insert_stop, insert_tenant
+from tests.factories import insert_run, insert_state, insert_stop, insert_tenant
 
 _SHOWN = "01a20131-4b51-7c38-a7e1-62bd7cf3a0d5"
 """The id of a run in examples."""
@@ -236,6 +236,7 @@ async def test_what_people_ask_of_real_runs(database_url: str, conn: Connection)
 async def test_an_analyst_reads_and_does_nothing_else(database_url: str, conn: Connection) -> None:
     run_id = await insert_run(conn)
     await insert_stop(conn, run_id)
+    await insert_state(conn, run_id)
     role = f"analyst_{uuid.uuid4().hex[:8]}"
     [granting] = [
         block
@@ -251,13 +252,15 @@ async def test_an_analyst_reads_and_does_nothing_else(database_url: str, conn: C
         for view in VIEWS:
             ask(f"SELECT * FROM {view}")
         assert len(ask("SELECT * FROM active_runs")) == 1
+        [state] = ask("SELECT state_data FROM run_states")
+        assert state["state_data"]
         assert len(ask("SELECT * FROM agent_runs")) == 1
         assert len(ask("SELECT * FROM people_waits_between(now() - interval '1 day', now())")) == 1
         ask("SET default_transaction_read_only = off")
         for refused in (
             "SELECT * FROM perdure.runs",
             "UPDATE perdure_read.sessions SET title = 'x'",
-            "DELETE FROM perdure_read.run_items",
+            "DELETE FROM perdure_read.tool_calls",
             "CREATE VIEW perdure_read.mine AS SELECT 1",
         ):
             with pytest.raises(psycopg.errors.InsufficientPrivilege):

@@ -172,9 +172,15 @@ SELECT id, session_id, tenant_id, seq, role, sender, text, item::jsonb AS item_d
 COMMENT ON VIEW perdure_read.session_items IS 'What was said in a session, item by item. A branch has its own here; those up to its fork are its parent''s.';
 
 CREATE VIEW perdure_read.run_items AS
-SELECT id, run_id, tenant_id, seq, type, role, agent, text, item AS item_data, token_count, metadata,
-       created_at
-  FROM perdure.run_items;
+SELECT i.id, i.run_id, i.tenant_id, i.seq, i.type, i.role, i.agent,
+       CASE WHEN i.text IS NOT NULL OR i.type <> 'tool_call_output' THEN i.text
+            WHEN i.output_of IS NOT NULL THEN o.output ->> 'text'
+            WHEN jsonb_typeof(i.item -> 'output') = 'string' THEN i.item ->> 'output' END AS text,
+       CASE WHEN i.output_of IS NULL THEN i.item
+            ELSE i.item || jsonb_build_object('output', o.output -> 'text') END AS item_data,
+       i.token_count, i.metadata, i.created_at
+  FROM perdure.run_items i
+  LEFT JOIN perdure.tool_calls o ON o.run_id = i.run_id AND o.id = i.output_of;
 
 CREATE VIEW perdure_read.model_responses AS
 SELECT id, run_id, tenant_id, segment, scope, agent, model, response_id, request_id, output,
@@ -217,10 +223,18 @@ SELECT id, run_id, tenant_id, model_response_id, position, agent, model, request
        cost_usd AS estimated_cost, price, price_date, price_source, created_at
   FROM perdure.request_usage_entries;
 
+-- A function in a view runs as whoever asks the view, who need not be let read the tables.
+CREATE FUNCTION perdure.state_to_read(run uuid, state_seq int) RETURNS jsonb
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    SELECT perdure.whole_state(run, state_seq)
+$$;
+COMMENT ON FUNCTION perdure.state_to_read IS 'A run''s state whole, for the view of states.';
+
 CREATE VIEW perdure_read.run_states AS
 SELECT id, run_id, tenant_id, seq,
        CASE WHEN kind IN ('handoff', 'periodic') THEN 'checkpoint' ELSE kind END AS state_type,
-       kind, schema_version, sdk_version, current_agent, turn, state AS state_data, size_bytes,
+       kind, schema_version, sdk_version, current_agent, turn,
+       perdure.state_to_read(run_id, seq) AS state_data, size_bytes,
        is_active, created_at, resumed_at
   FROM perdure.run_states;
 
@@ -766,4 +780,4 @@ BEGIN
 END
 $$;
 
-INSERT INTO perdure.schema_migrations (version, name) VALUES (24, 'questions');
+INSERT INTO perdure.schema_migrations (version, name) VALUES (25, 'questions');
