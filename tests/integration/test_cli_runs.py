@@ -446,6 +446,24 @@ def test_show_waits_for_nothing_and_tells_all(run: Run, run_json: Run, waiting: 
     assert f"perdure approve {waiting['interruptions'][0]['id']}" in shown.stderr
 
 
+def test_what_was_used_is_summed_up(run: Run, run_json: Run, waiting: Any) -> None:
+    told = run("usage", "--group-by", "day", "--group-by", "agent,user", "--agent", "echo")
+    head, *lines = told.stdout.splitlines()
+    sums = ["REQUESTS", "INPUT", "CACHED", "OUTPUT", "REASONING", "TOTAL", "COST", "(USD)"]
+    assert head.split() == ["DAY", "AGENT", "USER", *sums]
+    assert any(line.split()[1] == "echo" and line.split()[-1] == "-" for line in lines)
+    assert "not all requests have a known price" in told.stderr
+    found = run_json("usage", "--from", "2020-01-01", "--limit", "1")
+    assert found["object"] == "list"
+    assert {"agent", "model", "requests", "cost_usd"} <= set(found["data"][0])
+    empty = run("usage", "--to", "2020-01-01", "--from", "2019-12-31")
+    assert empty.stderr.startswith("No model was asked from 2019-12-31T00:00:00")
+    for option, value in (("--group-by", "tool"), ("--from", "soon")):
+        refused = run("usage", option, value, code=1)
+        name = option.removeprefix("--").replace("-", "_")
+        assert f"/query/{name}" in refused.stderr
+
+
 def test_start_waits_to_the_end_and_fails_with_the_run(run: Run) -> None:
     done = run("runs", "start", "failing", "hi", "--wait", code=1)
 

@@ -336,7 +336,7 @@ async def test_nested_questions_are_asked_anew_and_nothing_is_let_run_unasked(
         # Of what people let run its state has only the agent whose run is in the middle.
         [state] = await query(
             engine,
-            "SELECT state -> 'context' AS given FROM perdure.run_states"
+            "SELECT perdure.whole_state(run_id, seq) -> 'context' AS given FROM perdure.run_states"
             " WHERE run_id = %s AND seq = 1",
             fork.id,
         )

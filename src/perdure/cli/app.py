@@ -29,6 +29,7 @@ from perdure.cli import (
     runs,
     serve,
     sessions,
+    usage,
     webhooks,
 )
 from perdure.cli.help import examples
@@ -100,6 +101,7 @@ _MODULES = (
         grants,
         sessions,
         feedback,
+        usage,
         operations,
         policies,
         budgets,
