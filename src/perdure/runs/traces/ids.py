@@ -13,7 +13,15 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from uuid import UUID
 
-__all__ = ["Chosen", "choosing", "chosen", "root_span_id", "sampling_id", "segment_span_id"]
+__all__ = [
+    "Chosen",
+    "choosing",
+    "chosen",
+    "nested_span_id",
+    "root_span_id",
+    "sampling_id",
+    "segment_span_id",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +55,11 @@ def root_span_id(run_id: UUID) -> int:
 def segment_span_id(run_id: UUID, seq: int, epoch: int) -> int:
     """Return the id of the span of an execution of a segment."""
     return _span_id(run_id, f"{seq}:{epoch}")
+
+
+def nested_span_id(run_id: UUID, seq: int, scope: str, agent: str = "") -> int:
+    """Return the id of the span of an agent's call as a tool in a segment, or of that agent's."""
+    return _span_id(run_id, f"{seq}:{scope}:{agent}")
 
 
 def sampling_id(run_id: UUID) -> int:

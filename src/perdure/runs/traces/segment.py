@@ -19,14 +19,17 @@ from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode, set_span_in_context
 
 from perdure.errors import Fenced, StopSegment
+from perdure.ledger.effects import Effect
 from perdure.runs.execution import scope_text
 from perdure.runs.outcomes import Call, Outcome
 from perdure.runs.segment import Begun
 from perdure.runs.traces import attributes, content
-from perdure.runs.traces.ids import segment_span_id
+from perdure.runs.traces.ids import nested_span_id, segment_span_id
 from perdure.runs.traces.run import RunTrace, ended, trace_of
 
 _LOST = "process_died"
+_GOES_ON = frozenset(("handover", "trouble", "again", "fenced"))
+"""Outcomes of executions whose segment is executed again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +71,7 @@ class SegmentTrace:
         self.context = set_span_in_context(self.span, Context())
         self._agents: dict[str, _AgentSpan] = {}
         self._turns: dict[str, str] = {}
+        self._cut_short: list[Span] = []
 
     def attach(self) -> None:
         """Let spans that are started in this context be beneath the execution's, for good."""
@@ -104,19 +108,15 @@ class SegmentTrace:
     def tool(self, scope: str, agent: str, call: Call) -> Iterator[Span]:
         """Be the span of a tool call inside the block."""
         told = attributes.of_tool(call.tool, call.call_id, call.kind, call.effect.value, agent)
-        try:
-            with self._living(
-                f"execute_tool {call.tool}", self._agent(scope, agent), SpanKind.INTERNAL, told
-            ) as span:
-                if self._with_content:
-                    given = content.of_arguments(call.arguments_raw, call.arguments)
-                    span.set_attributes(given)
-                yield span
-        finally:
-            # That of an agent used as a tool.
-            inner = scope_text((*filter(None, (scope,)), call.call_id))
+        name, parent = f"execute_tool {call.tool}", self._agent(scope, agent)
+        inner = scope_text((*filter(None, (scope,)), call.call_id))
+        nested = call.effect is Effect.NESTED
+        span_id = nested_span_id(self._run.run_id, self.segment, inner) if nested else None
+        with self._living(name, parent, SpanKind.INTERNAL, told, span_id=span_id) as span:
+            if self._with_content:
+                span.set_attributes(content.of_arguments(call.arguments_raw, call.arguments))
+            yield span
             self._end_agent(inner)
-            self._turns.pop(inner, None)
 
     def came_to(self, span: Span, outcome: Outcome) -> None:
         """Note what a tool call came to."""
@@ -145,8 +145,11 @@ class SegmentTrace:
             ended(self._run.run_id, begun.agent, end.outcome, self.error_type)
 
     def _end(self, outcome: str, *, taken_over: bool = False) -> None:
-        for scope in list(self._agents):
-            self._end_agent(scope)
+        if outcome not in _GOES_ON or not self._run.chooses:
+            for scope in list(self._agents):
+                self._end_agent(scope)
+            for span in self._cut_short:
+                span.end()
         if taken_over and self._run.chooses:
             # Whoever took it over has told that it was lost.
             return
@@ -164,21 +167,33 @@ class SegmentTrace:
 
     @contextmanager
     def _living(
-        self, name: str, parent: Context, kind: SpanKind, told: dict[str, Any]
+        self,
+        name: str,
+        parent: Context,
+        kind: SpanKind,
+        told: dict[str, Any],
+        *,
+        span_id: int | None = None,
     ) -> Iterator[Span]:
-        span = self._run.start(name, parent, kind=kind, attributes=told)
+        span = self._run.start(name, parent, span_id=span_id, kind=kind, attributes=told)
         token = otel_context.attach(set_span_in_context(span))
         try:
             yield span
         except BaseException as error:
             if isinstance(error, CancelledError | StopSegment):
                 span.set_attribute("perdure.cut_short", True)
+                if span_id is not None:
+                    # The next execution enters it again, under the same id.
+                    self._cut_short.append(span)
+                    raise
             else:
                 self._failed(span, type(error).__qualname__, error)
+            span.end()
             raise
+        else:
+            span.end()
         finally:
             otel_context.detach(token)
-            span.end()
 
     def _failed(self, span: Span, kind: str, error: BaseException | None) -> None:
         span.set_attribute("error.type", kind)
@@ -188,17 +203,24 @@ class SegmentTrace:
             span.record_exception(error)
 
     def _agent(self, scope: str, agent: str) -> Context:
-        """Return the context of the agent whose turn it is in a scope."""
+        """Return the context of what an agent does in a scope: of a nested one, its span's.
+
+        What must be whole although a process dies has ended by then, or has the same id in each
+        execution: the run's own agents need no spans between the execution's and what they do.
+        """
         self._turn(scope, agent)
+        if not scope:
+            return self.context
         known = self._agents.get(scope)
         if known is not None and known.agent == agent:
             return known.context
-        self._end_agent(scope)
-        # A nested agent is called by a tool, whose span is the current one.
-        parent = otel_context.get_current() if scope else self.context
+        if known is not None:
+            known.span.end()
         span = self._run.start(
             f"invoke_agent {agent}",
-            parent,
+            # It is called by a tool, whose span is the current one.
+            otel_context.get_current(),
+            span_id=nested_span_id(self._run.run_id, self.segment, scope, agent),
             attributes={"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": agent},
         )
         context = set_span_in_context(span, Context())
@@ -212,6 +234,7 @@ class SegmentTrace:
             self.span.add_event("handoff", {"perdure.from": before, "perdure.to": agent})
 
     def _end_agent(self, scope: str) -> None:
+        self._turns.pop(scope, None)
         known = self._agents.pop(scope, None)
         if known is not None:
             known.span.end()
@@ -237,6 +260,7 @@ def traced(
         after=begun.after,
         **{"tenant.id": str(begun.tenant_id)},
     )
+    spans.span.set_attribute("gen_ai.operation.name", "invoke_agent")
     spans.span.set_attribute("gen_ai.agent.name", begun.agent)
     if begun.session_id is not None:
         spans.span.set_attribute("gen_ai.conversation.id", str(begun.session_id))
