@@ -71,7 +71,8 @@ class SegmentTrace:
         self.context = set_span_in_context(self.span, Context())
         self._agents: dict[str, _AgentSpan] = {}
         self._turns: dict[str, str] = {}
-        self._cut_short: list[Span] = []
+        self._open: list[Span] = []
+        """Those of nested calls that the next execution of the segment enters again."""
 
     def attach(self) -> None:
         """Let spans that are started in this context be beneath the execution's, for good."""
@@ -116,10 +117,13 @@ class SegmentTrace:
             if self._with_content:
                 span.set_attributes(content.of_arguments(call.arguments_raw, call.arguments))
             yield span
-            self._end_agent(inner)
+            if span not in self._open:
+                self._end_agent(inner)
 
     def came_to(self, span: Span, outcome: Outcome) -> None:
-        """Note what a tool call came to."""
+        """Note what a tool call came to; a nested one that waits for people to nothing yet."""
+        if not outcome.final:
+            self._open.append(span)
         if outcome.error is not None:
             self._failed(span, outcome.error_type or "_OTHER", outcome.cause)
         if self._with_content and outcome.final:
@@ -148,7 +152,7 @@ class SegmentTrace:
         if outcome not in _GOES_ON or not self._run.chooses:
             for scope in list(self._agents):
                 self._end_agent(scope)
-            for span in self._cut_short:
+            for span in self._open:
                 span.end()
         if taken_over and self._run.chooses:
             # Whoever took it over has told that it was lost.
@@ -184,14 +188,15 @@ class SegmentTrace:
                 span.set_attribute("perdure.cut_short", True)
                 if span_id is not None:
                     # The next execution enters it again, under the same id.
-                    self._cut_short.append(span)
+                    self._open.append(span)
                     raise
             else:
                 self._failed(span, type(error).__qualname__, error)
             span.end()
             raise
         else:
-            span.end()
+            if span not in self._open:
+                span.end()
         finally:
             otel_context.detach(token)
 
