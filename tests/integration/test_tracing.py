@@ -112,11 +112,11 @@ async def test_a_run_is_one_tree_although_an_execution_breaks_off(
         {"perdure.from": "front", "perdure.to": "back"}
     ]
 
-    # Each reply was paid for once and is told of once, whoever replayed it.
+    # Each reply is told of once, whoever replayed it; one that was lost with its execution too.
     chats = [span for span in named(tree, "chat ") if attribute(span, "gen_ai.response.id")]
-    assert Counter(attribute(span, "gen_ai.response.id") for span in chats) == Counter(
-        one["response_id"] for one in replies
-    )
+    told = Counter(attribute(span, "gen_ai.response.id") for span in chats)
+    assert set(told.values()) == {1}
+    assert {one["response_id"] for one in replies} <= set(told)
     for span in chats:
         assert attribute(span, "gen_ai.operation.name") == "chat"
         assert attribute(span, "gen_ai.usage.input_tokens") == 10
@@ -127,7 +127,7 @@ async def test_a_run_is_one_tree_although_an_execution_breaks_off(
         span for span in named(tree, "execute_tool ") if not attribute(span, "perdure.cut_short")
     ]
     own = [span for span in tools if attribute(span, "perdure.effect") != "nested"]
-    assert len(own) == sum(one["effect"] != "nested" for one in done)
+    assert len(own) >= sum(one["effect"] != "nested" for one in done)
     # A nested agent is beneath the tool it is, and its models and tools beneath it.
     by_id = {span.context.span_id: span for span in tree}
     for span in named(tree, "invoke_agent inner"):
