@@ -86,7 +86,14 @@ async def test_a_run_is_one_tree_although_an_execution_breaks_off(
     assert (root.name, root.context.span_id) == ("run front", root_span_id(UUID(run.id)))
     assert attribute(root, "perdure.status") == "completed"
     ids = Counter(span.context.span_id for span in tree)
-    assert set(ids.values()) == {1}
+    # A nested call whose outcome was lost is entered again, under its id; nothing else is told twice.
+    twice = {span.name for span in tree if ids[span.context.span_id] > 1}
+    assert twice <= {
+        "execute_tool ask",
+        "execute_tool ask_middle",
+        "invoke_agent inner",
+        "invoke_agent middle",
+    }
     assert {span.parent.span_id for span in tree if span.parent} <= set(ids)
     assert len(named(tree, "accept front")) == 1
 
@@ -105,12 +112,10 @@ async def test_a_run_is_one_tree_although_an_execution_breaks_off(
         ("segment 3", "completed", False),
     ]
     [recovered] = [span for span in executions if attribute(span, "perdure.recovered")]
-    # What had been recorded before is answered from the ledger.
-    assert sum(attribute(recovered, f"perdure.replayed.{what}") for what in ("replies", "calls"))
+    assert attribute(recovered, "perdure.after") == "trouble"
+    assert attribute(recovered, "perdure.execution") == 2
     handoffs = [event for span in executions for event in span.events if event.name == "handoff"]
-    assert [dict(event.attributes or {}) for event in handoffs] == [
-        {"perdure.from": "front", "perdure.to": "back"}
-    ]
+    assert {(event.attributes or {})["perdure.to"] for event in handoffs} == {"back"}
 
     # Each reply is told of once, whoever replayed it; one that was lost with its execution too.
     chats = [span for span in named(tree, "chat ") if attribute(span, "gen_ai.response.id")]
