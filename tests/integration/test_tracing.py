@@ -86,7 +86,7 @@ async def test_a_run_is_one_tree_although_an_execution_breaks_off(
     assert (root.name, root.context.span_id) == ("run front", root_span_id(UUID(run.id)))
     assert attribute(root, "perdure.status") == "completed"
     ids = Counter(span.context.span_id for span in tree)
-    # A nested call whose outcome was lost is entered again, under its id; nothing else is told twice.
+    # A nested call whose outcome was lost is entered again, under its id; nothing else is.
     twice = {span.name for span in tree if ids[span.context.span_id] > 1}
     assert twice <= {
         "execute_tool ask",
