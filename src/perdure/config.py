@@ -13,6 +13,8 @@
                            ``id:base64,…``: the first writes or signs, all of them read or verify
 ``PERDURE_WEBHOOK_ALLOW``  hosts and address ranges, by commas, that webhooks may reach although
                            they are private, and by plain http
+``PERDURE_RETENTION``      how long workers keep ended runs: ``completed=90d,events=30d``
+``PERDURE_ARCHIVE``        a directory they write runs to before these are deleted
 ``PERDURE_PUBLIC_URL``     where people reach the server, for links that are sent to them
 """
 
@@ -62,6 +64,9 @@ class Settings:
     secret_keys: tuple[NamedKey, ...] = ()
     webhook_allow: tuple[str, ...] = ()
     public_url: str | None = None
+    retention: str = ""
+    """As it was set; ``runs.keeping.policy`` reads it."""
+    archive: Path | None = None
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Settings:
@@ -97,6 +102,8 @@ class Settings:
                 filter(None, map(str.strip, env.get("PERDURE_WEBHOOK_ALLOW", "").split(",")))
             ),
             public_url=_web_address(env, "PERDURE_PUBLIC_URL"),
+            retention=env.get("PERDURE_RETENTION", ""),
+            archive=Path(env["PERDURE_ARCHIVE"]).absolute() if "PERDURE_ARCHIVE" in env else None,
         )
 
     def require_database_url(self) -> str:

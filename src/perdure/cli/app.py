@@ -25,7 +25,9 @@ from perdure.cli import (
     links,
     migrate,
     operations,
+    people,
     policies,
+    prune,
     runs,
     serve,
     sessions,
@@ -106,7 +108,7 @@ _MODULES = (
         links,
         webhooks,
     ),
-    *(keys, audit, doctor, later),
+    *(keys, audit, prune, people, doctor, later),
 )
 for module in _MODULES:
     module.register(app)

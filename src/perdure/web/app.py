@@ -34,6 +34,7 @@ from perdure.web import (
     links,
     metrics,
     operations,
+    people,
     policies,
     problems,
     replays,

@@ -1,0 +1,103 @@
+"""Workflows forgotten through DBOS's own API: its payload tables have no key to their workflows.
+
+A client is enough, which runs nothing, so that commands and API servers can forget too. It blocks:
+call it in a thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from perdure.runs.dbos_inside.kinds import SEGMENT
+from perdure.runs.dbos_inside.tested import require_tested
+
+if TYPE_CHECKING:
+    from dbos import DBOSClient
+
+__all__ = ["forget", "forget_ended", "unended"]
+
+_OPEN = ["PENDING", "ENQUEUED", "DELAYED"]
+_ENDED = ["SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"]
+_AT_ONCE = 500
+
+
+@contextmanager
+def _client(url: str) -> Iterator[DBOSClient]:
+    require_tested()
+    from dbos import DBOSClient
+    from dbos._serialization import DBOSPortableJSON
+
+    client = DBOSClient(
+        system_database_url=url,
+        serializer=DBOSPortableJSON,
+        application_name="perdure",
+        system_database_pool_size=1,
+        # Whoever forgets tries again as a whole, in an hour or when told to.
+        retry_connection_errors=False,
+    )
+    try:
+        yield client
+    finally:
+        client.destroy()
+
+
+def unended(url: str, workflow_ids: Sequence[str]) -> set[str]:
+    """Return those of the workflows that DBOS still has something to do with.
+
+    Raises:
+        ConfigurationError: this DBOS was not tested.
+        sqlalchemy.exc.SQLAlchemyError: the database does not answer.
+    """
+    found: set[str] = set()
+    with _client(url) as client:
+        for ids in _parts(workflow_ids):
+            rows = client.list_workflows(
+                workflow_ids=ids, status=_OPEN, load_input=False, load_output=False
+            )
+            found.update(row.workflow_id for row in rows)
+    return found
+
+
+def forget(url: str, workflow_ids: Sequence[str]) -> int:
+    """Delete workflows with all DBOS keeps of them; returns how many there were.
+
+    Raises: as ``unended``.
+    """
+    count = 0
+    with _client(url) as client:
+        for ids in _parts(workflow_ids):
+            rows = client.list_workflows(workflow_ids=ids, load_input=False, load_output=False)
+            if rows:
+                client.delete_workflows([row.workflow_id for row in rows])
+                count += len(rows)
+    return count
+
+
+def forget_ended(url: str, before: datetime) -> int:
+    """Delete the workflows of segments that ended before a moment, some of them; how many.
+
+    They are of no use: what a segment came to is in its own row. It also takes what runs left that
+    were deleted one by one. Less than a full batch means that no more are left.
+
+    Raises: as ``unended``.
+    """
+    with _client(url) as client:
+        rows = client.list_workflows(
+            name=SEGMENT.workflow,
+            status=_ENDED,
+            completed_before=before.isoformat(),
+            limit=_AT_ONCE,
+            load_input=False,
+            load_output=False,
+        )
+        if rows:
+            client.delete_workflows([row.workflow_id for row in rows])
+        return len(rows)
+
+
+def _parts(ids: Sequence[str]) -> Iterator[list[str]]:
+    for start in range(0, len(ids), _AT_ONCE):
+        yield list(ids[start : start + _AT_ONCE])
