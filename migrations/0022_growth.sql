@@ -31,12 +31,12 @@ CREATE FUNCTION perdure.make_partitions(ahead int DEFAULT 2) RETURNS SETOF text
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET lock_timeout = '2s' SET timezone = 'UTC' AS $$
 DECLARE
-    parted    record;
-    month     timestamptz;
-    lower_id  uuid;
-    upper_id  uuid;
-    part      text;
-    strays    boolean;
+    parted   record;
+    month    timestamptz;
+    from_id  uuid;
+    to_id    uuid;
+    part     text;
+    strays   boolean;
 BEGIN
     FOR parted IN
         SELECT c.oid, c.relname, d.relname AS fallback,
@@ -50,13 +50,13 @@ BEGIN
     LOOP
         FOR i IN 0 .. least(greatest(ahead, 0), 24) LOOP
             month := date_trunc('month', now()) + make_interval(months => i);
-            lower_id := perdure.first_id_at(month);
-            upper_id := perdure.first_id_at(month + interval '1 month');
+            from_id := perdure.first_id_at(month);
+            to_id := perdure.first_id_at(month + interval '1 month');
             part := parted.relname || to_char(month, '_YYYY_MM');
             CONTINUE WHEN EXISTS (
                 SELECT FROM perdure.partitions_of(parted.relname) p
-                 WHERE (p.lower_id IS NULL OR p.lower_id < make_partitions.upper_id)
-                   AND (p.upper_id IS NULL OR p.upper_id > make_partitions.lower_id));
+                 WHERE (p.lower_id IS NULL OR p.lower_id < to_id)
+                   AND (p.upper_id IS NULL OR p.upper_id > from_id));
             -- Of two that make it at once one waits here, and finds it made.
             EXECUTE format('LOCK TABLE ONLY perdure.%I IN SHARE UPDATE EXCLUSIVE MODE', parted.relname);
             CONTINUE WHEN to_regclass(format('perdure.%I', part)) IS NOT NULL;
@@ -64,7 +64,7 @@ BEGIN
             IF parted.fallback IS NOT NULL THEN
                 EXECUTE format('LOCK TABLE perdure.%I IN ACCESS EXCLUSIVE MODE', parted.fallback);
                 EXECUTE format('SELECT EXISTS (SELECT FROM perdure.%I WHERE run_id >= $1 AND run_id < $2)',
-                               parted.fallback) INTO strays USING lower_id, upper_id;
+                               parted.fallback) INTO strays USING from_id, to_id;
             END IF;
             CONTINUE WHEN strays AND parted.referred_to;
             EXECUTE format('CREATE TABLE perdure.%I (LIKE perdure.%I INCLUDING ALL)', part, parted.relname);
@@ -75,10 +75,10 @@ BEGIN
                 EXECUTE format('WITH gone AS (DELETE FROM perdure.%I WHERE run_id >= $1 AND run_id < $2
                                               RETURNING *)
                                 INSERT INTO perdure.%I SELECT * FROM gone', parted.fallback, part)
-                  USING lower_id, upper_id;
+                  USING from_id, to_id;
             END IF;
             EXECUTE format('ALTER TABLE perdure.%I ATTACH PARTITION perdure.%I FOR VALUES FROM (%L) TO (%L)',
-                           parted.relname, part, lower_id, upper_id);
+                           parted.relname, part, from_id, to_id);
             RETURN NEXT part;
         END LOOP;
     END LOOP;

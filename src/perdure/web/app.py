@@ -133,7 +133,8 @@ def create_app(
         ),
         # Before `sessions/{id}`, of which `export` would be one.
         *(carrying, sessions, session_items, session_state, replays),
-        *(search, feedback, operations, user_sessions, agents, audit, later, health, metrics),
+        *(search, feedback, operations, user_sessions, people, agents, audit, later),
+        *(health, metrics),
     ):
         app.include_router(module.router)
     app.include_router(_descriptions())

@@ -67,16 +67,19 @@ async def erase_user(
     # It brings DBOS along, which an API server without a worker needs for nothing else.
     from perdure.runs.keeping import people
 
-    whose = {"tenant_id": principal.tenant_id, "user_id": user_id}
     api = api_of(request)
+    tenant_id = principal.tenant_id
     cancelled = 0
     async with api.connection(DELETION_SECONDS) as conn:
         if query.cancel and not query.dry_run:
-            cancelled = await people.cancel_runs_of(conn, **whose, by=principal)
+            cancelled = await people.cancel_runs_of(
+                conn, tenant_id=tenant_id, user_id=user_id, by=principal
+            )
         erased = await people.erase_user(
             conn,
-            api.pool().conninfo,
-            **whose,
+            str(api.pool().conninfo),
+            tenant_id=tenant_id,
+            user_id=user_id,
             by=principal,
             shared=query.shared,
             dry_run=query.dry_run,

@@ -46,6 +46,7 @@ _DELETIONS = {
     "idempotency_keys": _SQL["delete_answers"],
 }
 _STRIPS = {
+    "run_events": _SQL["strip_events"],
     "decisions": _SQL["strip_decisions"],
     "run_inputs": _SQL["strip_inputs"],
     "api_keys": _SQL["strip_keys"],

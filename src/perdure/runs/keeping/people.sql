@@ -99,6 +99,17 @@ DELETE FROM perdure.idempotency_keys k
         OR position(convert_to(w.word, 'UTF8') IN k.body) > 0)
 
 -- What they decided on the runs of others stands; who they are and what they wrote to it does not.
+-- Events first: they are found by the rows beside them.
+-- name: strip_events
+UPDATE perdure.run_events
+   SET data = jsonb_set(data, '{by}', data -> 'by' || '{"id": null, "subject": null}')
+ WHERE data -> 'by' ->> 'subject' = %(user_id)s
+   AND run_id IN (SELECT run_id FROM perdure.decisions
+                   WHERE tenant_id = %(tenant_id)s AND by_subject = %(user_id)s
+                   UNION
+                  SELECT run_id FROM perdure.run_inputs
+                   WHERE tenant_id = %(tenant_id)s AND added_by_subject = %(user_id)s)
+
 -- name: strip_decisions
 UPDATE perdure.decisions SET by_id = NULL, by_subject = NULL, message = NULL
  WHERE tenant_id = %(tenant_id)s
