@@ -115,6 +115,10 @@ async def _ended_in_dbos(conn: Connection) -> None:
     await eventually(look)
 
 
+def _files(directory: Path) -> list[Path]:
+    return list(directory.rglob("*.jsonl"))
+
+
 async def _done(engine: Engine, said: str, **options: Any) -> Run:
     run = await rested(engine, "clerk", said, **options)
     return await approve(engine, run) if run.status == "interrupted" else run
@@ -133,7 +137,8 @@ async def test_what_ended_long_ago_goes_and_nothing_else(database_url: str, tmp_
         await _age(conn, recent, 80)
         # A column as forks have one, and a session that has not passed the turn on.
         await conn.execute(
-            "ALTER TABLE perdure.runs ADD COLUMN came_from uuid REFERENCES perdure.runs ON DELETE SET NULL"
+            "ALTER TABLE perdure.runs"
+            " ADD COLUMN came_from uuid REFERENCES perdure.runs ON DELETE SET NULL"
         )
         await conn.execute(
             "UPDATE perdure.runs SET came_from = %s WHERE id = %s", (needed.id, parked.id)
@@ -247,7 +252,7 @@ async def test_a_death_between_archive_and_deletion_loses_nothing(
             await eventually(alone)
 
         await killed_at("SELECT FROM dbos.workflow_status WHERE workflow_uuid LIKE %s FOR UPDATE")
-        [file] = tmp_path.rglob("*.jsonl")
+        [file] = _files(tmp_path)
         first = file.read_bytes()
         assert verify_archive(file)["rows"].items() >= left.items()
         assert await _left(conn, run) == left
@@ -338,7 +343,7 @@ async def test_a_user_is_erased_without_a_trace(database_url: str, tmp_path: Pat
         assert (await verify(conn, tenant_id=DEFAULT_TENANT)).broken is None
         [file] = erase_archived(tmp_path, tenant_id=DEFAULT_TENANT, user_id=who)
         assert file.stem == old.id
-        assert not list(tmp_path.rglob("*.jsonl"))
+        assert not _files(tmp_path)
         again = perdure_json("users", "erase", who, env={"DATABASE_URL": database_url})
         assert again["removed"] == again["changed"] == {}
 
@@ -346,7 +351,8 @@ async def test_a_user_is_erased_without_a_trace(database_url: str, tmp_path: Pat
 async def _group(conn: Connection) -> UUID:
     id_ = uuid7()
     await conn.execute(
-        "INSERT INTO perdure.sessions (id, tenant_id, group_id, root_session_id, created_by, updated_by)"
+        "INSERT INTO perdure.sessions"
+        " (id, tenant_id, group_id, root_session_id, created_by, updated_by)"
         " VALUES (%(id)s, %(tenant)s, 'team', %(id)s, '{}', '{}')",
         {"id": id_, "tenant": DEFAULT_TENANT},
     )
@@ -398,7 +404,8 @@ async def test_events_are_in_months_and_go_with_them(database_url: str) -> None:
         # A run of long ago: its month is gone with it.
         await conn.execute(
             "CREATE TABLE perdure.run_events_2020_01 PARTITION OF perdure.run_events FOR VALUES"
-            " FROM ('016f5e66-e800-7000-8000-000000000000') TO ('016ffe0c-0c00-7000-8000-000000000000')"
+            " FROM ('016f5e66-e800-7000-8000-000000000000')"
+            " TO ('016ffe0c-0c00-7000-8000-000000000000')"
         )
         assert list(await drop_empty_months(conn, dry_run=True)) == ["run_events_2020_01"]
         await _age(conn, other, 20)
@@ -476,8 +483,8 @@ def test_a_policy_that_cannot_be_meant_is_refused() -> None:
 def test_ended_runs_are_found_by_an_index(database_url: str) -> None:
     with psycopg.connect(database_url, autocommit=True) as conn:
         conn.execute(
-            "INSERT INTO perdure.runs (id, tenant_id, agent, current_agent, status, input, max_turns,"
-            " finished_at) SELECT gen_random_uuid(), %s, 'a', 'a', 'completed', '\"x\"', 1,"
+            "INSERT INTO perdure.runs"
+            " (id, tenant_id, agent, current_agent, status, input, max_turns, finished_at) SELECT gen_random_uuid(), %s, 'a', 'a', 'completed', '\"x\"', 1,"
             " now() - make_interval(mins => n) FROM generate_series(1, 20000) n",
             (DEFAULT_TENANT,),
         )

@@ -25,6 +25,7 @@ from perdure.cli import (
     links,
     migrate,
     operations,
+    partition,
     people,
     policies,
     prune,
@@ -108,7 +109,7 @@ _MODULES = (
         links,
         webhooks,
     ),
-    *(keys, audit, prune, people, doctor, later),
+    *(keys, audit, prune, people, partition, doctor, later),
 )
 for module in _MODULES:
     module.register(app)
