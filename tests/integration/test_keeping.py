@@ -320,7 +320,7 @@ async def test_a_user_is_erased_without_a_trace(database_url: str, tmp_path: Pat
         before = await _traces(conn, who, WORDS)
         assert len(before) > 15
 
-        whose = {"tenant_id": DEFAULT_TENANT, "user_id": who, "by": BY}
+        whose: dict[str, Any] = {"tenant_id": DEFAULT_TENANT, "user_id": who, "by": BY}
         with pytest.raises(ConflictError, match=rf"1 run\(s\) have not ended: {parked.id}"):
             await erase_user(conn, database_url, **whose)
         assert await cancel_runs_of(conn, **whose) == 1
@@ -484,7 +484,8 @@ def test_ended_runs_are_found_by_an_index(database_url: str) -> None:
     with psycopg.connect(database_url, autocommit=True) as conn:
         conn.execute(
             "INSERT INTO perdure.runs"
-            " (id, tenant_id, agent, current_agent, status, input, max_turns, finished_at) SELECT gen_random_uuid(), %s, 'a', 'a', 'completed', '\"x\"', 1,"
+            " (id, tenant_id, agent, current_agent, status, input, max_turns, finished_at)"
+            " SELECT gen_random_uuid(), %s, 'a', 'a', 'completed', '\"x\"', 1,"
             " now() - make_interval(mins => n) FROM generate_series(1, 20000) n",
             (DEFAULT_TENANT,),
         )

@@ -30,7 +30,8 @@ async def _shape(conn: Connection, table: str) -> list[dict[str, Any]]:
     """Names and definitions of all that a table has, and of the keys that lead to it."""
     cursor = await conn.execute(
         "SELECT 'key' AS what, conrelid::regclass::text || ' ' || conname AS name,"
-        " pg_get_constraintdef(oid) AS def FROM pg_constraint WHERE conparentid = 0 AND contype <> 'n' AND"
+        " pg_get_constraintdef(oid) AS def FROM pg_constraint"
+        " WHERE conparentid = 0 AND contype <> 'n' AND"
         " to_regclass('perdure.' || %(table)s) IN (conrelid, confrelid)"
         " UNION ALL SELECT 'index', indexname, replace(indexdef, ' ONLY ', ' ') FROM pg_indexes"
         " WHERE schemaname = 'perdure' AND tablename = %(table)s"
@@ -165,8 +166,8 @@ def test_what_an_older_build_left_in_the_default_partition_becomes_one(
         shutil.copy(growth, tmp_path / growth.name)
         asyncio.run(migrate(empty_database_url, directory=tmp_path, system=migrate_dbos))
         found = conn.execute(
-            "SELECT c.relname, count(*) FROM perdure.run_events e JOIN pg_class c ON c.oid = e.tableoid"
-            " GROUP BY 1 ORDER BY 1"
+            "SELECT c.relname, count(*) FROM perdure.run_events e"
+            " JOIN pg_class c ON c.oid = e.tableoid GROUP BY 1 ORDER BY 1"
         ).fetchall()
         assert found == [("run_events_before", 3), ("run_events_default", 3)]
         months = conn.execute("SELECT name FROM perdure.partitions_of('run_events')").fetchall()

@@ -17,9 +17,10 @@ from perdure.runs.dbos_inside.tested import require_tested
 if TYPE_CHECKING:
     from dbos import DBOSClient
 
-__all__ = ["forget", "forget_ended", "unended"]
+__all__ = ["forget", "forget_ended", "held"]
 
-_OPEN = ["PENDING", "ENQUEUED", "DELAYED"]
+_HELD = ["PENDING"]
+"""What a worker may have in hand. One that waits, of a run that has ended, would return at once."""
 _ENDED = ["SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"]
 _AT_ONCE = 500
 
@@ -44,8 +45,8 @@ def _client(url: str) -> Iterator[DBOSClient]:
         client.destroy()
 
 
-def unended(url: str, workflow_ids: Sequence[str]) -> set[str]:
-    """Return those of the workflows that DBOS still has something to do with.
+def held(url: str, workflow_ids: Sequence[str]) -> set[str]:
+    """Return those of the workflows that a worker may have in hand.
 
     Raises:
         ConfigurationError: this DBOS was not tested.
@@ -55,7 +56,7 @@ def unended(url: str, workflow_ids: Sequence[str]) -> set[str]:
     with _client(url) as client:
         for ids in _parts(workflow_ids):
             rows = client.list_workflows(
-                workflow_ids=ids, status=_OPEN, load_input=False, load_output=False
+                workflow_ids=ids, status=_HELD, load_input=False, load_output=False
             )
             found.update(row.workflow_id for row in rows)
     return found
@@ -64,7 +65,7 @@ def unended(url: str, workflow_ids: Sequence[str]) -> set[str]:
 def forget(url: str, workflow_ids: Sequence[str]) -> int:
     """Delete workflows with all DBOS keeps of them; returns how many there were.
 
-    Raises: as ``unended``.
+    Raises: as ``held``.
     """
     count = 0
     with _client(url) as client:
@@ -82,7 +83,7 @@ def forget_ended(url: str, before: datetime) -> int:
     They are of no use: what a segment came to is in its own row. It also takes what runs left that
     were deleted one by one. Less than a full batch means that no more are left.
 
-    Raises: as ``unended``.
+    Raises: as ``held``.
     """
     with _client(url) as client:
         rows = client.list_workflows(

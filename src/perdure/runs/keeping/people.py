@@ -24,7 +24,8 @@ from perdure.audit.erasing import erase as erase_from_audit
 from perdure.audit.log import Actor, Entry, record
 from perdure.db import Connection, load_sql
 from perdure.errors import ConflictError, InvalidStateError, NotFoundError
-from perdure.runs.dbos_inside.forgetting import forget, unended
+from perdure.runs.dbos_inside.forgetting import forget
+from perdure.runs.dbos_inside.forgetting import held as in_hand
 from perdure.runs.keeping.kin import read_kin
 from perdure.runs.keeping.pruning import delete_ended, workflows_of
 from perdure.runs.resume import cancel as cancel_run
@@ -125,7 +126,7 @@ async def erase_user(
             raise NotFoundError("tenant", tenant_id)
         held = await _hold(conn, whose, shared)
         workflows = await workflows_of(conn, held.runs)
-        if await asyncio.to_thread(unended, url, workflows):
+        if await asyncio.to_thread(in_hand, url, workflows):
             raise ConflictError(
                 f"A worker is just ending a run or a delivery of user {user_id!r}. Nothing was "
                 "erased; try again in a moment."

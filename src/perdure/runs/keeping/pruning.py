@@ -4,7 +4,7 @@ A batch is a transaction: runs are held, archived, forgotten by DBOS, deleted. I
 that a process that dies at any point has lost nothing: a run that is archived and still there is
 archived again, to the same file; one that DBOS knows no more has ended all the same, and goes at
 the next pass. A run stays while something needs it: a run that came from it and is not over, the
-turn of its session, a workflow of it that has not ended.
+turn of its session, a workflow of it that a worker has in hand.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ import psycopg
 from perdure.audit.erasing import forget_runs
 from perdure.audit.log import Actor, Entry, record
 from perdure.db import Connection, load_sql
-from perdure.runs.dbos_inside.forgetting import forget, unended
+from perdure.runs.dbos_inside.forgetting import forget
+from perdure.runs.dbos_inside.forgetting import held as in_hand
 from perdure.runs.keeping.archive import ArchiveFile, unwritable
 from perdure.runs.keeping.kin import Kin, Left, read_kin
 
@@ -183,8 +184,8 @@ async def _needless(
     reasons |= dict.fromkeys(await kin.needed(conn, ids), "another_run_needs_it")
     cursor = await conn.execute(_SQL["workflows"], params)
     owners = {row["workflow_id"]: row["run_id"] for row in await cursor.fetchall()}
-    for workflow in await asyncio.to_thread(unended, url, list(owners)):
-        reasons[owners[workflow]] = "a_workflow_has_not_ended"
+    for workflow in await asyncio.to_thread(in_hand, url, list(owners)):
+        reasons[owners[workflow]] = "a_worker_has_it_in_hand"
     workflows = [one for one, run_id in owners.items() if run_id not in reasons]
     return [id_ for id_ in ids if id_ not in reasons], Counter(reasons.values()), workflows
 
