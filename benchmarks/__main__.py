@@ -18,6 +18,7 @@ from rich.console import Console
 
 from benchmarks import (
     conversations,
+    growth,
     latency,
     parked,
     readers,
@@ -46,6 +47,7 @@ MEASURES: dict[str, Measure] = {
         streaming,
         readers,
         conversations,
+        growth,
     )
 }
 

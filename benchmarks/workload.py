@@ -105,7 +105,7 @@ class Talker(Model):
             token = f"{time.monotonic():.6f} "
             said.append(token)
             yield _TOKEN.model_copy(update={"delta": token})
-        response = _RESPONSE.model_copy(update={"output": [_message("".join(said))]})
+        response = _RESPONSE.model_copy(update={"output": [message("".join(said))]})
         yield _COMPLETED.model_copy(update={"response": response})
 
 
@@ -153,10 +153,11 @@ def _answer(model_input: str | list[Any]) -> ResponseFunctionToolCall | Response
             type="function_call", call_id=f"call_{turn}", name=TOOL, arguments=arguments
         )
     # The moment tells a benchmark when the last reply was asked for.
-    return _message(f"{expected(turn)} at {time.monotonic()}")
+    return message(f"{expected(turn)} at {time.monotonic()}")
 
 
-def _message(text: str) -> ResponseOutputMessage:
+def message(text: str) -> ResponseOutputMessage:
+    """Return what a model says last."""
     return ResponseOutputMessage(
         id="message",
         type="message",

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from perdure.runs.handle import Run
     from perdure.runs.interruption import Interruption
     from perdure.runs.sdk_streaming.events import Interrupted, StreamEvent, Superseded
+    from perdure.runs.state_store import KeptState, RunStateStore
     from perdure.sessions.postgres_session import PostgresSession
 
 _HOMES = {
@@ -30,10 +31,12 @@ _HOMES = {
     "Engine": "perdure.engine",
     "Interrupted": "perdure.runs.sdk_streaming.events",
     "Interruption": "perdure.runs.interruption",
+    "KeptState": "perdure.runs.state_store",
     "Policy": "perdure.interruptions.policies.policy",
     "PostgresSession": "perdure.sessions.postgres_session",
     "Price": "perdure.ledger.prices",
     "Run": "perdure.runs.handle",
+    "RunStateStore": "perdure.runs.state_store",
     "StreamEvent": "perdure.runs.sdk_streaming.events",
     "Superseded": "perdure.runs.sdk_streaming.events",
     "annotate": "perdure.ledger.tool_call",
@@ -49,10 +52,12 @@ __all__ = [
     "Engine",
     "Interrupted",
     "Interruption",
+    "KeptState",
     "Policy",
     "PostgresSession",
     "Price",
     "Run",
+    "RunStateStore",
     "StreamEvent",
     "Superseded",
     "__version__",

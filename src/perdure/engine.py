@@ -40,6 +40,8 @@ from perdure.runs.dbos_schema import migrate_dbos
 from perdure.runs.handle import CONNECTION_SECONDS, Run, start_once
 from perdure.runs.in_session import InSession, WhenBusy
 from perdure.runs.interruption import Interruption
+from perdure.runs.preflight import look, look_pool
+from perdure.runs.preflight_findings import PreflightReport
 from perdure.runs.registry import Registry
 from perdure.runs.store import NewRun
 from perdure.worker import alone_child
@@ -321,6 +323,13 @@ class Engine:
         """
         return await self._handle(UUID(str(run_id))).refresh()
 
+    async def fork(self, run_id: UUID | str, checkpoint: int | None = None, **options: Any) -> Run:
+        """Start a run that goes on from a checkpoint of another one, and return it.
+
+        ``options`` and what it raises are those of ``Run.fork``.
+        """
+        return await self._handle(UUID(str(run_id))).fork(checkpoint, **options)
+
     async def decide(
         self,
         interruption_id: UUID | str,
@@ -390,6 +399,27 @@ class Engine:
                 run_id=UUID(str(run_id)),
                 by=program_principal(None),
             )
+
+    async def preflight(self) -> PreflightReport:
+        """Load every run that has not ended under this build; return what stands in its way.
+
+        Nothing is run and nothing is written. The engine need not be running: its database is
+        looked at, or that of ``DATABASE_URL``.
+
+        Raises:
+            ConfigurationError: nothing says where the database is.
+            MigrationError: the database lacks tables or columns.
+            UnavailableError: it does not answer.
+        """
+        report = PreflightReport()
+        async with AsyncExitStack() as stack:
+            pool = self._pool
+            if pool is None:
+                url = self._database_url or Settings.from_env().require_database_url()
+                pool = await stack.enter_async_context(await look_pool(url))
+            async for one in look(self.registry, pool):
+                report.add(one)
+        return report
 
     def api(self, authenticate: Authenticate | None = None, **options: Any) -> FastAPI:
         """Return the HTTP API as a FastAPI app to serve or to mount in one's own.

@@ -30,6 +30,9 @@ _REFUSED_UNESCAPED = re.compile(
     r"\\(?P<nul>u0000)|\\.|(?P<refused>[\ud800-\udfff" + MARKER + "])", re.DOTALL
 )
 
+# Made once: making one costs more than a short value does.
+_READABLE = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+
 
 def _escape(match: re.Match[str]) -> str:
     refused = match["refused"]
@@ -63,8 +66,8 @@ def dumps_readable(value: Any) -> str:
         ValueError: for NaN and infinities, which JSON does not have.
         TypeError: for values JSON does not know.
     """
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    if "\\u0000" not in text and not _REFUSED_AS_IT_IS.search(text):
+    text = _READABLE.encode(value)
+    if "\\u0000" not in text and (text.isascii() or not _REFUSED_AS_IT_IS.search(text)):
         return text
     return _REFUSED_UNESCAPED.sub(_mark, text)
 
@@ -89,6 +92,11 @@ def finite(value: Any) -> Any:
 def protect_text(text: str) -> str:
     """Return ``text`` as a text column holds it that is written and read within JSON."""
     return str(json.loads(dumps(text)))
+
+
+def unprotect_text(text: str) -> str:
+    """Return a text column's ``text`` as it was before ``protect_text``."""
+    return str(loads(json.dumps(text, ensure_ascii=False)))
 
 
 def loads(text: str) -> Any:

@@ -4,6 +4,8 @@ GRANT USAGE ON SCHEMA perdure TO {role};
 GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA perdure TO {role};
 GRANT USAGE, SELECT ON ALL SEQUENCES IN SCHEMA perdure TO {role};
 GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA perdure TO {role};
+GRANT USAGE ON SCHEMA perdure_read TO {role};
+GRANT SELECT ON ALL TABLES IN SCHEMA perdure_read TO {role};
 REVOKE ALL ON perdure.schema_migrations, perdure.audit_log, perdure.audit_seals,
               perdure.audit_payloads FROM {role};
 GRANT SELECT ON perdure.schema_migrations, perdure.audit_log, perdure.audit_seals,

@@ -1,4 +1,4 @@
-"""A program that starts a run, decides one or replays a session, and may be killed meanwhile."""
+"""A program that starts, decides, forks or replays something, and may be killed meanwhile."""
 
 from __future__ import annotations
 
@@ -98,6 +98,8 @@ async def _call(caller: str, url: str, arguments: dict[str, Any], n: int, when: 
         killer.install()
         if caller == "start":
             await engine.start("payer", "go", idempotency_key=KEY)
+        elif caller == "fork":
+            await engine.fork(arguments["run"], input="more", idempotency_key=KEY)
         elif caller == "replay":
             transport = httpx.ASGITransport(engine.api(authenticate=_anybody))
             async with httpx.AsyncClient(transport=transport, base_url="http://api") as client:

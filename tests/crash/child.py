@@ -20,10 +20,12 @@ COUNTED = {
     statement: name
     for package, file in (
         ("perdure.runs", "segment.sql"),
+        ("perdure.runs", "states.sql"),
         ("perdure.runs", "transactions.sql"),
         ("perdure.runs", "doubts.sql"),
         ("perdure.runs", "inputs.sql"),
         ("perdure.runs", "guardrails.sql"),
+        ("perdure.budgets", "reserving.sql"),
         ("perdure.ledger", "writer.sql"),
     )
     for name, statement in load_sql(package, file).items()

@@ -182,7 +182,8 @@ SAID = [
 async def look_up(order: str) -> str:
     """Read something."""
     _begin("look_up")
-    return f"order {order}"
+    # Longer than what states and items repeat: they leave it to the call's row.
+    return f"order {order}: " + ", ".join(f"{n} of a thing" for n in range(20))
 
 
 @effect("idempotent")

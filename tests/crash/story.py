@@ -12,6 +12,7 @@ import psycopg
 from psycopg_pool import PoolTimeout
 
 from perdure.access.principals import DEFAULT_TENANT, program_principal
+from perdure.budgets.limits import Limits
 from perdure.db import Pool, open_pool
 from perdure.interruptions.rules import UNSET, Decision
 from perdure.notify import RUNS, Listener, Waiters
@@ -56,7 +57,13 @@ class Story:
             await conn.execute("CREATE TABLE IF NOT EXISTS bookings (order_id text)")
             self.run_id = await start_in_session(
                 conn,
-                NewRun(tenant_id=DEFAULT_TENANT, agent=agent, input="go", max_turns=20),
+                NewRun(
+                    tenant_id=DEFAULT_TENANT,
+                    agent=agent,
+                    input="go",
+                    max_turns=20,
+                    budget=Limits(total_tokens=100_000),
+                ),
                 InSession(key="crashing"),
                 program_principal("tester"),
             )

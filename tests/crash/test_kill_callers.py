@@ -1,4 +1,4 @@
-"""A program killed around each statement of a start, a decision or a replay: whole, or not."""
+"""A program killed around each statement of a start, decision, fork or replay: whole, or not."""
 
 from __future__ import annotations
 
@@ -133,3 +133,85 @@ async def test_a_program_killed_while_it_asks_for_a_replay(
             text for pair in zip(asked, ("first", "second", "third"), strict=True) for text in pair
         ]
         assert [one["said"] for one in await query(engine, _REPLAYS)] == [said] * 2
+
+
+_FORKS = """
+SELECT r.id, r.status, r.turn, r.session_upto,
+       (SELECT count(*) FROM perdure.segments s WHERE s.run_id = r.id) AS segments,
+       (SELECT count(*) FROM dbos.workflow_status w
+         WHERE w.workflow_uuid LIKE r.id::text || ':%%') AS workflows,
+       (SELECT array_agg(s.seq) FROM perdure.run_states s
+         WHERE s.run_id = r.id AND s.is_active) AS states,
+       (SELECT array_agg(i.type ORDER BY i.seq) FROM perdure.run_items i
+         WHERE i.run_id = r.id) AS items,
+       (SELECT array_agg(i.item ->> 'type' ORDER BY i.seq) FROM perdure.session_items i
+         WHERE i.run_id = r.id) AS said,
+       (SELECT array_agg(t.status) FROM perdure.tool_calls t WHERE t.run_id = r.id) AS calls,
+       (SELECT count(*) FROM perdure.run_inputs i WHERE i.run_id = r.id) AS inputs,
+       (SELECT count(*) FROM perdure.audit_log a
+         WHERE a.run_id = r.id AND a.kind = 'run.forked') AS told
+  FROM perdure.runs r
+ WHERE r.forked_from IS NOT NULL"""
+
+_BRANCHES = "SELECT count(*) AS n FROM perdure.sessions WHERE parent_session_id IS NOT NULL"
+
+
+async def test_a_program_killed_while_it_forks_a_run(
+    make_database: Callable[[], str], tmp_path: Path, nursery: Nursery
+) -> None:
+    engine, url = make_engine(), make_database()
+    async with engine.running(url=url):
+        parent = await engine.start("payer", "go", session_key="talk")
+        await parent.wait(SECONDS)
+        [asked] = parent.interruptions
+    async with engine.running(url=url, worker=False):
+        before = await query(engine, "SELECT * FROM perdure.runs")
+        [before_state] = await query(engine, "SELECT * FROM perdure.run_states")
+        log, steps = tmp_path / "whole", 0
+        for n in count(1):
+            # Every statement but the last few is within the transaction.
+            log = tmp_path / f"fork{n}"
+            killed = await _killed(nursery, "fork", url, log, 3 * n, "after", run=parent.id)
+            if not killed:
+                break
+            steps = n
+            assert await query(engine, _FORKS) == [], n
+            assert await query(engine, _BRANCHES) == [{"n": 0}]
+        assert steps >= 4
+        [made] = await query(engine, _FORKS)
+        last = int(log.read_text())
+        await query(engine, "DELETE FROM perdure.idempotency_keys")
+        for when, there in (("before", 1), ("after", 2)):
+            log = tmp_path / f"last{when}"
+            assert await _killed(nursery, "fork", url, log, last, when, run=parent.id)
+            assert len(await query(engine, _FORKS)) == there, when
+        assert await query(engine, _BRANCHES) == [{"n": 2}]
+        # Who asks again is told of the fork that was made.
+        again = await engine.fork(parent.id, input="more", idempotency_key=KEY)
+        forks = await query(engine, _FORKS)
+        assert again.id in [str(one["id"]) for one in forks]
+        for one in forks:
+            assert {**one, "id": None} == {
+                "id": None,
+                "status": "queued",
+                "turn": 1,
+                "session_upto": 0,
+                "segments": 1,
+                "workflows": 1,
+                "states": [1],
+                "items": ["message", "tool_call"],
+                "said": [None, "function_call"],
+                "calls": ["awaiting_approval"],
+                "inputs": 1,
+                "told": 1,
+            }
+        assert made in forks
+        assert before == await query(engine, "SELECT * FROM perdure.runs WHERE forked_from IS NULL")
+        assert before_state in await query(engine, "SELECT * FROM perdure.run_states")
+    async with engine.running(url=url):
+        fork = await (await engine.get(again.id)).wait(SECONDS)
+        [anew] = fork.interruptions
+        assert anew.digest != asked.digest
+        await engine.decide(anew.id, "approve", digest=anew.digest)
+        await fork.wait(SECONDS)
+        assert fork.status == "completed", fork.data

@@ -25,7 +25,8 @@ STATEMENTS = [
     not in (
         *("doubt", "not_begun", "supersede"),
         *("doubt_call", "probed", "begin_again", "keep_late"),
-        *("lock_run", "add", "waiting", "give"),
+        *("lock_run", "add", "waiting", "give", "read"),
+        "release",
     )
 ]
 """What this run writes; the rest is written only after a crash or a failure, or
@@ -85,6 +86,14 @@ async def _check(told: Story, *, died: bool) -> None:
     )
     assert [state["kind"] for state in states] == ["handoff", "interrupted", "final"]
     assert [state["is_active"] for state in states] == [False, False, True]
+    # Each of them is whole, with what tools returned that stands in their rows alone.
+    wholes = await told.rows(
+        "SELECT perdure.whole_state(run_id, seq) AS state, (SELECT count(*)"
+        " FROM unnest(parts) AS part WHERE starts_with(part, U&'\\E000#')) AS quotes"
+        " FROM perdure.run_states WHERE run_id = %(run_id)s ORDER BY seq"
+    )
+    assert [whole["quotes"] for whole in wholes] == [1, 0, 0]
+    assert wholes[-1]["state"]["$schemaVersion"] is not None
     items = await told.rows(
         "SELECT item ->> 'call_id' AS call_id, type FROM perdure.run_items"
         " WHERE run_id = %(run_id)s AND item ? 'call_id'"
@@ -93,8 +102,8 @@ async def _check(told: Story, *, died: bool) -> None:
     # Its session has what the run has, once and in order, and is free for the next.
     said = await told.rows(
         "SELECT r.item = s.item::jsonb AS same FROM"
-        " (SELECT item, row_number() OVER (ORDER BY seq) AS n FROM perdure.run_items"
-        "   WHERE run_id = %(run_id)s) r"
+        " (SELECT perdure.whole_item(i) AS item, row_number() OVER (ORDER BY seq) AS n"
+        "   FROM perdure.run_items i WHERE run_id = %(run_id)s) r"
         " FULL JOIN (SELECT item, row_number() OVER (ORDER BY seq) AS n"
         "   FROM perdure.session_items WHERE run_id = %(run_id)s) s USING (n)"
     )
@@ -138,6 +147,13 @@ async def _check_usage(told: Story) -> None:
     assert by_agent["researcher"]["requests"] == 2
     assert by_agent["researcher"]["cost_usd"] == Decimal("0.00004")
     assert by_agent["triage"]["unpriced_requests"] == by_agent["triage"]["requests"]
+    # What is spent of its budget is what it used, whoever died with a call under way.
+    [budget] = await told.rows(
+        "SELECT p.spent_tokens, (SELECT count(*) FROM perdure.budget_reservations) AS reserved"
+        " FROM perdure.budgets b JOIN perdure.budget_periods p ON p.budget_id = b.id"
+        " WHERE b.run_id = %(run_id)s"
+    )
+    assert budget == {"spent_tokens": sums["tokens"], "reserved": 0}
     said = await told.rows(
         "SELECT guardrail, kind, agent FROM perdure.guardrail_results WHERE run_id = %(run_id)s"
         " UNION ALL SELECT guardrail, kind, tool FROM perdure.tool_guardrail_results"
@@ -181,8 +197,8 @@ async def test_a_worker_killed_at_any_of_its_statements_loses_and_repeats_nothin
         "finish": 1,
         "operations": 1,
         "fence": 3,
-        "retire_state": 3,
-        "insert_state": 3,
+        "retire": 3,
+        "insert": 3,
         "carry_calls": 3,
         "checkpoint_run": 3,
         "insert_items": 3,
@@ -190,6 +206,7 @@ async def test_a_worker_killed_at_any_of_its_statements_loses_and_repeats_nothin
         "insert_interruptions": 1,
         "rest_run": 2,
         "insert_results": 3,
+        "reserve": REQUESTS,
     }
     # Seven replies and the outcomes and intents of ten calls, some of them in one statement; the
     # slower the machine, the more.

@@ -377,6 +377,45 @@ def test_a_session_is_replayed_and_compared(
     assert empty.stderr == "Nothing was said in either after item 4.\n"
 
 
+def test_a_run_is_forked_and_compared(
+    run: Run, run_json: Run, served: dict[str, str], waiting: dict[str, Any], tmp_path: Path
+) -> None:
+    [question] = waiting["interruptions"]
+    run("approve", question["id"], "--yes")
+    assert _rested(served, waiting["id"])["status"] == "completed"
+    listed = run("runs", "checkpoints", waiting["id"]).stdout.splitlines()
+    assert [line.split()[:3] for line in listed[1:]] == [
+        ["1", "interrupted", "echo"],
+        ["2*", "final", "echo"],
+    ]
+    shown = run("runs", "checkpoints", waiting["id"], "2").stdout
+    assert "checkpoint 1" in shown
+    assert "message_output" in shown
+
+    # Its calls are answered: nobody is asked, and none is made.
+    again = run("runs", "fork", waiting["id"], "--checkpoint", "0", "--wait")
+    assert "succeeded (not made)" in again.stdout
+    assert f"{waiting['id']}, checkpoint 0" in again.stdout
+    words = tmp_path / "words.txt"
+    words.write_text("other words\n")
+    arguments = ("runs", "fork", waiting["id"], "--checkpoint", "0", "--input", f"@{words}")
+    fork = run_json(*arguments, "--instructions", "Be brief.", "--wait")
+    assert (fork["status"], fork["input"]) == ("interrupted", "other words")
+    assert fork["instructions"] == "Be brief."
+    compared = run("runs", "diff", fork["id"])
+    assert compared.stdout.splitlines()[0].split() == [waiting["id"], fork["id"]]
+    assert "other words" in compared.stdout
+    assert "first 0 items" in compared.stderr
+    step = run("runs", "diff", waiting["id"], "--to", "1").stdout
+    assert "the run's beginning" in step
+    refused = run("runs", "fork", waiting["id"], "--checkpoint", "2", code=1)
+    assert "cannot be forked without input" in refused.stderr
+    headers = {"Authorization": f"Bearer {served['PERDURE_API_KEY']}"}
+    with httpx.Client(base_url=served["PERDURE_URL"], headers=headers) as http:
+        later = http.post("/v1/runs", json={"agent": "echo", "input": "x", "delay_seconds": 3600})
+    assert "No checkpoints yet" in run("runs", "checkpoints", later.json()["id"]).stderr
+
+
 def test_what_people_see(run: Run, run_json: Run, waiting: dict[str, Any]) -> None:
     [question] = waiting["interruptions"]
     inbox = run("inbox", "--run", waiting["id"])
@@ -405,6 +444,24 @@ def test_show_waits_for_nothing_and_tells_all(run: Run, run_json: Run, waiting: 
     assert fields["usage"].startswith("1 requests, ")
     assert re.search(r"^note +awaiting_approval +0 +at_most_once +echo", shown.stdout, re.MULTILINE)
     assert f"perdure approve {waiting['interruptions'][0]['id']}" in shown.stderr
+
+
+def test_what_was_used_is_summed_up(run: Run, run_json: Run, waiting: Any) -> None:
+    told = run("usage", "--group-by", "day", "--group-by", "agent,user", "--agent", "echo")
+    head, *lines = told.stdout.splitlines()
+    sums = ["REQUESTS", "INPUT", "CACHED", "OUTPUT", "REASONING", "TOTAL", "COST", "(USD)"]
+    assert head.split() == ["DAY", "AGENT", "USER", *sums]
+    assert any(line.split()[1] == "echo" and line.split()[-1] == "-" for line in lines)
+    assert "not all requests have a known price" in told.stderr
+    found = run_json("usage", "--from", "2020-01-01", "--limit", "1")
+    assert found["object"] == "list"
+    assert {"agent", "model", "requests", "cost_usd"} <= set(found["data"][0])
+    empty = run("usage", "--to", "2020-01-01", "--from", "2019-12-31")
+    assert empty.stderr.startswith("No model was asked from 2019-12-31T00:00:00")
+    for option, value in (("--group-by", "tool"), ("--from", "soon")):
+        refused = run("usage", option, value, code=1)
+        name = option.removeprefix("--").replace("-", "_")
+        assert f"/query/{name}" in refused.stderr
 
 
 def test_start_waits_to_the_end_and_fails_with_the_run(run: Run) -> None:

@@ -252,9 +252,10 @@ async def test_calls_beneath_agents_and_of_mcp_servers(database_url: str, tmp_pa
 
 
 _TAMPERED = {
-    "the state": r"""UPDATE perdure.run_states SET state =
-        regexp_replace(state::text, 'cents\\":\s*5,', 'cents\\": 5000,', 'g')::jsonb
-        WHERE state::text ~ 'cents\\":\s*5,' AND run_id = %s""",
+    "the state": r"""UPDATE perdure.run_states SET parts = ARRAY(
+        SELECT regexp_replace(part, 'cents\\":\s*5,', 'cents\\": 5000,', 'g')
+        FROM unnest(parts) WITH ORDINALITY AS p(part, n) ORDER BY n)
+        WHERE parts::text ~ 'cents.*5,' AND run_id = %s""",
     "the ledger": """UPDATE perdure.tool_calls SET arguments =
         '{"cents": 5000, "to": "ada"}' WHERE run_id = %s""",
     "the interruption": """UPDATE perdure.interruptions SET tool =

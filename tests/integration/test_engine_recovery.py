@@ -977,6 +977,34 @@ async def test_a_tool_that_is_gone_in_mid_effect_is_asked_about(database_url: st
     assert outputs_in(model.inputs[-1]) == {"c1": "was sent"}
 
 
+async def test_an_agent_that_is_gone_in_mid_run_has_its_effects_asked_about(
+    database_url: str,
+) -> None:
+    paused, sent = Paused("idempotent"), list[str]()
+
+    @function_tool
+    async def note() -> str:
+        sent.append("note")
+        return "noted"
+
+    def build(name: str) -> Agent[Any]:
+        script = [call("note", "n1")], [call("send", "n2", text="it")], "sent"
+        helper = Agent(name=name, model=turns(*script), tools=[note, paused.tool])
+        model = turns([call("ask", "c1", input="go")], "done")
+        return Agent(name="a", model=model, tools=[helper.as_tool("ask", "asks")])
+
+    async with running(database_url, build("helper")) as engine:
+        run = await engine.start("a", "hi")
+        await paused.gate.reached()
+        newer = Engine([build("assistant")]).registry
+        assert await take_over(engine, database_url, run, registry=newer) == "interrupted"
+        # Asked anew under its new name, its model would have both made again.
+        asked = {one.tool["name"]: one.type for one in run.interruptions}
+        assert asked == {"note": "uncertain_effect", "send": "uncertain_effect"}
+        await _first_is_fenced(engine, paused.gate)
+    assert (sent, len(paused.calls)) == (["note"], 1)
+
+
 async def test_lost_connections_delay_a_run_and_nothing_else(database_url: str) -> None:
     ran: list[str] = []
 

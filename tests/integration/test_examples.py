@@ -138,6 +138,18 @@ async def test_with_an_address_the_sdks_own_provider_asks_it(
     assert refunds(tmp_path) == [("1042", 12900, 1)]
 
 
+async def test_a_run_and_its_fork_under_another_prompt(
+    database_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    module = example("two_prompts")
+    async with module.engine.running(url=database_url):
+        await module.compare("Talk like a pirate.")
+    plain, forked, booked = capsys.readouterr().out.splitlines()
+    assert plain == "as it is:  You have table 1 for 4."
+    assert forked == "forked:    Arr! Ye have table 1 for 4, matey."
+    assert booked.startswith("1 table was booked.")
+
+
 def test_a_chat_that_is_left_and_gone_on_with_and_branched(database_url: str) -> None:
     def talk(*lines: str) -> list[str]:
         done = subprocess.run(

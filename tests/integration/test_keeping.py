@@ -135,13 +135,10 @@ async def test_what_ended_long_ago_goes_and_nothing_else(database_url: str, tmp_
         for run in (old, failed, needed, with_turn):
             await _age(conn, run, 100)
         await _age(conn, recent, 80)
-        # A column as forks have one, and a session that has not passed the turn on.
+        # As a fork that has not ended, and a session that has not passed the turn on.
         await conn.execute(
-            "ALTER TABLE perdure.runs"
-            " ADD COLUMN came_from uuid REFERENCES perdure.runs ON DELETE SET NULL"
-        )
-        await conn.execute(
-            "UPDATE perdure.runs SET came_from = %s WHERE id = %s", (needed.id, parked.id)
+            "UPDATE perdure.runs SET forked_from = %s, forked_seq = 0 WHERE id = %s",
+            (needed.id, parked.id),
         )
         await conn.execute("UPDATE perdure.sessions SET active_run_id = %s", (with_turn.id,))
         await _ended_in_dbos(conn)
@@ -197,6 +194,11 @@ async def test_what_ended_long_ago_goes_and_nothing_else(database_url: str, tmp_
         head, first, *_ = read_archive(file)
         assert head["run_id"] == old.id
         assert (first["table"], first["row"]["input"]) == ("runs", "old")
+        states = [
+            one["row"]["state"] for one in read_archive(file) if one.get("table") == "run_states"
+        ]
+        assert states
+        assert all(state["$schemaVersion"] for state in states)
         said = perdure_json("archive", "verify", str(tmp_path))
         assert len(said["runs"]) == 2
         assert said["broken"] == []
@@ -295,6 +297,12 @@ async def test_a_user_is_erased_without_a_trace(database_url: str, tmp_path: Pat
             " VALUES (gen_random_uuid(), %s, %s, %s, 'other', true, %s)",
             (DEFAULT_TENANT, bob.id, who, words),
         )
+        await conn.execute(
+            "INSERT INTO perdure.kept_states (id, tenant_id, user_id, key, agent, state_type,"
+            " schema_version, sdk_version, current_agent, turn, state, size_bytes) VALUES"
+            " (gen_random_uuid(), %s, %s, 'k', 'a', 'final', '1', '1', 'a', 1, to_jsonb(%s::text), 9)",
+            (DEFAULT_TENANT, who, words),
+        )
         await create_user_session(
             conn, NewUserSession(user_id=who, label=words), tenant_id=DEFAULT_TENANT, by=BY
         )
@@ -336,7 +344,8 @@ async def test_a_user_is_erased_without_a_trace(database_url: str, tmp_path: Pat
         assert looked.changed == erased.changed
         assert erased.removed["sessions"] == 2
         assert erased.removed["feedback"] == erased.removed["budgets"] == 1
-        assert erased.changed == {"decisions": 1, "run_events": 1, "runs": 1}
+        assert erased.changed == {"decisions": 1, "run_events": 1, "runs": 1, "usage_daily": 1}
+        assert erased.removed["kept_states"] == 1
         assert await _traces(conn, who, WORDS) == {}
         assert {**await _left(conn, bob), "feedback": 1} == bobs
         await seal_due(conn, [])

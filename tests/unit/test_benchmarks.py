@@ -100,6 +100,7 @@ def test_the_command_line_takes_measures_by_name() -> None:
         "streaming",
         "readers",
         "conversations",
+        "growth",
     ]
 
 

@@ -93,19 +93,6 @@ def test_misuse_ends_with_2_and_one_message(arguments: list[str]) -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["runs", "fork", "01a2", "--input", "x"], ["preflight"]],
-    ids=" ".join,
-)
-def test_what_comes_later_says_so(arguments: list[str]) -> None:
-    done = perdure(*arguments, code=2)
-
-    assert done.stdout == ""
-    assert done.stderr.startswith("Error: `perdure ")
-    assert "is not supported by this build yet." in done.stderr
-
-
-@pytest.mark.parametrize(
-    "arguments",
     [
         ["--help"],
         ["--version"],

@@ -25,7 +25,6 @@ from perdure.interruptions.rules import check_form
 from perdure.runs.durable_model import DurableModelProvider
 from perdure.web.app import create_app
 from perdure.web.feedback import GiveFeedback
-from perdure.web.later import router as later
 from perdure.web.links import MakeLink
 from perdure.web.policies import MakePolicy
 from perdure.web.problems import STATUS_OF_CODE
@@ -170,26 +169,14 @@ def test_bodies_of_requests_are_taken(block: Block, text: str) -> None:
         StartRun.model_validate(body)
 
 
-def _routes(router: Any) -> set[tuple[str, str]]:
-    return {
-        (method, re.sub(r"\{\w+:path\}", "{id}", route.path))
-        for route in router.routes
-        for method in route.methods - {"HEAD"}
-    }
-
-
 def test_what_is_not_there_yet_is_what_answers_so() -> None:
     cells = " ".join(row[1] for row in table_under(_README, "## What is not there yet"))
-    named = set(re.findall(r"`(?:[A-Z]+ )?(/\S+)`", cells))
-    refused = {path for _, path in _routes(later)}
-    assert {path for path in refused if not path.endswith("/{id}")} == named
-    for field in StartRun.later:
-        assert f"`{field}`" in cells, field
+    assert set(re.findall(r"`(\w+)`", cells)) == set(StartRun.later)
 
 
 def test_calls_that_are_named_exist() -> None:
     app = create_app(pool=_never, registry=_NOTHING, waiters=_NOTHING)
-    known = set(app.openapi()["paths"]) | {path for _, path in _routes(later)}
+    known = set(app.openapi()["paths"])
     for page in (_README, *sorted(DOCS.glob("*.md"))):
         for named in re.findall(r"`(?:GET|POST|DELETE|PATCH) (/[^`?\s]+)", page.read_text()):
             assert named in known, f"{page.name}: {named}"

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from perdure.errors import InvalidRequestError, NotSupportedError
+from perdure.errors import InvalidRequestError
 from perdure.interruptions.rules import MAX_MESSAGE, Decision, check_form, effect_on
 
 DIGEST = "sha256:" + "0" * 64
@@ -83,7 +83,7 @@ def test_what_makes_no_sense_names_its_field(fields: dict[str, Any], pointer: st
         ("uncertain_effect", {"decision": "approve", "digest": DIGEST}, InvalidRequestError),
         ("uncertain_effect", {"decision": "reject"}, InvalidRequestError),
         ("tool_approval", {"decision": "resolve", "outcome": "done"}, InvalidRequestError),
-        ("budget", {"decision": "approve", "digest": DIGEST}, NotSupportedError),
+        ("budget", {"decision": "resolve", "outcome": "done"}, InvalidRequestError),
     ],
 )
 def test_a_decision_of_another_type_is_refused(

@@ -13,7 +13,10 @@ from perdure.runs.sdk_streaming.events import Recorded, Telling
 from tests.sdk_stream_support import seen
 
 _REPLY = str(uuid4())
-_USAGE = ("requests", "input_tokens", "cached_input_tokens", "output_tokens", "reasoning_tokens")
+_USAGE = (
+    *("requests", "input_tokens", "cached_input_tokens", "cache_write_tokens"),
+    *("output_tokens", "reasoning_tokens"),
+)
 
 
 def _log(*told: tuple[str, dict[str, Any]], skip: frozenset[int] = frozenset()) -> list[Event]:

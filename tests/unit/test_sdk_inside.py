@@ -36,8 +36,10 @@ from agents.tool_context import ToolContext
 from openai import APIConnectionError, APIStatusError, APITimeoutError, OpenAIError
 from openai.types.responses import ResponseComputerToolCall
 
+from perdure import jsonsafe
 from perdure.runs import sdk
 from perdure.runs.durable_tools import wrap_tool
+from perdure.runs.forked_state import forked_state
 from tests.engine_support import RuleModel, outputs_in, turns
 
 _ACT = ComputerAction.__dict__["_execute_action_and_capture"]
@@ -308,3 +310,52 @@ async def test_policies_stand_before_every_function_tool_and_change_nothing_else
         assert "error" in outputs["c3"]
     finally:
         tool_execution.evaluate_function_tool_approval = evaluate  # type: ignore[attr-defined]
+
+
+async def test_a_state_goes_on_without_what_was_let_run() -> None:
+    """What forked_state.py leaves out is nothing the SDK needs: what has an outcome stays done."""
+    made: list[str] = []
+
+    @function_tool(needs_approval=True)
+    async def send(to: str) -> str:
+        made.append(to)
+        return f"sent {to}"
+
+    model = turns(
+        [function_call("send", {"to": "a"}, call_id="c1")],
+        [function_call("send", {"to": "b"}, call_id="c2")],
+        "done",
+    )
+    agent = Agent(name="a", model=model, tools=[send])
+    state = (await Runner.run(agent, "hi", context={"n": 1})).to_state()
+    state.approve(state.get_interruptions()[0])
+    second = (await Runner.run(agent, state)).to_state()
+    second.approve(second.get_interruptions()[0])
+    stored = jsonsafe.dumps(second.to_json())
+    given = jsonsafe.loads(stored)["context"]
+    assert [one["decision"]["approved"] for one in given["function_tool_approvals"]] == [
+        ["c1", "c2"]
+    ]
+
+    forked = forked_state(jsonsafe.loads(stored))
+    assert (forked.waits, forked.agent, forked.context) == (True, "a", {"n": 1})
+    assert forked.turns_left == 8
+    again = await RunState.from_json(agent, forked.data)
+    result = await Runner.run(agent, again)
+    assert [one.raw_item.call_id for one in result.interruptions] == ["c2"]  # type: ignore[union-attr]
+    assert made == ["a"]
+
+    # Where a turn is over another agent goes on, which has other tools.
+    third = result.to_state()
+    third.approve(third.get_interruptions()[0])
+    ended = (await Runner.run(agent, third)).to_state()
+    other = Agent(name="b", model=turns("-", "-", "-", "b says so"))
+    moved = forked_state(ended.to_json(), agent="b")
+    assert (moved.waits, moved.agent) == (False, "b")
+    root = Agent(name="all", handoffs=[agent, other])
+    restored = await RunState.from_json(root, moved.data)
+    sdk.reopen(restored)
+    sdk.add_messages(restored, [{"role": "user", "content": "and?"}])
+    said = await Runner.run(root, restored)
+    assert (said.final_output, said.last_agent.name) == ("b says so", "b")
+    assert made == ["a", "b"]

@@ -21,17 +21,18 @@ from perdure.cli import (
     inbox,
     interruptions,
     keys,
-    later,
     links,
     migrate,
     operations,
     partition,
     people,
     policies,
+    preflight,
     prune,
     runs,
     serve,
     sessions,
+    usage,
     webhooks,
 )
 from perdure.cli.help import examples
@@ -96,12 +97,14 @@ _MODULES = (
         dev,
         serve,
         migrate,
+        preflight,
         runs,
         inbox,
         interruptions,
         grants,
         sessions,
         feedback,
+        usage,
         operations,
         policies,
         budgets,
@@ -109,7 +112,7 @@ _MODULES = (
         links,
         webhooks,
     ),
-    *(keys, audit, prune, people, partition, doctor, later),
+    *(keys, audit, prune, people, partition, doctor),
 )
 for module in _MODULES:
     module.register(app)

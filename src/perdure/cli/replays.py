@@ -10,10 +10,10 @@ from urllib.parse import quote
 import typer
 
 from perdure.cli.client import Client, checked_id, connected, id_if_given
+from perdure.cli.compared import answered, asked
 from perdure.cli.help import examples
 from perdure.cli.output import (
     Part,
-    has_colours,
     print_beside,
     print_json,
     print_note,
@@ -21,16 +21,13 @@ from perdure.cli.output import (
     shortened,
 )
 from perdure.cli.pages import Json
-from perdure.cli.runs_shown import as_text, call_text, hint
+from perdure.cli.runs_shown import as_text, hint
 from perdure.cli.starting import ENDS_BADLY, text_or_file, wait_for
 
 __all__ = ["register"]
 
 _ID = "01a20131-4b51-7c38-a7e1-62bd7cf3a0d5"
 _SHOWN = 200
-_DIFFERS = {"base": ("[-", "-]", "red"), "session": ("{+", "+}", "green")}
-"""How what one of two texts has alone is marked where there are no colours, and its colour."""
-
 Id = Annotated[str, typer.Argument(metavar="ID", help="The session's id.")]
 User = Annotated[str | None, typer.Option(metavar="ID", help="Only if it is this user's.")]
 
@@ -147,8 +144,8 @@ def diff(
         ([(found["base"]["id"], "cyan")], [(found["session"]["id"], "cyan")])
     ]
     for turn in found["turns"]:
-        rows += [([("", "")], [("", "")]), (_asked(turn, "base"), _asked(turn, "session"))]
-        rows.append((_answered(turn, "base"), _answered(turn, "session")))
+        rows += [([("", "")], [("", "")]), (asked(turn, "base"), asked(turn, "session"))]
+        rows.append((answered(turn, "base"), answered(turn, "session")))
     print_beside(rows)
     if found["has_more"]:
         print_note(f"There are more: --after {found['turns'][-1]['number']}")
@@ -184,42 +181,6 @@ def _print_replay(made: Mapping[str, Any]) -> None:
             print_note(f"Waits for you: {hint(interruption)}")
     session = made["session"]["id"]
     print_note(f"Session {session}. Compare: perdure sessions diff {session}")
-
-
-def _asked(turn: Mapping[str, Any], side: str) -> list[Part]:
-    text = turn["input"][side]
-    if text is None:
-        return [("-", "dim")]
-    return [(f"{turn['number']}> ", "cyan"), (text, "" if turn["input"]["same"] else "yellow")]
-
-
-def _answered(turn: Mapping[str, Any], side: str) -> list[Part]:
-    told = turn[side]
-    if told is None:
-        return []
-    parts: list[Part] = [(f"{line}\n", "dim") for line in _called(told["items"])]
-    words = [_word(change, side) for change in turn["changes"] if change[side]]
-    parts += words or ([(told["text"], "")] if told["text"] else [])
-    if told["run_status"] not in (None, "completed"):
-        parts.append((f"({told['run_status']})", "bold yellow"))
-    return parts
-
-
-def _word(change: Mapping[str, Any], side: str) -> Part:
-    text = str(change[side])
-    if change["op"] == "equal":
-        return text, ""
-    before, behind, colour = _DIFFERS[side]
-    if has_colours():
-        return text, colour
-    words = text.strip()
-    start = text.index(words)
-    return f"{text[:start]}{before}{words}{behind}{text[start + len(words) :]}", ""
-
-
-def _called(items: Sequence[Mapping[str, Any]]) -> list[str]:
-    calls = [one["item"] for one in items if str(one["item"].get("type", "")).endswith("_call")]
-    return [call_text(one) for one in calls]
 
 
 def _for(user: str | None) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from perdure.cli import later, say, starting
+from perdure.cli import checkpoints, forks, say, starting
 from perdure.cli.client import checked_id, connected, id_if_given
 from perdure.cli.help import examples
 from perdure.cli.output import ago, print_json, print_text, shortened
@@ -36,7 +36,8 @@ def register(parent: typer.Typer) -> None:
     """Add the commands to those of ``perdure``."""
     starting.register(app)
     say.register(app)
-    later.register_for_runs(app)
+    forks.register(app)
+    checkpoints.register(app)
     parent.add_typer(app, name="runs")
 
 

@@ -26,6 +26,13 @@ def call_text(item: _Object) -> str:
     return f"{item.get('name', item['type'])} {arguments_text(None, item.get('arguments') or '')}"
 
 
+def _origin(forked_from: _Object | None) -> str | None:
+    if forked_from is None:
+        return None
+    run = forked_from["run_id"] or "a run that is deleted"
+    return f"{run}, checkpoint {forked_from['checkpoint']}"
+
+
 def show_run(run: _Object, calls: Sequence[_Object], messages: Sequence[_Object] = ()) -> None:
     """Print a run, its tool calls and what was said to it, as the API gave them."""
     print_fields(
@@ -34,7 +41,9 @@ def show_run(run: _Object, calls: Sequence[_Object], messages: Sequence[_Object]
             "status": _status(run),
             "agent": _agent(run),
             "model": run["model"],
-            "budget": _budget(run["budget"]),
+            "forked from": _origin(run["forked_from"]),
+            "instructions": run["instructions"],
+            "budget": limits_text(run["budget"]) if run["budget"] else None,
             "user": run["user_id"],
             "session": run["session_id"],
             "task": run["task"],
@@ -55,7 +64,7 @@ def show_run(run: _Object, calls: Sequence[_Object], messages: Sequence[_Object]
             [
                 [
                     call["tool"],
-                    call["status"],
+                    call["status"] + (" (not made)" if call["answered_from"] else ""),
                     str(call["attempt"]),
                     call["effect"],
                     call["agent"],
@@ -148,9 +157,8 @@ def _agent(run: _Object) -> str:
     return agent if agent == current else f"{agent}, now {current}"
 
 
-def _budget(budget: _Object | None) -> str | None:
-    if budget is None:
-        return None
+def limits_text(budget: _Object) -> str:
+    """Return the limits a budget has, in words."""
     limits = [] if budget["cost_usd"] is None else [f"{budget['cost_usd']} USD"]
     if budget["total_tokens"] is not None:
         limits.append(f"{budget['total_tokens']} tokens")

@@ -1,12 +1,22 @@
--- What an event is about. A reply's text is not with its event: it is read from the reply.
+-- What an event is about. What a reply is and says is not with its event: it is read from the reply.
+-- Nor is the beginning of a longer text that a tool returned: it is read from the call.
 -- name: data
 CASE t.kind WHEN 'model.completed' THEN t.data || coalesce((
-    SELECT jsonb_build_object('text', coalesce((
+    SELECT jsonb_build_object(
+               'response_id', m.response_id, 'agent', m.agent, 'scope', m.scope, 'model', m.model,
+               'latency_ms', m.latency_ms,
+               'usage', perdure.usage_of_reply(m.run_id, m.id) - 'cache_write_tokens',
+               'text', coalesce((
                SELECT string_agg(said #>> '{}', '')
                  FROM jsonb_path_query(m.output, 'lax $[*] ? (@.type == "message").content[*]
                           ? (@.type == "output_text").text') said), ''))
       FROM perdure.model_responses m
      WHERE m.run_id = t.run_id AND m.id = (t.data ->> 'model_response_id')::uuid), '{}')
+WHEN 'tool.completed' THEN CASE WHEN t.data ? 'output' THEN t.data ELSE t.data || coalesce((
+    SELECT jsonb_build_object('output', left(c.output ->> 'text', 500))
+      FROM perdure.tool_calls c
+     WHERE c.run_id = t.run_id AND c.id = (t.data ->> 'tool_call_id')::uuid
+       AND c.output ? 'text'), '{}') END
 ELSE t.data END
 
 -- One row at least for a run there is: with a null `seq` where the page is empty, and always with

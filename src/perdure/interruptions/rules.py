@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
-from perdure.errors import InvalidRequestError, NotSupportedError
+from perdure.errors import InvalidRequestError
 from perdure.interruptions.grants.rules import read_remember
 
 
@@ -75,7 +75,6 @@ def check_form(decision: Decision) -> None:
     """Pass when ``decision`` makes sense in itself, whatever it is on.
 
     Raises:
-        NotSupportedError: it uses what this build does not do yet.
         InvalidRequestError: a field is missing, wrong, or belongs to another decision.
     """
     if decision.decision not in ("approve", "reject", "answer", "resolve"):
@@ -106,14 +105,9 @@ def effect_on(interruption_type: str, decision: Decision) -> Effect:
     """Return what ``decision`` (which passed ``check_form``) does to an interruption.
 
     Raises:
-        NotSupportedError: interruptions of this type cannot be decided yet.
         InvalidRequestError: this type takes other decisions; they are named.
     """
-    allowed = _DECISIONS.get(interruption_type)
-    if allowed is None:
-        raise NotSupportedError.at(
-            "/decision", f"interruptions of type {interruption_type} cannot be decided yet."
-        )
+    allowed = _DECISIONS[interruption_type]
     if decision.decision not in allowed:
         raise InvalidRequestError.at(
             "/decision",

@@ -7,7 +7,7 @@ recorded. A tool call is matched by scope and call id. Pure: rows in, answers ou
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Container, Iterable, Mapping, Set
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any, Self
@@ -151,6 +151,11 @@ class Journal:
         Asking the model anew while there is one would repeat its effects under new call ids.
         """
         return [reply for reply in self._replies.get((scope, agent), ()) if self.started_by(reply)]
+
+    def unmatchable(self, agents: Container[str]) -> list[RecordedReply]:
+        """Return the recorded replies of agents not among ``agents``: nothing asks for them."""
+        replies = (one for queue in self._replies.values() for one in queue)
+        return [one for one in replies if one.agent not in agents]
 
     def started_by(self, reply: RecordedReply) -> list[RecordedCall]:
         """Return the calls of ``reply`` that have begun, its own request among them if it acted."""

@@ -9,15 +9,13 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
+from perdure.jsonsafe import protect_text
 from perdure.ledger.journal import RecordedCall
 
 SHOWN: Final = 500
 """How many characters of a text an event has at most."""
-
-_USED: Final = (
-    *("requests", "input_tokens", "cached_input_tokens", "output_tokens"),
-    *("reasoning_tokens", "total_tokens"),
-)
+_KEPT_ONCE: Final = 64
+"""Longer texts that tools returned are read from the calls' rows, with the events."""
 
 Told = dict[str, Any]
 """One event to be written: its ``kind`` and its ``data``."""
@@ -40,26 +38,25 @@ def call_ended(call: RecordedCall, entry: Mapping[str, Any]) -> Told:
         text = output.get("text")
         if text is None and output.get("value") is not None:
             text = json.dumps(output["value"], ensure_ascii=False)
-        said = {"output": _short(text)}
+        said = {} if _is_read_from_row(entry, output) else {"output": _short(text)}
     else:
         said = {}
     kind = "tool.completed" if entry["status"] == "succeeded" else "tool.failed"
     return {"kind": kind, "data": {**_about(call), **said}}
 
 
+def _is_read_from_row(entry: Mapping[str, Any], output: Mapping[str, Any]) -> bool:
+    text = output.get("text")
+    if entry.get("kind") != "outcome" or not isinstance(text, str) or len(text) <= _KEPT_ONCE:
+        return False
+    # Cut where it is read, as it is kept: what is kept otherwise than it reads could be cut within.
+    return protect_text(text[:SHOWN]) == text[:SHOWN]
+
+
 def replied(reply: Mapping[str, Any], attempt: int, calls: Iterable[RecordedCall]) -> list[Told]:
     """Return the events of a reply's entry: that it is there, and which calls begin with it."""
-    usage = {name: sum(one[name] for one in reply["usage"]) for name in _USED}
-    completed = {
-        "model_response_id": reply["id"],
-        "response_id": reply["response_id"],
-        "attempt": attempt,
-        "agent": reply["agent"],
-        "scope": reply["scope"],
-        "model": reply["model"],
-        "latency_ms": reply["latency_ms"],
-        "usage": usage,
-    }
+    # All else is read from the reply's row, with the event.
+    completed = {"model_response_id": reply["id"], "attempt": attempt}
     return [
         {"kind": "model.completed", "data": completed},
         *(call_started(call) for call in calls if call.status == "executing"),

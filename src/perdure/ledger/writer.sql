@@ -121,17 +121,19 @@ WITH entry AS MATERIALIZED (
        AND (t.status IN ('proposed', 'approved')
             OR (t.status = 'executing' AND t.epoch < e.epoch AND t.effect <> 'at_most_once'))
     RETURNING e.n
--- A reply that names a call is the outcome of that call as well.
+-- A reply that names a call is the outcome of that call as well. An answer is that of a call which is
+-- not made.
 ), finished AS (
     UPDATE perdure.tool_calls t
-       SET status = e.status, output = CASE e.kind WHEN 'outcome' THEN e.output END,
+       SET status = e.status, output = CASE WHEN e.kind <> 'reply' THEN e.output END,
            error = e.error, context = e.context,
            finished_at = now(),
            started_at = COALESCE(t.started_at, t.requested_at)
       FROM entry e JOIN fence f USING (n)
-     WHERE e.kind IN ('outcome', 'reply')
+     WHERE e.kind IN ('outcome', 'reply', 'answer')
        AND t.run_id = e.run_id AND t.scope = e.scope AND t.call_id = e.call_id
        AND ((t.status = 'executing' AND t.epoch = e.epoch)
+            OR (e.kind = 'answer' AND t.status IN ('proposed', 'approved'))
             OR (t.effect = 'nested' AND t.status IN ('proposed', 'approved', 'executing')))
     RETURNING e.n
 ), event AS MATERIALIZED (

@@ -45,9 +45,10 @@ from perdure.runs.leftovers import (
 from perdure.runs.questions import Questions
 from perdure.runs.registry import Registry
 from perdure.runs.rest import Checkpoint, Question, Rest
+from perdure.runs.restoring import load_state
 from perdure.runs.sdk import add_messages, goes_on, has_turns_left, reopen, resumes_a_turn
 from perdure.runs.segment import Begun, SegmentRows
-from perdure.runs.state import apply_decisions, dump_state, load_state, worth_writing
+from perdure.runs.state import apply_decisions, dump_state, worth_writing
 
 _ANY: TypeAdapter[Any] = TypeAdapter(Any)
 
@@ -63,6 +64,8 @@ class Driver:
         self._execution = execution
         self._rows = rows
         self._agent = registry.agent(begun.agent)
+        # A fork may go on with an agent that does not lead to those its state tells of.
+        self._root = registry.every_agent if begun.forked else self._agent
         self._config = registry.config_for(begun.model)
         self._context = registry.load_context(begun.context)
         self._questions = Questions(registry, execution, self._context)
@@ -167,16 +170,22 @@ class Driver:
 
     async def _drive(self) -> Rest:
         if self._ended is not None:
+            # The state the run was to end with was not stored.
+            self._execution.parts.forget_last()
             result, source = self._ended
             if not await self._goes_on_with_messages(result, source):
                 return await self._completed(result, source)
             return await self._drive_from(source)
         doubts = await self._questions.left_by_probes()
-        if doubts:
-            return self._questions.uncertain(doubts)
+        lost = self._questions.lost_with_agents()
+        if doubts or lost:
+            return self._questions.uncertain(doubts, lost)
         if self._begun.state is None:
             return await self._drive_from(await self._first_input())
-        source = await load_state(self._begun.state, self._agent, self._context)
+        source = await load_state(self._begun.state, self._root, self._context)
+        if self._begun.forked and not (goes_on(source) or resumes_a_turn(source)):
+            # Forked from its end, with a message.
+            reopen(source)
         again = await self._questions.no_longer_as_shown(source)
         if again:
             return self._asked_again(again)
@@ -285,7 +294,7 @@ class Driver:
         return Checkpoint(
             kind=kind,
             seq=self._execution.journal.base_seq + 1,
-            state=dump_state(state, self._registry),
+            state=dump_state(state, self._registry, self._execution.parts),
             context=self._registry.dump_context(self._context),
         )
 

@@ -116,6 +116,7 @@ class DurableModel(Model):
         place = None if execution is None else _Place(execution, input, self.name)
         if execution is None or place is None:
             return await ask()
+        system_instructions = execution.told(place.agent, system_instructions)
         recorded = place.recall(handoffs)
         if recorded is not None:
             return recorded_response(recorded)
@@ -165,6 +166,7 @@ class DurableModel(Model):
         if execution.asks_first:
             tools = asking_first(tools, execution.default_effect)
         place = _Place(execution, input, self.name)
+        system_instructions = execution.told(place.agent, system_instructions)
         recorded = place.recall(handoffs)
         if recorded is not None:
             yield recorded_event(recorded, self.name)

@@ -8,21 +8,26 @@ Crash points and what holds:
   found from its row at the next start, before anything runs, and its probe or a person is asked.
 * after the outcome: it is answered from the row.
 
+A fork may answer a call from the record of the run it came from (inherited.py): nothing is begun,
+and the one write has the outcome. Before it commits nothing happened; the call is answered again.
+
 A call that people let run is begun only with the very arguments they approved (approvals.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import nullcontext
 from typing import Any
 
+from perdure.interruptions.digest import parse_object
 from perdure.ledger.effects import Effect
 from perdure.runs.approvals import Tampered
 from perdure.runs.attempts import run_once, run_until_known
 from perdure.runs.execution import Execution, current_scope, scope_text
+from perdure.runs.gates import answer_to, as_object
 from perdure.runs.outcomes import Call, Outcome, cancelled_itself, raised, replayed
-from perdure.runs.tool_rows import begin, record_outcome, tool_call_of
+from perdure.runs.tool_rows import begin, record_answer, record_outcome, tool_call_of
 from perdure.runs.transactions import run_in_transaction
 
 __all__ = ["Call", "Outcome", "begin", "cancelled_itself", "perform", "raised"]
@@ -49,6 +54,12 @@ async def perform(
         await execution.park(Tampered(execution.run_id, tool=call.tool, call_id=call.call_id))
     # The reply that asks for this call has to be recorded before anything comes of it.
     await execution.committed()
+    answer = None
+    if recorded is not None and execution.inherited is not None:
+        answer = answer_to(execution, recorded, _object_of(call))
+    if recorded is not None and answer is not None:
+        record_answer(execution, recorded, answer)
+        return replayed(answer, None, decode)
     nested = call.effect is Effect.NESTED
     if not nested and (recorded is None or not recorded.begun_here):
         recorded = await begin(execution, scope, call, recorded)
@@ -74,3 +85,8 @@ async def perform(
             return outcome
     finally:
         current_scope.reset(scope_token)
+
+
+def _object_of(call: Call) -> Mapping[str, Any] | None:
+    arguments = as_object(call.kind, call.arguments, call.arguments_raw)
+    return parse_object(call.arguments_raw or "") if arguments is None else arguments

@@ -33,7 +33,9 @@ from perdure.ledger.prices import Prices
 from perdure.ledger.unsent import Source
 from perdure.ledger.writer import Entry, LedgerWriter
 from perdure.runs.approvals import Approval
+from perdure.runs.inherited import Inherited
 from perdure.runs.liveness import UNDOUBTED, Liveness
+from perdure.runs.parts import Parts
 from perdure.runs.policies import Policies
 from perdure.runs.spending import Spending
 
@@ -98,6 +100,8 @@ class Execution:
     pool: Pool
     default_effect: Effect
     journal: Journal
+    parts: Parts = field(default_factory=Parts)
+    """What the run's states have in common, for the next one."""
     operation_kinds: frozenset[str] = frozenset()
     """What kinds of operations its tools may record."""
     annotated: AnnotatedCalls = field(init=False)
@@ -128,8 +132,14 @@ class Execution:
     """The wrapped tools made of that, by agent."""
     computers: dict[object, Any] = field(default_factory=dict)
     """Computers made for this execution's own run, by what made them; see computer_tools.py."""
+    only_looks: bool = False
+    """Whether nothing is run and nothing may be written: it only loads what a run would."""
     asks_first: bool = False
     """Whether a person is asked before each call that is not of the effect ``read``."""
+    inherited: Inherited | None = None
+    """What calls are answered with instead of being made; see inherited.py."""
+    instructions: tuple[str, str] | None = None
+    """An agent, and what it is told in this run instead of its own instructions."""
     policy_source: Policies | None = None
     """What knows the tenant's policies; see gates.py."""
     prices: Prices = field(default_factory=Prices)
@@ -154,6 +164,9 @@ class Execution:
 
     def __post_init__(self) -> None:
         self.annotated = AnnotatedCalls(self.journal.calls.values())
+        for call in self.journal.calls.values():
+            if call.status == "succeeded":
+                self._may_quote(call, call.output)
         self._idle.set()
 
     def key(self) -> Entry:
@@ -173,6 +186,12 @@ class Execution:
     def input_hash(self, scope: str, agent: str, model_input: str | list[Any]) -> str:
         """Return the hash of a model's input; a pure function of the input."""
         return self._hashers.setdefault((scope, agent), InputHasher()).digest(model_input)
+
+    def told(self, agent: str, instructions: str | None) -> str | None:
+        """Return what ``agent`` is told: its own ``instructions``, or this run's for it."""
+        if self.instructions is None or self.instructions[0] != agent:
+            return instructions
+        return self.instructions[1]
 
     def call(self, scope: str, call_id: str) -> RecordedCall | None:
         """Return what is recorded of a tool call, or None."""
@@ -227,6 +246,17 @@ class Execution:
         elif error is None and future.result():
             # Since it began somebody has made a budget it may count to.
             self.spending.budgeted = True
+
+    def returned(self, scope: str, call_id: str, stored: dict[str, Any] | None) -> None:
+        """Note what a call of this execution returned, as its row has it."""
+        self.annotated.add(scope, call_id, stored)
+        call = self.call(scope, call_id)
+        if call is not None:
+            self._may_quote(call, stored)
+
+    def _may_quote(self, call: RecordedCall, stored: dict[str, Any] | None) -> None:
+        if stored is not None and stored.get("type") == "text":
+            self.parts.may_quote(stored["text"], call.id)
 
     def changed_context(self) -> Any:
         """Return the context as JSON when tools changed it since it was last stored, else None."""

@@ -34,6 +34,7 @@ from perdure.runs.execution import (
     database_needed,
     scope_text,
 )
+from perdure.runs.inherited import ORIGIN
 from perdure.runs.sdk import approval_call_id, gate_function_tools
 
 _WAITED: Final = frozenset({"awaiting_approval", "approved", "rejected"})
@@ -44,6 +45,16 @@ ASK_FIRST: Final = Rules(
     message="This run says a conversation's messages again: the call may have been made before.",
 )
 """What holds for a call of a run that asks first, where no policy asks for more."""
+FORKED: Final = Rules(
+    policy="fork",
+    message="This run is a fork, and the run it was forked from has no outcome of such a call.",
+)
+"""The same for a fork, of a call that nothing answers."""
+FORKED_KNOWN: Final = replace(
+    FORKED,
+    message="This run is a fork. Approved as it stands, the call is answered with what came of it "
+    "in the run it was forked from; nothing is executed.",
+)
 _HARMLESS: Final = frozenset({Effect.READ, Effect.NESTED})
 
 CANNOT_ASK: Final = (
@@ -82,6 +93,7 @@ def judge(
     tool: str,
     arguments: Mapping[str, Any] | None,
     effect: Effect | None = None,
+    kind: str = "function",
 ) -> Rules:
     """Return what the policies say of a call, once for each call of an execution.
 
@@ -93,7 +105,13 @@ def judge(
         return NO_RULES
     rules = rules_for(execution.policies, agent=agent, tool=tool, arguments=arguments)
     if asks:
-        rules = asked_first(rules)
+        first = ASK_FIRST
+        if execution.inherited is not None:
+            known = execution.inherited.answer(
+                scope, call_id, tool=tool, kind=kind, arguments=arguments
+            )
+            first = FORKED if known is None else FORKED_KNOWN
+        rules = asked_first(rules, first)
     key = scope, call_id
     before = execution.judged.get(key)
     if before is None or _strictness(rules) > _strictness(before):
@@ -102,10 +120,13 @@ def judge(
     return before
 
 
-def asked_first(rules: Rules) -> Rules:
-    """Return rules by which a person lets the call be made, or nobody does. Pure."""
+def asked_first(rules: Rules, first: Rules = ASK_FIRST) -> Rules:
+    """Return rules by which a person lets the call be made, or nobody does. Pure.
+
+    ``first`` holds where no policy asks for more.
+    """
     if rules.policy is None or rules.then == "allow":
-        return replace(ASK_FIRST, policies=rules.policies)
+        return replace(first, policies=rules.policies)
     return replace(rules, on_expire="reject") if rules.on_expire == "approve" else rules
 
 
@@ -122,7 +143,51 @@ def judge_recorded(execution: Execution, call: RecordedCall) -> Rules:
         tool=call.tool,
         arguments=as_object(call.kind, call.arguments, call.arguments_raw),
         effect=call.effect,
+        kind=call.kind,
     )
+
+
+def answer_to(
+    execution: Execution, call: RecordedCall, arguments: Mapping[str, Any] | None = None
+) -> dict[str, Any] | None:
+    """Return the output that answers a recorded call, where it was not begun; see ``answer_for``.
+
+    ``arguments`` are those it is to be made with, by default what the model wrote.
+    """
+    if execution.inherited is None or call.attempt or call.effect is Effect.NESTED:
+        return None
+    if arguments is None:
+        arguments = as_object(call.kind, call.arguments, call.arguments_raw)
+    return answer_for(
+        *(execution, call.scope, call.call_id),
+        agent=call.agent,
+        tool=call.tool,
+        kind=call.kind,
+        arguments=arguments,
+    )
+
+
+def answer_for(
+    execution: Execution,
+    scope: str,
+    call_id: str,
+    *,
+    agent: str,
+    tool: str,
+    kind: str,
+    arguments: Mapping[str, Any] | None,
+) -> dict[str, Any] | None:
+    """Return the output that answers a call instead of its being made; None: it is to be made.
+
+    One that a policy denies is not answered either.
+    """
+    if execution.inherited is None:
+        return None
+    answer = execution.inherited.answer(scope, call_id, tool=tool, kind=kind, arguments=arguments)
+    if answer is None or not execution.policies:
+        return answer
+    rules = rules_for(execution.policies, agent=agent, tool=tool, arguments=arguments)
+    return None if gates(rules) and rules.then == "deny" else answer
 
 
 def as_object(kind: str, arguments: Any, raw: str | None) -> Mapping[str, Any] | None:
@@ -137,11 +202,11 @@ def gates(rules: Rules) -> bool:
     return rules.policy is not None and rules.then != "allow"
 
 
-async def gated(call_id: str, tool: str, arguments: Mapping[str, Any] | None) -> bool:
+async def gated(call_id: str, tool: str, arguments: Mapping[str, Any] | None) -> bool | None:
     """Whether a policy, or what is recorded of it, makes the call of this id wait.
 
     ``tool`` and ``arguments`` are what it asks for, where it is not recorded. False outside a
-    durable run.
+    durable run. None: it waits for nobody, whatever its tool needs, as it will not be made.
     """
     execution = current_execution.get()
     if execution is None:
@@ -151,8 +216,11 @@ async def gated(call_id: str, tool: str, arguments: Mapping[str, Any] | None) ->
     if recorded is not None and recorded.status in _WAITED:
         return True
     if recorded is not None and recorded.status in STARTED:
-        return False
+        # Nobody had to approve what was answered and not made.
+        return None if ORIGIN in (recorded.output or {}) else False
     await _know_policies(execution)
+    if recorded is not None and answer_to(execution, recorded) is not None:
+        return None
     if recorded is not None:
         return gates(judge_recorded(execution, recorded))
     return gates(
@@ -164,7 +232,7 @@ async def gated(call_id: str, tool: str, arguments: Mapping[str, Any] | None) ->
 def gate_all_function_tools() -> None:
     """Let the gates stand before every function tool of this process: also MCP's and agents'."""
 
-    async def is_gated(tool: FunctionTool, call_id: str) -> bool:
+    async def is_gated(tool: FunctionTool, call_id: str) -> bool | None:
         return await gated(call_id, tool.name, None)
 
     gate_function_tools(is_gated)
@@ -183,8 +251,9 @@ class Gate:
 
     async def __call__(self, context: Any, what: Any, call_id: str) -> bool:
         """Say whether the call has to wait for approval."""
-        if await gated(call_id, self.tool, self.plain(what)):
-            return True
+        waits = await gated(call_id, self.tool, self.plain(what))
+        if waits is not False:
+            return bool(waits)
         if not callable(self.own):
             return bool(self.own)
         said = self.own(context, what, call_id)

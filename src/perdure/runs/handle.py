@@ -13,12 +13,13 @@ from psycopg import AsyncConnection
 from psycopg.rows import dict_row
 
 from perdure.access.principals import DEFAULT_TENANT, Principal, program_principal
-from perdure.db import Pool
+from perdure.db import Connection, Pool
 from perdure.errors import NotFoundError, UnavailableError
 from perdure.events import Event, Hub
 from perdure.idempotency import IdempotencyKey, RecordedAnswer, claim, hash_request, record
 from perdure.notify import Waiters
 from perdure.runs import inputs, store
+from perdure.runs.forking import Fork, Tools, fork_run
 from perdure.runs.in_session import InSession, start_in_session
 from perdure.runs.interruption import Interruption
 from perdure.runs.registry import Registry
@@ -26,6 +27,7 @@ from perdure.runs.sdk_streaming.stream import RunStream
 from perdure.runs.store import NewRun
 
 _START_ROUTE = "engine.start"
+_FORK_ROUTE = "run.fork"
 _INPUT_ROUTE = "run.add_input"
 CONNECTION_SECONDS = 5.0
 """How long a program's call waits for a free connection; none while the database refuses."""
@@ -169,6 +171,48 @@ class Run:
                 await record(conn, claimed, RecordedAnswer(202, {}, body))
             return added
 
+    async def fork(
+        self,
+        checkpoint: int | None = None,
+        *,
+        input: str | list[dict[str, Any]] | None = None,
+        instructions: str | None = None,
+        agent: str | None = None,
+        model: str | None = None,
+        tools: Tools = "ledger",
+        by: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> Run:
+        """Start a run that goes on from a checkpoint of this one, and return it; this one stays.
+
+        ``checkpoint`` is its number, 0 the run's beginning; by default the latest that is not
+        final. ``input`` is another message of the user there (at the beginning: instead of the
+        run's), ``instructions`` are told the agent that goes on, which is ``agent`` if one is
+        given; ``model`` is one for all agents. ``tools``: ``ledger`` answers calls this run made
+        after the checkpoint with what came of them, and asks a person before others that are not
+        of the effect ``read``; ``run`` makes all. ``by`` names who forks. The same
+        ``idempotency_key`` within 24 hours returns the run it first started.
+
+        Raises:
+            InvalidRequestError: no such checkpoint, agent or model, or an input that is none.
+            NotFoundError: the run is gone.
+            InvalidStateError: the checkpoint does not allow it.
+            IdempotencyConflictError: the key was used for another fork.
+            UnavailableError: the database cannot be reached, or was lost in the middle: fork again
+                with the same ``idempotency_key``.
+        """
+        wanted = Fork(
+            checkpoint=checkpoint,
+            input=input,
+            instructions=instructions,
+            agent=None if agent is None else self._registry.check_agent(agent),
+            model=self._registry.check_model(model),
+            tools=tools,
+        )
+        async with self._pool().prompt(CONNECTION_SECONDS) as conn:
+            fork_id = await _fork_once(conn, self._id, wanted, idempotency_key, by)
+        return Run(self._pool, self._waiters, fork_id, self._hub, self._registry)
+
     async def events(self, *, after: int = 0) -> AsyncGenerator[Event, None]:
         """Give what happens in the run, in order, each event once, from the number ``after`` on.
 
@@ -219,6 +263,25 @@ def _content(new: NewRun) -> dict[str, Any]:
     if new.budget is not None:
         content["budget"] = new.budget.as_object()
     return content
+
+
+async def _fork_once(
+    conn: Connection, run_id: UUID, fork: Fork, key: str | None, by: str | None
+) -> UUID:
+    async with conn.transaction():
+        claimed = None
+        if key is not None:
+            asked = hash_request({"run_id": str(run_id), **asdict(fork)})
+            claimed = IdempotencyKey(DEFAULT_TENANT, _FORK_ROUTE, key, asked)
+            answer = await claim(conn, claimed)
+            if answer is not None:
+                return UUID(answer.headers["run-id"])
+        fork_id = await fork_run(
+            conn, tenant_id=DEFAULT_TENANT, run_id=run_id, fork=fork, by=program_principal(by)
+        )
+        if claimed is not None:
+            await record(conn, claimed, RecordedAnswer(202, {"run-id": str(fork_id)}, b"{}"))
+        return fork_id
 
 
 def _named(session: InSession) -> dict[str, Any]:

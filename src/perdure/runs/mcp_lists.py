@@ -45,7 +45,8 @@ def wrap_server(server: MCPServer) -> None:
                 for tool in await list_now(run_context, agent)
             ]
             # Of two runs of the agent side by side the first to have listed counts.
-            if execution.mcp_lists.setdefault(key, offered) is offered:
+            first = execution.mcp_lists.setdefault(key, offered) is offered
+            if first and not execution.only_looks:
                 await _record(execution, key, offered)
         return [MCPTool.model_validate(tool) for tool in execution.mcp_lists[key]]
 

@@ -23,7 +23,7 @@ from perdure.ledger.effects import Effect, effect_of, idempotency_key
 from perdure.ledger.journal import RecordedCall
 from perdure.runs.computer_tools import NAME, actions_of, effect_of_actions
 from perdure.runs.execution import Execution
-from perdure.runs.gates import as_object, gates, judge, own_gate, policies_known
+from perdure.runs.gates import answer_for, as_object, gates, judge, own_gate, policies_known
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,8 +129,11 @@ def _proposed(
     if asked is None:
         return None
     effect = _effect(asked, execution.default_effect)
-    begins = _begins_at_once(asked.tool, item) and not _held_up(
-        execution, scope, call_id, agent, asked, effect
+    # What is answered from elsewhere is not made: begun, it would be in doubt after a crash.
+    begins = (
+        _begins_at_once(asked.tool, item)
+        and not _answered(execution, scope, call_id, agent, asked, effect)
+        and not _held_up(execution, scope, call_id, agent, asked, effect)
     )
     return ProposedCall(
         id=uuid7(),
@@ -199,6 +202,21 @@ def _effect(asked: _Asked, default: Effect) -> Effect:
     return effect_of(asked.tool, default)
 
 
+def _answered(
+    execution: Execution, scope: str, call_id: str, agent: str, asked: _Asked, effect: Effect
+) -> bool:
+    if execution.inherited is None or effect is Effect.NESTED:
+        return False
+    answer = answer_for(
+        *(execution, scope, call_id),
+        agent=agent,
+        tool=asked.name,
+        kind=asked.kind,
+        arguments=as_object(asked.kind, asked.arguments, asked.raw),
+    )
+    return answer is not None
+
+
 def _held_up(
     execution: Execution, scope: str, call_id: str, agent: str, asked: _Asked, effect: Effect
 ) -> bool:
@@ -211,6 +229,7 @@ def _held_up(
             tool=asked.name,
             arguments=as_object(asked.kind, asked.arguments, asked.raw),
             effect=effect,
+            kind=asked.kind,
         )
     )
 

@@ -187,7 +187,7 @@ class Questions:
             if call.status == "executing"
             and call.kind in ("function", "agent")
             and call.id not in known
-            and self._is_gone(call)
+            and self.is_gone(call)
         ]
         return doubts
 
@@ -202,6 +202,16 @@ class Questions:
             await asyncio.gather(*asked)
         return self.in_doubt()
 
+    def lost_with_agents(self) -> list[RecordedReply]:
+        """Return replies with effects of agents that this build does not have.
+
+        Whatever asks in their place is another agent: nothing would match, and its model, asked
+        anew, would repeat those effects.
+        """
+        journal = self._execution.journal
+        lost = journal.unmatchable(self._registry.agents)
+        return [reply for reply in lost if journal.started_by(reply)]
+
     def _probe(self, call: RecordedCall) -> Probe | None:
         agent = self._registry.agents.get(call.agent)
         for tool in agent.tools if agent is not None else ():
@@ -209,7 +219,8 @@ class Questions:
                 return probe_for(tool, call.kind)
         return None
 
-    def _is_gone(self, call: RecordedCall) -> bool:
+    def is_gone(self, call: RecordedCall) -> bool:
+        """Whether this build has no tool of the call's name with the call's agent."""
         agent = self._registry.agents.get(call.agent)
         if agent is None:
             return True

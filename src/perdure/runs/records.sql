@@ -6,7 +6,8 @@ SELECT x.record::text
 FROM perdure.runs r
 LEFT JOIN LATERAL (
     SELECT t.seq, to_jsonb(t) || jsonb_build_object(
-               'user_id', r.user_id, 'session_id', r.session_id) AS record
+               'user_id', r.user_id, 'session_id', r.session_id,
+               'item', perdure.whole_item(t), 'text', perdure.item_text(t)) AS record
     FROM perdure.run_items t
     WHERE t.run_id = r.id
       AND (%(after)s::uuid IS NULL OR t.seq /*beyond*/ <
@@ -133,7 +134,8 @@ WHERE r.tenant_id = %(tenant_id)s AND r.id = %(run_id)s AND r.deleted_at IS NULL
 ORDER BY x.agent, x.model
 
 -- name: active_state
-SELECT to_jsonb(t)::text AS record
+SELECT (to_jsonb(t) - ARRAY['body', 'parts', 'next_part']
+        || jsonb_build_object('state', perdure.whole_state(t.run_id, t.seq)))::text AS record
 FROM perdure.runs r
 LEFT JOIN perdure.run_states t ON t.run_id = r.id AND t.is_active
 WHERE r.tenant_id = %(tenant_id)s AND r.id = %(run_id)s AND r.deleted_at IS NULL

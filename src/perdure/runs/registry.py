@@ -57,6 +57,9 @@ class Registry:
     versions: dict[str, str] = field(init=False)
     """The version of each agent by its name: a hash of its definition."""
 
+    every_agent: Agent[Any] = field(init=False)
+    """Never run: it leads to all others, so that a state is restored that tells of any."""
+
     def __post_init__(self) -> None:
         if not self.roots:
             raise ConfigurationError("The engine has no agents: Engine(agents=[…]) needs one.")
@@ -68,6 +71,7 @@ class Registry:
             self.sdk_config.model_provider = self.model_provider
         wrap_run_config(self.sdk_config)
         self.agents = wrap_graph(self.roots)
+        self.every_agent = Agent(name="\u2200", handoffs=list(self.agents.values()))
         self.catalogue = catalogue_of(
             self.agents,
             roots=self.roots,
@@ -126,6 +130,18 @@ class Registry:
             return name
         return name
 
+    def check_agent(self, name: str) -> str:
+        """Return the name of an agent of this build.
+
+        Raises:
+            InvalidRequestError: there is none of that name.
+        """
+        if name not in self.agents:
+            raise InvalidRequestError.at(
+                "/agent", f"There is no agent {name!r}. Agents: {', '.join(self.agent_names)}."
+            )
+        return name
+
     def check_start(self, agent: str, context: Any) -> Any:
         """Return the JSON to store as a new run's context, validated.
 
@@ -134,10 +150,7 @@ class Registry:
         Raises:
             InvalidRequestError: when there is no such agent or the context does not fit.
         """
-        if agent not in self.agents:
-            raise InvalidRequestError.at(
-                "/agent", f"There is no agent {agent!r}. Agents: {', '.join(self.agent_names)}."
-            )
+        self.check_agent(agent)
         if self.context_type is None:
             return self._plain_context(context)
         try:
@@ -189,7 +202,7 @@ class Registry:
             return copy.deepcopy(stored)
         try:
             return self.context_type.model_validate(stored)
-        except ValidationError as error:
+        except Exception as error:  # its validators are anybody's code
             raise ConfigurationError(
                 f"The run's stored context does not fit {self.context_type.__name__} of this "
                 f"build: {error} Deploy one that reads it, then resume the run."

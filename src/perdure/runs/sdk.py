@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 from agents import (
     Agent,
@@ -63,6 +63,7 @@ __all__ = [
     "add_messages",
     "approval_call_id",
     "behind_history",
+    "calls_to_go_on_with",
     "computer_config",
     "current_agent_name",
     "current_turn",
@@ -71,10 +72,12 @@ __all__ = [
     "goes_on",
     "has_turns_left",
     "invoke_function_tool",
+    "items_in",
     "leaves_retries_to_us",
     "mark_default_failure",
     "model_timed_out",
     "nested_interruptions",
+    "nested_states",
     "never_reached",
     "no_provider_retries",
     "pending_approvals",
@@ -260,18 +263,11 @@ def pending_approvals(state: RunState[Any, Agent[Any]]) -> list[PendingApproval]
     ``RunState.get_interruptions`` does not say which nested run an approval belongs to, and
     ``RunState.approve`` refuses two calls of one id in two of them.
     """
-    processed = state._last_processed_response
-    beneath: list[PendingApproval] = []
-    for run in processed.functions if processed is not None else ():
-        result = peek_agent_tool_run_result(
-            run.tool_call, scope_id=state._agent_tool_state_scope_id
-        )
-        if result is None or not result.interruptions:
-            continue
-        beneath += [
-            replace(one, path=(run.tool_call.call_id, *one.path))
-            for one in pending_approvals(result.to_state())
-        ]
+    beneath = [
+        replace(one, path=(call_id, *one.path))
+        for call_id, nested in nested_states(state).items()
+        for one in pending_approvals(nested)
+    ]
     step = state._current_step
     items = step.interruptions if isinstance(step, NextStepInterruption) else ()
     own = [
@@ -280,6 +276,43 @@ def pending_approvals(state: RunState[Any, Agent[Any]]) -> list[PendingApproval]
         if not any(RunState._approval_items_match(one.item, item) for one in beneath)
     ]
     return beneath + own
+
+
+def nested_states(
+    state: RunState[Any, Agent[Any]],
+) -> dict[str, RunState[Any, Agent[Any]]]:
+    """Return the states of agents used as tools that wait beneath ``state``, by call id."""
+    processed = state._last_processed_response
+    found: dict[str, RunState[Any, Agent[Any]]] = {}
+    for run in processed.functions if processed is not None else ():
+        result = peek_agent_tool_run_result(
+            run.tool_call, scope_id=state._agent_tool_state_scope_id
+        )
+        if result is not None and result.interruptions:
+            found[run.tool_call.call_id] = result.to_state()
+    return found
+
+
+def calls_to_go_on_with(state: RunState[Any, Agent[Any]]) -> set[str]:
+    """Return the ids of the calls whose tools ``state`` has found, of the turn it is in."""
+    processed = state._last_processed_response
+    if processed is None:
+        return set()
+    runs: list[Any] = [
+        *processed.handoffs,
+        *processed.functions,
+        *processed.computer_actions,
+        *processed.custom_tool_calls,
+        *processed.local_shell_calls,
+        *processed.shell_calls,
+        *processed.apply_patch_calls,
+    ]
+    return {_id_of(run.tool_call) for run in runs}
+
+
+def _id_of(call: Any) -> str:
+    given = call.get("call_id") if isinstance(call, dict) else getattr(call, "call_id", None)
+    return str(given or "")
 
 
 def current_agent_name(state: RunState[Any, Agent[Any]]) -> str:
@@ -291,6 +324,11 @@ def current_agent_name(state: RunState[Any, Agent[Any]]) -> str:
 def current_turn(state: RunState[Any, Agent[Any]]) -> int:
     """Return how many turns ``state`` has taken."""
     return int(state._current_turn)
+
+
+def items_in(state: RunState[Any, Agent[Any]]) -> int:
+    """Return how many items ``state`` has of the run since its input."""
+    return len(state._generated_items)
 
 
 def goes_on(state: RunState[Any, Agent[Any]]) -> bool:
@@ -326,15 +364,16 @@ def add_messages(state: RunState[Any, Agent[Any]], items: list[dict[str, Any]]) 
     state.add_input(cast("list[TResponseInputItem]", items))
 
 
-IsGated = Callable[[FunctionTool, str], Awaitable[bool]]
+IsGated = Callable[[FunctionTool, str], Awaitable[bool | None]]
 
 
 def gate_function_tools(is_gated: IsGated) -> None:
     """Let ``is_gated`` stand before every call of a function tool of this process, for good.
 
-    It is given the tool and the call's id, and says whether the call has to wait for approval;
-    else the tool's own ``needs_approval`` counts. It does not stand in that field: where there is
-    a callable, the SDK asks for approval of all arguments it cannot look into as well.
+    It is given the tool and the call's id, and says whether the call has to wait for approval.
+    False: the tool's own ``needs_approval`` counts; None: it waits for nobody, whatever that says.
+    It does not stand in that field: where there is a callable, the SDK asks for approval of all
+    arguments it cannot look into as well.
     """
     evaluate = tool_execution.evaluate_function_tool_approval  # type: ignore[attr-defined]
 
@@ -346,9 +385,13 @@ def gate_function_tools(is_gated: IsGated) -> None:
         *,
         strict: bool = True,
     ) -> FunctionToolApproval:
-        if await is_gated(function_tool, call_id):
+        waits = await is_gated(function_tool, call_id)
+        if waits is not False:
+            outcome: Literal["require_approval", "invoke"] = "require_approval"
+            if waits is None:
+                outcome = "invoke"
             invoker = function_tool.on_invoke_tool
-            return FunctionToolApproval("require_approval", function_tool, invoker, arguments)
+            return FunctionToolApproval(outcome, function_tool, invoker, arguments)
         approval: FunctionToolApproval = await evaluate(
             function_tool, context, arguments, call_id, strict=strict
         )

@@ -16,21 +16,28 @@ from uuid import UUID
 
 from perdure import jsonsafe
 from perdure.audit.log import record
-from perdure.db import Connection, Pool, load_sql, uuid7
+from perdure.db import Connection, Pool, load_sql
 from perdure.errors import Fenced
 from perdure.interruptions.audited import withdrawn
 from perdure.ledger.journal import Journal
 from perdure.runs.guardrails import Said, insert_guardrail_results
 from perdure.runs.history import History, add_to_session, history_of
+from perdure.runs.inherited import Inherited, inherited_by
 from perdure.runs.inputs import Waiting, give, waiting
+from perdure.runs.parts import Parts, Quote
+from perdure.runs.quoting import as_stored, digests, quotes_of
 from perdure.runs.rest import Checkpoint, Rest
 from perdure.runs.resume import go_on_if_decided
 from perdure.runs.settling import settle
+from perdure.runs.states import write_state
 
 _SQL = load_sql("perdure.runs", "segment.sql")
-_NOTHING: dict[str, Any] = {
+NOTHING: Mapping[str, Any] = {
     "base_seq": 0,
     "state": None,
+    "body": None,
+    "parts": [],
+    "quotes": "{}",
     "kind": None,
     "turn": 0,
     "items": 0,
@@ -41,7 +48,7 @@ _NOTHING: dict[str, Any] = {
     "first_inputs": "[]",
     "annotations": "[]",
 }
-"""What ``load`` finds where nothing has been written."""
+"""What ``read_latest`` finds where nothing has been written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +66,12 @@ class Begun:
     """The model all its agents are run with; None: each with its own."""
     asks_first: bool
     """Whether a person is asked before each call that is not of the effect ``read``."""
+    forked: bool
+    """Whether it went on from a checkpoint of another run."""
+    instructions: tuple[str, str] | None
+    """An agent, and what it is told instead of its own instructions."""
+    inherited: Inherited | None
+    """What its calls may be answered with; None: they are made."""
     turn: int
     epoch: int
     executions: int
@@ -78,6 +91,9 @@ class Begun:
     mcp_lists: dict[str, list[dict[str, Any]]]
     """What MCP servers offered an earlier execution of this segment."""
     state: str | None
+    """Its latest state, whole."""
+    parts: Parts
+    """What its states have in common."""
     journal: Journal
     decisions: list[dict[str, Any]]
     items: int
@@ -122,21 +138,49 @@ async def begin(
         if begun is None:
             return None
         # A statement of its own: its snapshot has to see what a fenced writer still committed.
-        # Nobody has written anything before a run's first execution.
-        loaded = _NOTHING
-        if seq > 1 or begun["epoch"] > 1:
-            cursor = await conn.execute(_SQL["load"], key)
-            [loaded] = await cursor.fetchall()
+        # Nobody has written anything before a run's first execution, but whoever forked it.
+        loaded, inherited = NOTHING, None
+        if seq > 1 or begun["epoch"] > 1 or begun["forked_seq"] is not None:
+            loaded = await read_latest(conn, run_id)
+        if begun["tools"] == "ledger":
+            inherited = await inherited_by(conn, run_id)
         if loaded["kind"] == "interrupted":
             await conn.execute(_SQL["mark_resumed"], key)
         more = [item for items in jsonsafe.loads(loaded["first_inputs"]) for item in items]
         wait = begun["inputs_waiting"] and not begun["cancel_requested"]
-        if wait and loaded["state"] is None and loaded["replies"] == "[]":
+        if wait and loaded["kind"] is None and loaded["replies"] == "[]":
             more += await give(conn, run_id, state_seq=0)
             wait = False
+    return begun_from(begun, loaded, more, inputs_waiting=wait, inherited=inherited)
+
+
+async def read_latest(conn: Connection, run_id: UUID) -> Mapping[str, Any]:
+    """Return the row of a run's latest state and the ledger after it; it locks nothing."""
+    cursor = await conn.execute(_SQL["load"], {"run_id": run_id})
+    [loaded] = await cursor.fetchall()
+    return loaded
+
+
+def begun_from(
+    begun: Mapping[str, Any],
+    loaded: Mapping[str, Any],
+    more: list[Any],
+    *,
+    inputs_waiting: bool,
+    inherited: Inherited | None = None,
+) -> Begun:
+    """Return what an execution starts from; ``more`` are messages added to the run's input. Pure.
+
+    ``begun`` is the row of ``begin``, ``loaded`` that of ``read_latest``, or ``NOTHING``;
+    ``inherited`` answers calls of a fork.
+    """
     journal = Journal.load(
         loaded["base_seq"], jsonsafe.loads(loaded["replies"]), jsonsafe.loads(loaded["calls"])
     )
+    parts = Parts(len(loaded["parts"]))
+    state = loaded["state"]
+    if loaded["body"] is not None:
+        state = parts.whole(loaded["body"], loaded["parts"], loaded["quotes"])
     context = loaded["context"] or begun["context"]
     return Begun(
         tenant_id=begun["tenant_id"],
@@ -146,23 +190,33 @@ async def begin(
         context=None if context is None else jsonsafe.loads(context),
         max_turns=begun["max_turns"],
         model=begun["model"],
-        asks_first=begun["tools"] == "ask",
+        asks_first=begun["tools"] in ("ask", "ledger"),
+        forked=begun["forked_seq"] is not None,
+        instructions=_instructions(begun),
+        inherited=inherited,
         turn=loaded["turn"],
         epoch=begun["epoch"],
         executions=begun["executions"],
         stalled=begun["stalled"],
         alone_deaths=begun["alone_deaths"],
         cancel_requested=begun["cancel_requested"],
-        inputs_waiting=wait,
+        inputs_waiting=inputs_waiting,
         annotations=jsonsafe.loads(loaded["annotations"]),
         policies_revision=begun["policies_revision"],
         budgeted=begun["budgeted"],
         mcp_lists=jsonsafe.loads(begun["mcp_tools"]),
-        state=loaded["state"],
+        state=state,
+        parts=parts,
         journal=journal,
         decisions=jsonsafe.loads(loaded["decisions"]),
         items=loaded["items"],
     )
+
+
+def _instructions(begun: Mapping[str, Any]) -> tuple[str, str] | None:
+    if begun["instructions"] is None:
+        return None
+    return begun["instructions_agent"], jsonsafe.unprotect_text(begun["instructions"])
 
 
 def _with_more(own: str | list[Any], more: list[Any]) -> str | list[Any]:
@@ -184,6 +238,8 @@ class SegmentRows:
     """How many items of the run are stored."""
     tenant_id: UUID
     session_id: UUID | None = None
+    parts: Parts = field(default_factory=Parts)
+    """What the run's states have in common."""
     guardrails: list[Said] = field(default_factory=list)
     """What guardrails said that is not stored yet: it goes with the next state or the rest."""
 
@@ -212,9 +268,10 @@ class SegmentRows:
             Fenced: when another execution owns the segment.
         """
         async with self._transaction() as conn:
-            await self._fence(conn)
-            await self._write_state(conn, checkpoint)
-            await self._write_items(conn, items)
+            of_state, of_items = quotes_of(checkpoint.state.cut, items, self.parts)
+            asked = await self._fence(conn, [*of_state, *of_items])
+            await self._write_state(conn, checkpoint, quoted=asked["quoted"])
+            await self._write_items(conn, items, of_items if asked["quoted"] else ())
             said = await self._write_guardrails(conn)
             if inputs:
                 await give(conn, self.run_id, state_seq=checkpoint.seq, ids=inputs)
@@ -232,14 +289,16 @@ class SegmentRows:
         """
         key = {"run_id": self.run_id, "seq": self.seq, "epoch": self.epoch}
         async with self._transaction() as conn:
-            asked = await self._fence(conn)
+            cut = None if rest.checkpoint is None else rest.checkpoint.state.cut
+            of_state, of_items = quotes_of(cut, rest.items, self.parts)
+            asked = await self._fence(conn, [*of_state, *of_items])
             if rest.takes_inputs and asked["inputs_waiting"] and not asked["cancel_requested"]:
                 return None
             cancelled = asked["cancel_requested"] and rest.outcome == "interrupted"
             outcome = "cancelled" if cancelled else rest.outcome
             if rest.checkpoint is not None:
-                await self._write_state(conn, rest.checkpoint)
-            await self._write_items(conn, rest.items)
+                await self._write_state(conn, rest.checkpoint, quoted=asked["quoted"])
+            await self._write_items(conn, rest.items, of_items if asked["quoted"] else ())
             await self._write_guardrails(conn)
             for name, calls in (
                 ("not_begun", rest.not_begun),
@@ -321,32 +380,35 @@ class SegmentRows:
         async with self.pool.connection() as conn, conn.pipeline(), conn.transaction():
             yield conn
 
-    async def _fence(self, conn: Connection) -> dict[str, Any]:
+    async def _fence(self, conn: Connection, quotes: Sequence[Quote] = ()) -> dict[str, Any]:
+        """Lock the run; returns what was asked of it, and ``quoted``: whether ``quotes`` hold."""
+        calls = digests(quotes)
         cursor = await conn.execute(
-            _SQL["fence"], {"run_id": self.run_id, "seq": self.seq, "epoch": self.epoch}
+            _SQL["fence"],
+            {
+                "run_id": self.run_id,
+                "seq": self.seq,
+                "epoch": self.epoch,
+                "calls": list(calls),
+                "digests": list(calls.values()),
+            },
         )
         row = await cursor.fetchone()
         if row is None:
             raise Fenced(self.run_id, epoch=self.epoch)
+        row["quoted"] = row["quoted"] == len(calls)
         return row
 
-    async def _write_state(self, conn: Connection, checkpoint: Checkpoint) -> None:
+    async def _write_state(self, conn: Connection, checkpoint: Checkpoint, *, quoted: bool) -> None:
         state = checkpoint.state
         key = {"run_id": self.run_id, "state_seq": checkpoint.seq}
-        await conn.execute(_SQL["retire_state"], key)
-        await conn.execute(
-            _SQL["insert_state"],
-            {
-                **key,
-                "id": uuid7(),
-                "kind": checkpoint.kind,
-                "schema_version": state.schema_version,
-                "sdk_version": state.sdk_version,
-                "current_agent": state.current_agent,
-                "turn": state.turn,
-                "state": state.text,
-                "size_bytes": len(state.text),
-            },
+        await write_state(
+            conn,
+            run_id=self.run_id,
+            seq=checkpoint.seq,
+            kind=checkpoint.kind,
+            state=state,
+            quoted=quoted,
         )
         await conn.execute(_SQL["carry_calls"], key)
         context = checkpoint.context
@@ -367,12 +429,15 @@ class SegmentRows:
             await insert_guardrail_results(conn, run_id=self.run_id, segment=self.seq, said=said)
         return len(said)
 
-    async def _write_items(self, conn: Connection, items: Sequence[dict[str, Any]]) -> None:
+    async def _write_items(
+        self, conn: Connection, items: Sequence[dict[str, Any]], quotes: Sequence[Quote]
+    ) -> None:
         if not items:
             return
         rows = [{**item, "seq": self.items + n} for n, item in enumerate(items, 1)]
         await conn.execute(
-            _SQL["insert_items"], {"run_id": self.run_id, "items": jsonsafe.dumps(rows)}
+            _SQL["insert_items"],
+            {"run_id": self.run_id, "items": jsonsafe.dumps(as_stored(rows, quotes))},
         )
         if self.session_id is not None:
             await add_to_session(

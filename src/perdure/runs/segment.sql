@@ -56,11 +56,13 @@ WITH run AS (
      WHERE r.id = began.run_id
     RETURNING r.tenant_id, r.agent, r.current_agent, r.input::text AS input,
               r.context::text AS context, r.max_turns, r.model, r.tools,
+              r.forked_seq, r.instructions, r.instructions_agent,
               r.session_id, r.cancel_requested_at IS NOT NULL AS cancel_requested,
               r.inputs_waiting > 0 AS inputs_waiting, began.*
 )
 SELECT tenant_id, agent, input, context, max_turns, model, tools, session_id, cancel_requested,
-       inputs_waiting, epoch, executions, stalled, alone_deaths, mcp_tools::text AS mcp_tools,
+       forked_seq, instructions, instructions_agent, inputs_waiting, epoch, executions, stalled,
+       alone_deaths, mcp_tools::text AS mcp_tools,
        (SELECT t.policies_revision FROM perdure.tenants t
          WHERE t.id = tenant_id) AS policies_revision,
        EXISTS (SELECT FROM perdure.budgets b WHERE b.scope = 'run' AND b.run_id = moved.run_id)
@@ -86,13 +88,16 @@ SELECT tenant_id, agent, input, context, max_turns, model, tools, session_id, ca
 
 -- name: load
 WITH base AS (
-    SELECT seq, state::text AS state, turn, kind
+    SELECT seq, state::text AS state, body, turn, kind
       FROM perdure.run_states WHERE run_id = %(run_id)s AND is_active
 ), number AS (
     SELECT COALESCE((SELECT seq FROM base), 0) AS seq
 )
 SELECT number.seq AS base_seq,
        (SELECT state FROM base) AS state,
+       (SELECT body FROM base) AS body,
+       ARRAY(SELECT perdure.state_parts(%(run_id)s, number.seq)) AS parts,
+       perdure.state_quotes(%(run_id)s, number.seq)::text AS quotes,
        (SELECT kind FROM base) AS kind,
        COALESCE((SELECT turn FROM base), 0) AS turn,
        (SELECT COALESCE(max(seq), 0) FROM perdure.run_items WHERE run_id = %(run_id)s) AS items,
@@ -141,54 +146,33 @@ SELECT number.seq AS base_seq,
                               AND m.type = 'message_output')) AS annotations
   FROM number
 
+-- How many of the tool calls a state names have returned what it holds them to have.
 -- name: fence
 SELECT r.cancel_requested_at IS NOT NULL AS cancel_requested,
-       r.inputs_waiting > 0 AS inputs_waiting
+       r.inputs_waiting > 0 AS inputs_waiting,
+       (SELECT count(*)
+          FROM unnest(%(calls)s::uuid[], %(digests)s::bytea[]) AS quoted(id, digest)
+          JOIN perdure.tool_calls t ON t.run_id = %(run_id)s AND t.id = quoted.id
+         WHERE t.status = 'succeeded'
+           AND sha256(convert_to(t.output ->> 'text', 'UTF8')) = quoted.digest) AS quoted
   FROM perdure.runs r
   JOIN perdure.segments s ON s.run_id = r.id AND s.seq = %(seq)s
  WHERE r.id = %(run_id)s AND s.epoch = %(epoch)s AND s.status = 'running'
    FOR NO KEY UPDATE
-
--- name: retire_state
-UPDATE perdure.run_states SET is_active = false WHERE run_id = %(run_id)s AND is_active
-
--- The run still names the agent it was with before.
--- name: insert_state
-WITH saved AS (
-    INSERT INTO perdure.run_states (
-           id, run_id, seq, tenant_id, kind, schema_version, sdk_version, current_agent, turn, state,
-           size_bytes)
-    SELECT %(id)s, %(run_id)s, %(state_seq)s, r.tenant_id, %(kind)s, %(schema_version)s,
-           %(sdk_version)s, %(current_agent)s, %(turn)s, %(state)s::jsonb, %(size_bytes)s
-      FROM perdure.runs r WHERE r.id = %(run_id)s
-    RETURNING run_id, id, seq, kind, turn, current_agent, size_bytes
-), about AS (
-    SELECT s.run_id, s.kind = 'handoff' OR s.current_agent <> r.current_agent AS handed_off,
-           jsonb_build_object('from', r.current_agent, 'to', s.current_agent) AS handoff,
-           jsonb_build_object('agent', s.current_agent) AS agent,
-           jsonb_build_object(
-               'checkpoint_id', s.id, 'checkpoint', s.seq, 'kind', s.kind, 'turn', s.turn,
-               'agent', s.current_agent, 'size_bytes', s.size_bytes) AS saved
-      FROM saved s JOIN perdure.runs r ON r.id = s.run_id
-)
-SELECT CASE WHEN handed_off THEN perdure.add_events(
-           run_id, ARRAY['handoff', 'agent.started', 'checkpoint.saved'],
-           ARRAY[handoff, agent, saved])
-       ELSE perdure.add_event(run_id, 'checkpoint.saved', saved) END AS events
-  FROM about
 
 -- name: mark_resumed
 UPDATE perdure.run_states SET resumed_at = COALESCE(resumed_at, now())
  WHERE run_id = %(run_id)s AND is_active AND kind = 'interrupted' AND resumed_at IS NULL
 
 -- name: insert_items
-INSERT INTO perdure.run_items (id, run_id, seq, tenant_id, type, role, agent, text, item, token_count, metadata)
-SELECT i.id, %(run_id)s, i.seq, r.tenant_id, i.type, i.role, i.agent, i.text, i.item, i.token_count,
-       coalesce(i.metadata, '{}')
+INSERT INTO perdure.run_items (
+       id, run_id, seq, tenant_id, type, role, agent, text, item, output_of, token_count, metadata)
+SELECT i.id, %(run_id)s, i.seq, r.tenant_id, i.type, i.role, i.agent, i.text, i.item, i.output_of,
+       i.token_count, coalesce(i.metadata, '{}')
   FROM perdure.runs r,
        jsonb_to_recordset(%(items)s::jsonb) AS i(
            id uuid, seq int, type text, role text, agent text, text text, item jsonb,
-           token_count int, metadata jsonb)
+           output_of uuid, token_count int, metadata jsonb)
  WHERE r.id = %(run_id)s
     ON CONFLICT (run_id, seq) DO NOTHING
 
@@ -278,6 +262,8 @@ SELECT perdure.add_events(%(run_id)s, array_agg('interruption.decided'::text),
 -- name: checkpoint_run
 UPDATE perdure.runs
    SET turn = %(turn)s, current_agent = %(current_agent)s, context = %(context)s::jsonb,
+       initial_context = CASE WHEN initial_context IS NULL AND context <> %(context)s::jsonb
+                              THEN context ELSE initial_context END,
        updated_at = now()
  WHERE id = %(run_id)s
 

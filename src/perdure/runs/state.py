@@ -1,4 +1,4 @@
-"""Run states: when one is written, how one is stored and restored, and which decisions it gets."""
+"""Run states: when one is written, how one is stored, and which decisions it gets."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from agents import Agent, RunState
-from agents.run_context import RunContextWrapper
 
 from perdure import jsonsafe
 from perdure.runs.execution import scope_text
+from perdure.runs.parts import CutState, Parts
 from perdure.runs.sdk import current_agent_name, current_turn, pending_approvals, sdk_version
 
 _LONGEST_REPLAY_MS = 140.0
@@ -47,50 +47,52 @@ class Contexts(Protocol):
 class StoredState:
     """A run state ready to be written."""
 
-    text: str
+    cut: CutState
     schema_version: str
     sdk_version: str
     current_agent: str
     turn: int
 
 
-def dump_state(state: RunState[Any, Agent[Any]], contexts: Contexts) -> StoredState:
-    """Serialize ``state``; its context goes through the registry's type.
+@dataclass(frozen=True, slots=True)
+class WholeState:
+    """A stored run state as the SDK serialized it: JSON."""
+
+    data: dict[str, Any]
+    schema_version: str
+    sdk_version: str
+    current_agent: str
+    turn: int
+
+    def of_a_new_run(self) -> StoredState:
+        """Return it, with what was changed in ``data``, as the first state of another run."""
+        return StoredState(
+            cut=Parts().cut(self.data),
+            schema_version=self.schema_version,
+            sdk_version=self.sdk_version,
+            current_agent=self.current_agent,
+            turn=self.turn,
+        )
+
+
+def dump_state(state: RunState[Any, Agent[Any]], contexts: Contexts, parts: Parts) -> StoredState:
+    """Serialize ``state``, cut into the run's ``parts``; its context goes through ``contexts``.
 
     Raises:
         agents.UserError: when the SDK cannot serialize it.
     """
     data = state.to_json(context_serializer=contexts.dump_context)
     try:
-        text = jsonsafe.dumps(data)
+        cut = parts.cut(data)
     except ValueError:
         # A tool returned a number JSON does not have; what the model read of it is text.
-        text = jsonsafe.dumps(jsonsafe.finite(data))
+        cut = parts.cut(jsonsafe.finite(data))
     return StoredState(
-        text=text,
+        cut=cut,
         schema_version=str(data["$schemaVersion"]),
         sdk_version=sdk_version,
         current_agent=current_agent_name(state),
         turn=current_turn(state),
-    )
-
-
-async def load_state(
-    text: str, starting_agent: Agent[Any], context: Any
-) -> RunState[Any, Agent[Any]]:
-    """Restore a stored state with ``context`` as the object its tools are given.
-
-    Raises:
-        agents.UserError: when this build cannot load it; the message says why as far as known.
-    """
-    data = jsonsafe.loads(text)
-    # Strict, or a nested state that does not load is dropped with its pending approvals.
-    return await RunState.from_json(
-        starting_agent,
-        data,
-        context_override=RunContextWrapper(context=context),
-        context_deserializer=lambda _: context,
-        strict_context=True,
     )
 
 

@@ -30,7 +30,7 @@ _LIST = f"{_SQL['select_runs']}\n{_SQL['page_of_runs']}"
 _DELETE = _SQL["delete_run"]
 
 Tools = Literal["run", "ask"]
-TOOLS: tuple[Tools, ...] = ("run", "ask")
+TOOLS: tuple[str, ...] = ("run", "ask", "ledger")
 MAX_MODEL = 255
 MAX_DELAY_SECONDS = 366 * 24 * 3600
 _MAX_INT = 2**31 - 1
@@ -64,8 +64,9 @@ class NewRun:
     """Who starts it: ``type``, ``id``, ``subject``. Policies may keep them from deciding on it."""
     model: str | None = None
     """The model all its agents are run with, by a name the engine's provider knows."""
-    tools: Tools = "run"
-    """``ask``: a person is asked before each call that is not of the effect ``read``."""
+    tools: Literal["run", "ask", "ledger"] = "run"
+    """``ask``: a person is asked before each call that is not of the effect ``read``. ``ledger``,
+    of a fork: but for those that are answered with what came of them in the other run."""
     replays_seq: int | None = None
     """The number of the first message it replays; see replay.py."""
     budget: Limits | None = None
@@ -185,6 +186,7 @@ class RunFilter:
     user_id: str | None = None
     session_id: UUID | None = None
     task: str | None = None
+    forked_from: UUID | None = None
     created_after: datetime | None = None
     created_before: datetime | None = None
 
@@ -203,6 +205,7 @@ async def list_runs(
             "user_id": only.user_id,
             "session_id": only.session_id,
             "task": only.task,
+            "forked_from": only.forked_from,
             "created_after": only.created_after,
             "created_before": only.created_before,
             **page.params(),

@@ -46,7 +46,8 @@ WITH turn AS (
 -- A run whole: its pending interruptions and the sum of its usage with it; NULL where it is in one
 -- of the statuses to leave out. `one_run` or `page_of_runs` follows.
 -- name: select_runs
-SELECT CASE WHEN r.status <> ALL (%(but)s) THEN (to_jsonb(r) - 'context' || jsonb_build_object(
+SELECT CASE WHEN r.status <> ALL (%(but)s) THEN (to_jsonb(r) - 'context' - 'initial_context' ||
+       jsonb_build_object(
            'usage', perdure.usage_of(r.id),
            'budget', (
                SELECT jsonb_build_object(
@@ -79,6 +80,7 @@ WHERE r.tenant_id = %(tenant_id)s
   AND (%(user_id)s::text IS NULL OR r.user_id = %(user_id)s)
   AND (%(session_id)s::uuid IS NULL OR r.session_id = %(session_id)s)
   AND (%(task)s::text IS NULL OR r.task = %(task)s)
+  AND (%(forked_from)s::uuid IS NULL OR r.forked_from = %(forked_from)s)
   AND (%(created_after)s::timestamptz IS NULL OR r.created_at > %(created_after)s)
   AND (%(created_before)s::timestamptz IS NULL OR r.created_at < %(created_before)s)
   AND (%(after)s::uuid IS NULL OR r.id /*beyond*/ < %(after)s)

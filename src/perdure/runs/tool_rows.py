@@ -14,6 +14,7 @@ from perdure.ledger.operations import Operations
 from perdure.ledger.telling import call_ended, call_started
 from perdure.ledger.tool_call import ToolCall
 from perdure.runs.execution import Execution, current_agent
+from perdure.runs.inherited import ORIGIN
 from perdure.runs.outcomes import Call, Outcome
 
 
@@ -104,6 +105,23 @@ async def begin(
     return recorded
 
 
+def record_answer(execution: Execution, call: RecordedCall, stored: dict[str, Any]) -> None:
+    """Record that a call, which is not made, came to ``stored``; with or before the next reply."""
+    entry: dict[str, Any] = {
+        "kind": "answer",
+        "scope": call.scope,
+        "call_id": call.call_id,
+        "status": "succeeded",
+        "output": stored,
+    }
+    told = [call_started(call), call_ended(call, entry)]
+    entry["events"] = [{**one, "data": {**one["data"], ORIGIN: stored.get(ORIGIN)}} for one in told]
+    execution.record_later(entry)
+    execution.journal.settle(call.scope, call.call_id, "succeeded")
+    call.output = stored
+    execution.annotated.add(call.scope, call.call_id, stored)
+
+
 def record_outcome(execution: Execution, scope: str, call_id: str, outcome: Outcome) -> None:
     """Record what a call came to; it commits with or before the next reply."""
     if not outcome.final:
@@ -118,4 +136,4 @@ def record_outcome(execution: Execution, scope: str, call_id: str, outcome: Outc
         # Also of a call that left a context nobody can store it is known what it did.
         execution.record_later(entry)
         execution.journal.settle(scope, call_id, entry["status"])
-        execution.annotated.add(scope, call_id, outcome.stored)
+        execution.returned(scope, call_id, outcome.stored)

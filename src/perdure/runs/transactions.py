@@ -62,7 +62,7 @@ async def _transaction(
                 raise _ToolFailed(outcome)
             await _finish(conn, execution, recorded, outcome)
         execution.journal.settle(scope, call_id, "succeeded")
-        execution.annotated.add(scope, call_id, outcome.stored)
+        execution.returned(scope, call_id, outcome.stored)
         return outcome
     except _ToolFailed as failed:
         # Nothing of it happened.

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from perdure.interruptions.views import evidence_object, interruption_object, shown_output
+from perdure.runs.inherited import ORIGIN
 from perdure.times import rfc3339
 
 Row = Mapping[str, Any]
@@ -46,13 +47,22 @@ def run_object(row: Row) -> Object:
         "interruptions": [interruption_object(one) for one in row["interruptions"]],
         "usage": row["usage"],
         "budget": row["budget"],
-        "forked_from": None,
+        "forked_from": _forked_from(row),
+        "instructions": row["instructions"],
         "cancel_requested_at": rfc3339(row["cancel_requested_at"]),
         "created_at": rfc3339(row["created_at"]),
         "started_at": rfc3339(row["started_at"]),
         "updated_at": rfc3339(row["updated_at"]),
         "finished_at": rfc3339(row["finished_at"]),
     }
+
+
+def _forked_from(row: Row) -> Object | None:
+    """From which checkpoint of which run, that being null once it is deleted."""
+    if row["forked_seq"] is None:
+        return None
+    run = row["forked_from"]
+    return {"run_id": None if run is None else str(run), "checkpoint": row["forked_seq"]}
 
 
 def item_object(row: Row) -> Object:
@@ -130,6 +140,7 @@ def tool_call_object(row: Row) -> Object:
         "idempotency_key": row["idempotency_key"],
         "output": shown_output(row["output"]),
         "error": row["error"],
+        "answered_from": (row["output"] or {}).get(ORIGIN),
         "evidence": [evidence_object(one) for one in row["evidence"]],
         "requested_at": rfc3339(row["requested_at"]),
         "started_at": rfc3339(row["started_at"]),

@@ -190,7 +190,8 @@ class SegmentRunner:
 
     async def _run_begun(self, run_id: UUID, seq: int, begun: Begun, heard: set[str]) -> str | None:
         rows = SegmentRows(
-            *(self.pool, run_id, seq, begun.epoch, begun.items, begun.tenant_id, begun.session_id)
+            *(self.pool, run_id, seq, begun.epoch, begun.items, begun.tenant_id, begun.session_id),
+            parts=begun.parts,
         )
         previous = self._previous.get((run_id, seq))
         if previous is not None and previous.epoch == begun.epoch - 1:
@@ -218,7 +219,10 @@ class SegmentRunner:
             default_effect=self.registry.default_effect,
             operation_kinds=self.registry.operation_kinds,
             asks_first=begun.asks_first,
+            inherited=begun.inherited,
+            instructions=begun.instructions,
             journal=begun.journal,
+            parts=begun.parts,
             mcp_lists=begun.mcp_lists,
             lease=self.lease,
             policy_source=self.policies,

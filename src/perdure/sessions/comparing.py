@@ -10,7 +10,7 @@ from typing import Any
 
 from perdure.sessions.rules import text_of
 
-__all__ = ["Turn", "compare"]
+__all__ = ["Turn", "compare", "essence"]
 
 _WORDS = re.compile(r"\s*\S+|\s+$")
 _MOST_WORDS = 2000
@@ -52,7 +52,7 @@ class Turn:
     @property
     def essence(self) -> list[Any]:
         """What was said and called in the turn, without what differs each time: ids and numbers."""
-        return [found for one in self.items if (found := _essence(one)) is not None]
+        return [found for one in self.items if (found := essence(one)) is not None]
 
     @property
     def _messages(self) -> list[Object]:
@@ -73,18 +73,25 @@ class Turn:
         }
 
 
-def compare(number: int, base: Turn | None, session: Turn | None) -> Object:
-    """Return the turns of a number beside each other; None where a conversation has none such."""
+def compare(
+    number: int, base: Turn | None, session: Turn | None, *, ours: str = "session"
+) -> Object:
+    """Return the turns of a number beside each other; None where a conversation has none such.
+
+    ``ours`` is what the second is called in it.
+    """
     asked = [None if one is None else one.asked for one in (base, session)]
     texts = [None if one is None else one.text for one in (base, session)]
     there = base is not None and session is not None
     return {
         "number": number,
-        "input": {"base": asked[0], "session": asked[1], "same": asked[0] == asked[1]},
+        "input": {"base": asked[0], ours: asked[1], "same": asked[0] == asked[1]},
         "base": None if base is None else base.shown(),
-        "session": None if session is None else session.shown(),
+        ours: None if session is None else session.shown(),
         "same": there and base.essence == session.essence,  # type: ignore[union-attr]
-        "changes": [] if texts == [None, None] else list(_changes(texts[0] or "", texts[1] or "")),
+        "changes": []
+        if texts == [None, None]
+        else list(_changes(ours, texts[0] or "", texts[1] or "")),
     }
 
 
@@ -92,7 +99,8 @@ def _type(item: Mapping[str, Any]) -> str:
     return str(item["item"].get("type", "message"))
 
 
-def _essence(item: Mapping[str, Any]) -> Any:
+def essence(item: Mapping[str, Any]) -> Any:
+    """Return what an item says or calls, without what differs each time; None: nothing."""
     kind, raw = _type(item), item["item"]
     if kind == "reasoning":
         return None
@@ -104,12 +112,12 @@ def _essence(item: Mapping[str, Any]) -> Any:
     return kind, left
 
 
-def _changes(base: str, session: str) -> Iterator[Object]:
-    ours, theirs = _split(base), _split(session)
+def _changes(ours: str, base: str, text: str) -> Iterator[Object]:
+    before, after = _split(base), _split(text)
     # Words alike but for the space before them are the same.
-    matcher = SequenceMatcher(None, _stripped(ours), _stripped(theirs))
+    matcher = SequenceMatcher(None, _stripped(before), _stripped(after))
     for op, a, b, c, d in matcher.get_opcodes():
-        yield {"op": op, "base": "".join(ours[a:b]), "session": "".join(theirs[c:d])}
+        yield {"op": op, "base": "".join(before[a:b]), ours: "".join(after[c:d])}
 
 
 def _split(text: str) -> list[str]:

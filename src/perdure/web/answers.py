@@ -248,6 +248,13 @@ class GrantUse(Answer):
     at: datetime
 
 
+class ForkedFrom(Answer):
+    """The checkpoint a run goes on from, 0 being the beginning; of which run, null once deleted."""
+
+    run_id: UUID | None
+    checkpoint: int
+
+
 class Run(Answer):
     """One agent job from input to final output."""
 
@@ -269,13 +276,16 @@ class Run(Answer):
     turn: int
     max_turns: int
     model: str | None
-    tools: Literal["run", "ask"]
+    instructions: Annotated[
+        str | None, Field(description="What a fork's agent is told instead of its own.")
+    ]
+    tools: Literal["run", "ask", "ledger"]
     replays_seq: int | None
     priority: int
     interruptions: list[Interruption]
     usage: TotalUsage
     budget: RunBudget | None
-    forked_from: dict[str, Any] | None
+    forked_from: ForkedFrom | None
     cancel_requested_at: datetime | None
     created_at: datetime
     started_at: datetime | None
@@ -320,6 +330,13 @@ class Input(Answer):
     checkpoint: int | None
 
 
+class AnsweredFrom(Answer):
+    """The call of another run whose outcome answered this one, which was not made."""
+
+    run_id: UUID
+    tool_call_id: UUID
+
+
 class ToolCall(Answer):
     """A tool call. ``arguments`` is null where the model wrote no object: see ``arguments_raw``."""
 
@@ -350,6 +367,7 @@ class ToolCall(Answer):
     idempotency_key: str
     output: Any
     error: dict[str, Any] | None
+    answered_from: AnsweredFrom | None
     evidence: list[Evidence]
     requested_at: datetime
     started_at: datetime | None

@@ -42,6 +42,9 @@ class StartRules(Protocol):
     def check_start(self, agent: str, context: Any) -> Any:
         """Return the context to store, or raise InvalidRequestError."""
 
+    def check_agent(self, name: str) -> str:
+        """Return the name of an agent, or raise InvalidRequestError."""
+
     def check_model(self, name: str | None) -> str | None:
         """Return the name of a model, or raise InvalidRequestError."""
 

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from datetime import date, datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from uuid import UUID
+
+from pydantic import Field
 
 from perdure.web.answers import Answer, Tokens, TotalUsage
 
-__all__ = ["GuardrailResult", "ModelResponse", "Usage", "UsageMetrics", "UsageMetricsList"]
+__all__ = [
+    "GuardrailResult",
+    "ModelResponse",
+    "Usage",
+    "UsageMetrics",
+    "UsageMetricsList",
+    "UsageSum",
+    "UsageSums",
+]
 
 
 class Usage(Tokens):
@@ -102,3 +112,23 @@ class GuardrailResult(Answer):
     output_info: Any
     latency_ms: int
     created_at: datetime
+
+
+class UsageSum(TotalUsage):
+    """What one group used; what is not grouped by is left out."""
+
+    object: Literal["usage_sum"]
+    day: date | None = None
+    agent: str | None = None
+    model: str | None = None
+    user_id: Annotated[str | None, Field(description="Null: runs of nobody in particular.")] = None
+
+
+class UsageSums(Answer):
+    """What was used from `from` on until before `to`: by day, then the dearest first."""
+
+    object: Literal["list"]
+    data: list[UsageSum]
+    has_more: Annotated[bool, Field(description="There are more rows: `offset` goes on.")]
+    since: Annotated[datetime, Field(alias="from")]
+    until: Annotated[datetime, Field(alias="to")]

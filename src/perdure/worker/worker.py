@@ -39,6 +39,7 @@ from perdure.webhooks.addresses import Allowed
 from perdure.webhooks.sending import Sender
 from perdure.worker.alone import Alone
 from perdure.worker.asked import Asked
+from perdure.worker.closing import keep_closing_days
 from perdure.worker.delivering import Deliverer
 from perdure.worker.due import keep_enqueuing
 from perdure.worker.expiring import keep_expiring
@@ -166,6 +167,7 @@ class Worker:
                 keep_enqueuing(self._pool, self._due),
                 keep_expiring(self._pool, self._overdue),
                 keep_purging(self._pool),
+                keep_closing_days(self._pool),
                 keep_thinning(self._pool),
                 keep_partitions(self._pool),
                 self._retaining.keep(),

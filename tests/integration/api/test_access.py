@@ -118,6 +118,7 @@ CALLS = [
     ("GET", "/v1/runs/{run}/checkpoints", {"runs:read"}),
     ("GET", "/v1/runs/{run}/usage", {"runs:read"}),
     ("GET", "/v1/runs/{run}/state", {"runs:read"}),
+    ("GET", "/v1/usage", {"runs:read"}),
     ("GET", "/v1/interruptions", {"runs:read", "decisions:write"}),
     ("GET", "/v1/interruptions/{stop}", {"runs:read", "decisions:write"}),
     ("POST", "/v1/interruptions/{stop}/decision", {"decisions:write"}),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import httpx
 
 from perdure.access.keys import find_or_make_tenant
@@ -36,8 +38,8 @@ async def test_an_administrator_erases_a_user_of_their_tenant(
     assert left["user_id"] == "a/b"
 
 
-async def _erase(client: httpx.AsyncClient, path: str) -> dict[str, dict[str, int]]:
+async def _erase(client: httpx.AsyncClient, path: str) -> dict[str, Any]:
     answer = await client.delete(path)
     assert answer.status_code == 200, answer.text
-    erased: dict[str, dict[str, int]] = answer.json()
+    erased: dict[str, Any] = answer.json()
     return erased

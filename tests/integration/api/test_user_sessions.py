@@ -348,6 +348,7 @@ async def test_a_route_is_closed_to_users_unless_it_is_opened(
                 "name": "support",
                 "version": "0",
                 "user_id": "alice",
+                "seq": 1,
             }
         )
         for query in ("?user_id=bob", ""):

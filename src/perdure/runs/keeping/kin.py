@@ -21,6 +21,8 @@ _SQL = load_sql("perdure.runs.keeping", "kin.sql")
 _COUNT = _SQL["count"]
 _LINES = _SQL["lines"]
 _NEEDED = _SQL["needed_by_runs"]
+_ROW = _SQL["row"]
+_WHOLE = {"run_states": _SQL["whole_state"], "run_items": _SQL["whole_item"]}
 _AUDIT = ("audit_log", "audit_payloads")
 _PAGE = 200
 
@@ -98,8 +100,9 @@ class Kin:
     async def lines(self, conn: Connection, run_id: UUID) -> AsyncIterator[tuple[str, str]]:
         """Yield each row of a run as its table and one line of JSON, always in the same order.
 
-        With them goes the audit of the run, which stays where it is but for its payloads. Inside a
-        transaction, of which the caller says what it sees.
+        States and items are whole, other rows as they are. With them goes the audit of the run,
+        which stays where it is but for its payloads. Inside a transaction, of which the caller
+        says what it sees.
         """
         audit = [
             _Table(name, sql.SQL("t.run_id = ANY (%(runs)s)"), keys)
@@ -107,6 +110,7 @@ class Kin:
         ]
         for table in (*self._tables, *audit):
             statement = sql.SQL(_LINES).format(
+                row=sql.SQL(_WHOLE.get(table.name, _ROW)),
                 table=sql.Identifier(table.name),
                 rows=table.rows,
                 keys=sql.SQL(", ").join(sql.Identifier("t", key) for key in table.keys),

@@ -46,7 +46,20 @@ SELECT count(*) AS rows, coalesce(sum(pg_column_size(t.*)), 0)::bigint AS bytes
   FROM perdure.{table} t WHERE {rows}
 
 -- name: lines
-SELECT row_to_json(t)::text AS row FROM perdure.{table} t WHERE {rows} ORDER BY {keys}
+SELECT ({row})::text AS row FROM perdure.{table} t WHERE {rows} ORDER BY {keys}
+
+-- A row as it goes to an archive, where nobody puts together what is stored once: as it is, and with
+-- states and items whole.
+-- name: row
+row_to_json(t)
+
+-- name: whole_state
+to_jsonb(t) - 'body' - 'parts' - 'next_part'
+    || jsonb_build_object('state', perdure.whole_state(t.run_id, t.seq))
+
+-- name: whole_item
+to_jsonb(t) - 'output_of'
+    || jsonb_build_object('item', perdure.whole_item(t), 'text', perdure.item_text(t))
 
 -- name: needed_by_runs
 SELECT {column} AS id FROM perdure.runs WHERE {column} = ANY (%(runs)s) AND finished_at IS NULL

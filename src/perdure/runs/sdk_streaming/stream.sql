@@ -13,7 +13,7 @@ SELECT jsonb_build_object('id', t.id, 'call_id', t.call_id, 'tool', t.tool, 'kin
  WHERE t.run_id = %(run_id)s AND t.id = ANY(%(ids)s::uuid[])
 
 -- name: outputs
-SELECT jsonb_build_object('type', t.type, 'agent', t.agent, 'item', t.item,
+SELECT jsonb_build_object('type', t.type, 'agent', t.agent, 'item', perdure.whole_item(t),
                           'created_at', t.created_at)::text AS record
   FROM perdure.run_items t
  WHERE t.run_id = %(run_id)s

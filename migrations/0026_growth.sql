@@ -142,4 +142,4 @@ BEGIN
 END
 $$;
 
-INSERT INTO perdure.schema_migrations (version, name) VALUES (22, 'growth');
+INSERT INTO perdure.schema_migrations (version, name) VALUES (26, 'growth');

@@ -1,0 +1,1 @@
+"""Run states as versions of the Agents SDK wrote them, and what writes them."""
