@@ -299,8 +299,9 @@ async def test_a_user_is_erased_without_a_trace(database_url: str, tmp_path: Pat
         )
         await conn.execute(
             "INSERT INTO perdure.kept_states (id, tenant_id, user_id, key, agent, state_type,"
-            " schema_version, sdk_version, current_agent, turn, state, size_bytes) VALUES"
-            " (gen_random_uuid(), %s, %s, 'k', 'a', 'final', '1', '1', 'a', 1, to_jsonb(%s::text), 9)",
+            " schema_version, sdk_version, current_agent, turn, state, size_bytes)"
+            " VALUES (gen_random_uuid(), %s, %s, 'k', 'a', 'final', '1', '1', 'a', 1,"
+            " to_jsonb(%s::text), 9)",
             (DEFAULT_TENANT, who, words),
         )
         await create_user_session(

@@ -44,7 +44,7 @@ class Retaining:
         while True:
             try:
                 await self.apply()
-            except Exception as error:  # noqa: BLE001 - DBOS lets its driver's errors through
+            except Exception as error:  # noqa: BLE001 - the next hour is another try
                 _LOG.warning("Deleting what is kept no longer stopped: %s", in_words(error))
             await asyncio.sleep(INTERVAL_SECONDS)
 

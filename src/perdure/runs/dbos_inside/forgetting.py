@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from perdure.errors import UnavailableError
 from perdure.runs.dbos_inside.kinds import SEGMENT
 from perdure.runs.dbos_inside.tested import require_tested
 
@@ -30,6 +31,7 @@ def _client(url: str) -> Iterator[DBOSClient]:
     require_tested()
     from dbos import DBOSClient
     from dbos._serialization import DBOSPortableJSON
+    from sqlalchemy.exc import SQLAlchemyError
 
     client = DBOSClient(
         system_database_url=url,
@@ -38,9 +40,16 @@ def _client(url: str) -> Iterator[DBOSClient]:
         system_database_pool_size=1,
         # Whoever forgets tries again as a whole, in an hour or when told to.
         retry_connection_errors=False,
+        lazy=True,
     )
     try:
         yield client
+    except SQLAlchemyError as error:
+        reason = " ".join(str(getattr(error, "orig", None) or error).split())
+        raise UnavailableError(
+            f"DBOS's rows could not be looked at or deleted: {reason}. Nothing of ours was deleted "
+            "with them; try again."
+        ) from error
     finally:
         client.destroy()
 
@@ -50,7 +59,7 @@ def held(url: str, workflow_ids: Sequence[str]) -> set[str]:
 
     Raises:
         ConfigurationError: this DBOS was not tested.
-        sqlalchemy.exc.SQLAlchemyError: the database does not answer.
+        UnavailableError: the database does not answer, or its role may not.
     """
     found: set[str] = set()
     with _client(url) as client:

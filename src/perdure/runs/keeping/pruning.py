@@ -88,8 +88,9 @@ async def prune(
     anywhere, and begun again.
 
     Raises:
-        UnavailableError: the archive cannot be written. Nothing of that batch was deleted.
-        psycopg.Error, sqlalchemy.exc.SQLAlchemyError: the database was lost.
+        UnavailableError: the archive cannot be written, or DBOS cannot be asked. Nothing of that
+            batch was deleted.
+        psycopg.Error: the database was lost.
     """
     pruned = Pruned()
     kin = await read_kin(conn)
