@@ -336,11 +336,16 @@ async def test_a_user_is_erased_without_a_trace(database_url: str, tmp_path: Pat
         await _ended_in_dbos(conn)
         with pytest.raises(ConflictError, match="1 conversation"):
             await erase_user(conn, database_url, **whose)
+        kept = await erase_user(conn, database_url, **whose, shared="keep", dry_run=True)
         looked = await erase_user(conn, database_url, **whose, shared="erase", dry_run=True)
         assert (await _traces(conn, who, WORDS)).items() >= {
             "perdure.runs": before["perdure.runs"]
         }.items()
         erased = await erase_user(conn, database_url, **whose, shared="erase")
+        assert (kept.shared_sessions, kept.removed["sessions"]) == (1, 1)
+        # Of the shared one: what was said in their run, not in bob's.
+        assert erased.removed["runs"] - kept.removed["runs"] == 1
+        assert erased.removed["session_items"] - kept.removed["session_items"] == 2
         assert looked.removed == erased.removed
         assert looked.changed == erased.changed
         assert erased.removed["sessions"] == 2

@@ -1,7 +1,7 @@
 """What is kept no longer is deleted as PERDURE_RETENTION says, by one worker at a time.
 
-Without it runs are kept for ever. Either way the workflows of segments that ended a week ago are
-forgotten, in DBOS: their rows say nothing that is not in ours.
+Without it runs are kept for ever. Either way workflows of ours that ended a week ago are forgotten,
+in DBOS: their rows say nothing that is not in ours.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from perdure.errors import UnavailableError
-from perdure.runs.dbos_inside.kinds import SEGMENT
+from perdure.runs.dbos_inside.kinds import DELIVERY, SEGMENT
 from perdure.runs.dbos_inside.tested import require_tested
 
 if TYPE_CHECKING:
@@ -87,16 +87,16 @@ def forget(url: str, workflow_ids: Sequence[str]) -> int:
 
 
 def forget_ended(url: str, before: datetime) -> int:
-    """Delete the workflows of segments that ended before a moment, some of them; how many.
+    """Delete our workflows that ended before a moment, some of them; how many, 0 at last.
 
-    They are of no use: what a segment came to is in its own row. It also takes what runs left that
-    were deleted one by one. Less than a full batch means that no more are left.
+    They are of no use: what a segment or a delivery came to is in its own row. It also takes what
+    runs left that were deleted one by one.
 
     Raises: as ``held``.
     """
     with _client(url) as client:
         rows = client.list_workflows(
-            name=SEGMENT.workflow,
+            name=[SEGMENT.workflow, DELIVERY.workflow],
             status=_ENDED,
             completed_before=before.isoformat(),
             limit=_AT_ONCE,
