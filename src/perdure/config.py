@@ -16,6 +16,8 @@
 ``PERDURE_OTEL_CONTENT``   1: OpenTelemetry spans hold what models and tools were told and said;
                            ``OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT`` is heard too
 ``PERDURE_LOG_FORMAT``     ``text`` or ``json``: how what serves or works says it on standard error
+``PERDURE_RETENTION``      how long workers keep ended runs: ``completed=90d,events=30d``
+``PERDURE_ARCHIVE``        a directory they write runs to before these are deleted
 ``PERDURE_PUBLIC_URL``     where people reach the server, for links that are sent to them
 """
 
@@ -69,6 +71,9 @@ class Settings:
     public_url: str | None = None
     trace_content: bool = False
     log_format: LogFormat = "text"
+    retention: str = ""
+    """As it was set; ``runs.keeping.policy`` reads it."""
+    archive: Path | None = None
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Settings:
@@ -106,6 +111,8 @@ class Settings:
             public_url=_web_address(env, "PERDURE_PUBLIC_URL"),
             trace_content=_trace_content(env),
             log_format=_log_format(env),
+            retention=env.get("PERDURE_RETENTION", ""),
+            archive=Path(env["PERDURE_ARCHIVE"]).absolute() if "PERDURE_ARCHIVE" in env else None,
         )
 
     def require_database_url(self) -> str:
