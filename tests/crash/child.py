@@ -20,6 +20,7 @@ COUNTED = {
     statement: name
     for package, file in (
         ("perdure.runs", "segment.sql"),
+        ("perdure.runs", "segment_rows.sql"),
         ("perdure.runs", "states.sql"),
         ("perdure.runs", "transactions.sql"),
         ("perdure.runs", "doubts.sql"),

@@ -48,7 +48,8 @@ from perdure.runs.registry import Registry
 from perdure.runs.rest import Checkpoint, Question, Rest
 from perdure.runs.restoring import load_state
 from perdure.runs.sdk import add_messages, goes_on, has_turns_left, reopen, resumes_a_turn
-from perdure.runs.segment import Begun, SegmentRows
+from perdure.runs.segment import Begun
+from perdure.runs.segment_rows import SegmentRows
 from perdure.runs.state import apply_decisions, dump_state, worth_writing
 
 _ANY: TypeAdapter[Any] = TypeAdapter(Any)

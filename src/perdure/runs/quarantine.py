@@ -33,7 +33,8 @@ from perdure.db import load_sql
 from perdure.runs.execution import Stopping
 from perdure.runs.poisoned import quarantined, under_way
 from perdure.runs.rest import Rest
-from perdure.runs.segment import Begun, SegmentRows
+from perdure.runs.segment import Begun
+from perdure.runs.segment_rows import SegmentRows
 
 _SQL = load_sql("perdure.runs", "quarantine.sql")
 _LOG = logging.getLogger(__name__)

@@ -1,36 +1,23 @@
-"""A segment's rows: begun by compare-and-set, checkpointed, rested; each one transaction.
+"""How an execution of a segment begins: by compare-and-set, from the latest state and the ledger.
 
-Crash points: before a transaction commits nothing of it is there; after it all is. A segment that
-has rested cannot begin again, so a worker killed between the rest and DBOS's own record of
-success changes nothing when the workflow is recovered.
+A segment that has rested cannot begin again, and one that is begun again raises its epoch: what an
+earlier execution still writes is refused (see segment_rows.py).
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from perdure import jsonsafe
-from perdure.audit.log import record
 from perdure.db import Connection, Pool, load_sql
-from perdure.errors import Fenced
-from perdure.interruptions.audited import withdrawn
 from perdure.ledger.journal import Journal
-from perdure.runs.guardrails import Said, insert_guardrail_results
-from perdure.runs.history import History, add_to_session, history_of
 from perdure.runs.inherited import Inherited, inherited_by
-from perdure.runs.inputs import Waiting, give, waiting
-from perdure.runs.parts import Parts, Quote
-from perdure.runs.quoting import as_stored, digests, quotes_of
-from perdure.runs.rest import Checkpoint, Rest
-from perdure.runs.resume import go_on_if_decided
-from perdure.runs.settling import settle
-from perdure.runs.states import write_state
+from perdure.runs.inputs import give
+from perdure.runs.parts import Parts
 
 _SQL = load_sql("perdure.runs", "segment.sql")
 NOTHING: Mapping[str, Any] = {
@@ -231,234 +218,3 @@ def _with_more(own: str | list[Any], more: list[Any]) -> str | list[Any]:
         return own
     first = [{"role": "user", "content": own}] if isinstance(own, str) else own
     return [*first, *more]
-
-
-@dataclass(eq=False)
-class SegmentRows:
-    """Writes the rows of one execution of a segment, each time behind its fence."""
-
-    pool: Pool
-    run_id: UUID
-    seq: int
-    epoch: int
-    items: int
-    """How many items of the run are stored."""
-    tenant_id: UUID
-    session_id: UUID | None = None
-    parts: Parts = field(default_factory=Parts)
-    """What the run's states have in common."""
-    guardrails: list[Said] = field(default_factory=list)
-    """What guardrails said that is not stored yet: it goes with the next state or the rest."""
-
-    async def history(self, limit: int | None) -> History:
-        """Return what the run is given of its session, if it has one: ``limit`` items at most."""
-        if self.session_id is None:
-            return History()
-        async with self.pool.connection() as conn:
-            return await history_of(
-                conn,
-                tenant_id=self.tenant_id,
-                run_id=self.run_id,
-                session_id=self.session_id,
-                limit=limit,
-            )
-
-    async def checkpoint(
-        self,
-        checkpoint: Checkpoint,
-        items: Sequence[dict[str, Any]],
-        inputs: Sequence[UUID] = (),
-    ) -> None:
-        """Write a state in mid-run; it becomes the only active one. ``inputs`` are part of it.
-
-        Raises:
-            Fenced: when another execution owns the segment.
-        """
-        async with self._transaction() as conn:
-            of_state, of_items = quotes_of(checkpoint.state.cut, items, self.parts)
-            asked = await self._fence(conn, [*of_state, *of_items])
-            await self._write_state(conn, checkpoint, quoted=asked["quoted"])
-            await self._write_items(conn, items, of_items if asked["quoted"] else ())
-            said = await self._write_guardrails(conn)
-            if inputs:
-                await give(conn, self.run_id, state_seq=checkpoint.seq, ids=inputs)
-        self.items += len(items)
-        del self.guardrails[:said]
-
-    async def rest(self, rest: Rest) -> str | None:
-        """End the segment; returns how, ``cancelled`` if that was asked meanwhile.
-
-        A run that waits for nobody, as its questions are answered already, goes on at once. None,
-        and nothing is written, where it would complete and messages wait that it can take.
-
-        Raises:
-            Fenced: when another execution owns the segment.
-        """
-        key = {"run_id": self.run_id, "seq": self.seq, "epoch": self.epoch}
-        async with self._transaction() as conn:
-            cut = None if rest.checkpoint is None else rest.checkpoint.state.cut
-            of_state, of_items = quotes_of(cut, rest.items, self.parts)
-            asked = await self._fence(conn, [*of_state, *of_items])
-            if rest.takes_inputs and asked["inputs_waiting"] and not asked["cancel_requested"]:
-                return None
-            cancelled = asked["cancel_requested"] and rest.outcome == "interrupted"
-            outcome = "cancelled" if cancelled else rest.outcome
-            if rest.checkpoint is not None:
-                await self._write_state(conn, rest.checkpoint, quoted=asked["quoted"])
-            await self._write_items(conn, rest.items, of_items if asked["quoted"] else ())
-            await self._write_guardrails(conn)
-            for name, calls in (
-                ("not_begun", rest.not_begun),
-                ("doubt", rest.doubtful),
-                ("cut_short", () if outcome == "interrupted" else rest.cut_short),
-                ("await_approval", () if cancelled else rest.awaiting),
-                ("supersede", rest.superseded),
-            ):
-                if calls:
-                    await conn.execute(_SQL[name], {**key, "ids": list(calls)})
-            settled = False
-            if rest.questions and not cancelled:
-                voided = [
-                    {"id": str(one.replaces), "reason": one.reason}
-                    for one in rest.questions
-                    if one.replaces is not None
-                ]
-                if voided:
-                    await conn.execute(
-                        _SQL["void_interruptions"], {**key, "voided": jsonsafe.dumps(voided)}
-                    )
-                    entries = [
-                        withdrawn(
-                            tenant_id=self.tenant_id,
-                            run_id=self.run_id,
-                            interruption_id=str(one["id"]),
-                            reason=str(one["reason"]),
-                        )
-                        for one in voided
-                    ]
-                    await record(conn, *entries)
-                rows = jsonsafe.dumps([question.as_row() for question in rest.questions])
-                await conn.execute(_SQL["insert_interruptions"], {**key, "interruptions": rows})
-                left = await settle(
-                    conn, tenant_id=self.tenant_id, run_id=self.run_id, questions=rest.questions
-                )
-                settled = not left
-            output = None if rest.output is None else jsonsafe.dumps(rest.output)
-            await conn.execute(
-                _SQL["rest_run"],
-                {
-                    **key,
-                    "outcome": outcome,
-                    "output": output,
-                    "error_type": rest.error_type,
-                    "error_message": _storable(rest.error_message),
-                    "turn": rest.turn,
-                    # Who completes has heard its models out.
-                    "streaming": outcome != "completed",
-                },
-            )
-            if settled:
-                await go_on_if_decided(conn, run_id=self.run_id, segment=self.seq)
-        self.items += len(rest.items)
-        return outcome
-
-    async def waiting(self) -> list[Waiting]:
-        """Return the messages that are in no state yet, in the order they were accepted."""
-        async with self.pool.connection() as conn:
-            return await waiting(conn, self.run_id)
-
-    async def withdraw(self, calls: Sequence[UUID], *, epoch: int) -> None:
-        """Take back that ``calls`` were begun by the execution of ``epoch``: none of them was.
-
-        Raises:
-            Fenced: when another execution owns the segment.
-        """
-        if not calls:
-            return
-        async with self._transaction() as conn:
-            await self._fence(conn)
-            await conn.execute(
-                _SQL["not_begun"], {"run_id": self.run_id, "ids": list(calls), "epoch": epoch}
-            )
-
-    @asynccontextmanager
-    async def _transaction(self) -> AsyncIterator[Connection]:
-        """Open a transaction whose statements are sent together, up to each answer read."""
-        async with self.pool.connection() as conn, conn.pipeline(), conn.transaction():
-            yield conn
-
-    async def _fence(self, conn: Connection, quotes: Sequence[Quote] = ()) -> dict[str, Any]:
-        """Lock the run; returns what was asked of it, and ``quoted``: whether ``quotes`` hold."""
-        calls = digests(quotes)
-        cursor = await conn.execute(
-            _SQL["fence"],
-            {
-                "run_id": self.run_id,
-                "seq": self.seq,
-                "epoch": self.epoch,
-                "calls": list(calls),
-                "digests": list(calls.values()),
-            },
-        )
-        row = await cursor.fetchone()
-        if row is None:
-            raise Fenced(self.run_id, epoch=self.epoch)
-        row["quoted"] = row["quoted"] == len(calls)
-        return row
-
-    async def _write_state(self, conn: Connection, checkpoint: Checkpoint, *, quoted: bool) -> None:
-        state = checkpoint.state
-        key = {"run_id": self.run_id, "state_seq": checkpoint.seq}
-        await write_state(
-            conn,
-            run_id=self.run_id,
-            seq=checkpoint.seq,
-            kind=checkpoint.kind,
-            state=state,
-            quoted=quoted,
-        )
-        await conn.execute(_SQL["carry_calls"], key)
-        context = checkpoint.context
-        await conn.execute(
-            _SQL["checkpoint_run"],
-            {
-                **key,
-                "turn": state.turn,
-                "current_agent": state.current_agent,
-                "context": None if context is None else jsonsafe.dumps(context),
-            },
-        )
-
-    async def _write_guardrails(self, conn: Connection) -> int:
-        """Write what guardrails said so far, and return how many of them that is."""
-        said = list(self.guardrails)
-        if said:
-            await insert_guardrail_results(conn, run_id=self.run_id, segment=self.seq, said=said)
-        return len(said)
-
-    async def _write_items(
-        self, conn: Connection, items: Sequence[dict[str, Any]], quotes: Sequence[Quote]
-    ) -> None:
-        if not items:
-            return
-        rows = [{**item, "seq": self.items + n} for n, item in enumerate(items, 1)]
-        await conn.execute(
-            _SQL["insert_items"],
-            {"run_id": self.run_id, "items": jsonsafe.dumps(as_stored(rows, quotes))},
-        )
-        if self.session_id is not None:
-            await add_to_session(
-                conn,
-                tenant_id=self.tenant_id,
-                run_id=self.run_id,
-                session_id=self.session_id,
-                rows=rows,
-            )
-
-
-def _storable(text: str | None) -> str | None:
-    """Return ``text`` as a text column takes it: without NUL and lone surrogates."""
-    if text is None:
-        return None
-    clean = json.dumps(text).replace("\\u0000", "\\ufffd")
-    return str(json.loads(clean)).encode("utf-8", "replace").decode()

@@ -55,7 +55,8 @@ from perdure.runs.policies import Policies
 from perdure.runs.quarantine import Only, Quarantine, Verdict
 from perdure.runs.registry import Registry
 from perdure.runs.rest import Rest
-from perdure.runs.segment import Begun, SegmentRows, begin
+from perdure.runs.segment import Begun, begin
+from perdure.runs.segment_rows import SegmentRows
 from perdure.runs.spending import BudgetNews, Spending
 from perdure.runs.traces.segment import SegmentTrace, traced
 from perdure.tasks import first_of
