@@ -187,6 +187,8 @@ class RunFilter:
     session_id: UUID | None = None
     task: str | None = None
     forked_from: UUID | None = None
+    metadata: dict[str, Any] | None = None
+    """What its metadata has to hold, among other things: ``{"ticket": "T-1"}``; not empty."""
     created_after: datetime | None = None
     created_before: datetime | None = None
 
@@ -206,6 +208,7 @@ async def list_runs(
             "session_id": only.session_id,
             "task": only.task,
             "forked_from": only.forked_from,
+            "metadata": None if only.metadata is None else jsonsafe.dumps(only.metadata),
             "created_after": only.created_after,
             "created_before": only.created_before,
             **page.params(),

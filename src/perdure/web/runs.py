@@ -8,6 +8,7 @@ from uuid import UUID
 from fastapi import APIRouter, Request
 from fastapi import Query as QueryParameters
 from pydantic import AwareDatetime, Field
+from pydantic import Json as PydanticJson
 from starlette.responses import Response
 
 from perdure.access.principals import Principal
@@ -34,6 +35,16 @@ class RunsQuery(NewestFirst):
     session_id: UUID | None = None
     task: str | None = None
     forked_from: UUID | None = None
+    metadata: (
+        Annotated[
+            PydanticJson[Annotated[dict[str, Any], Field(min_length=1)]],
+            Field(
+                description="A JSON object the run's metadata has to hold, among other things.",
+                examples=['{"ticket": "T-1"}'],
+            ),
+        ]
+        | None
+    ) = None
     created_after: AwareDatetime | None = None
     created_before: AwareDatetime | None = None
 
@@ -46,6 +57,7 @@ class RunsQuery(NewestFirst):
             session_id=self.session_id,
             task=self.task,
             forked_from=self.forked_from,
+            metadata=self.metadata,
             created_after=self.created_after,
             created_before=self.created_before,
         )
