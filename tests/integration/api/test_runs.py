@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -180,6 +181,12 @@ async def test_filters_of_runs(client: httpx.AsyncClient, conn: Connection) -> N
     assert await found(created_before=moment.isoformat()) == []
     later = moment + timedelta(microseconds=1)
     assert waiting in await found(created_before=later.isoformat())
+    odd = {"ticket": {"id": "T-1\x00", "tags": ["a", "b"]}, "by": "alice"}
+    marked = str(await start_run(conn, _new_run(metadata=odd)))
+    assert await found(metadata='{"by": "alice"}') == [marked]
+    assert await found(metadata=json.dumps({"ticket": {"id": "T-1\x00"}})) == [marked]
+    assert await found(metadata='{"ticket": {"tags": ["b"]}}', status="queued") == [marked]
+    assert await found(metadata='{"ticket": "T-1"}') == []
 
 
 async def test_a_wait_is_woken_when_the_run_rests(
