@@ -24,7 +24,7 @@ from perdure.cli.output import (
 )
 from perdure.cli.pages import Json
 from perdure.cli.policy_shown import asked_of_people, decided_in_words
-from perdure.cli.runs_shown import as_text, evidence_text
+from perdure.cli.runs_shown import as_text, evidence_text, limits_text
 from perdure.errors import InvalidRequestError
 
 Id = Annotated[str, typer.Argument(metavar="ID", help="The interruption's id, from the inbox.")]
@@ -313,7 +313,7 @@ def _show(interruption: Mapping[str, Any], *, instead: Any = None) -> None:
             "run": interruption["run_id"],
             "agent": interruption["agent"],
             "tool": tool.get("name"),
-            "arguments": _shown_arguments(tool),
+            "arguments": _shown_arguments(tool) if tool else None,
             "instead": None if instead is None else as_text(instead),
             "asks": interruption["question"],
             "limits": _limits(interruption["budget"]),
@@ -330,9 +330,7 @@ def _show(interruption: Mapping[str, Any], *, instead: Any = None) -> None:
 
 
 def _limits(budget: Mapping[str, Any] | None) -> str | None:
-    if budget is None:
-        return None
-    return f"{budget['cost_usd'] or 'any'} USD, {budget['total_tokens'] or 'any'} tokens"
+    return None if budget is None else limits_text(budget)
 
 
 def _new_limit(interruption: Mapping[str, Any]) -> str:

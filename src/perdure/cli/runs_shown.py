@@ -43,7 +43,7 @@ def show_run(run: _Object, calls: Sequence[_Object], messages: Sequence[_Object]
             "model": run["model"],
             "forked from": _origin(run["forked_from"]),
             "instructions": run["instructions"],
-            "budget": _budget(run["budget"]),
+            "budget": limits_text(run["budget"]) if run["budget"] else None,
             "user": run["user_id"],
             "session": run["session_id"],
             "task": run["task"],
@@ -157,9 +157,8 @@ def _agent(run: _Object) -> str:
     return agent if agent == current else f"{agent}, now {current}"
 
 
-def _budget(budget: _Object | None) -> str | None:
-    if budget is None:
-        return None
+def limits_text(budget: _Object) -> str:
+    """Return the limits a budget has, in words."""
     limits = [] if budget["cost_usd"] is None else [f"{budget['cost_usd']} USD"]
     if budget["total_tokens"] is not None:
         limits.append(f"{budget['total_tokens']} tokens")

@@ -79,10 +79,11 @@ def budget_question(reached: Reached, *, tenant_id: UUID, run_id: UUID, base_seq
     """Return the interruption that asks a person about a budget."""
     budget = reached.budget
     properties = {
-        "cost_usd": {"type": ["string", "number"], "description": "The new limit in USD."},
+        "cost_usd": {"type": "string", "description": "The new limit in USD."},
         "total_tokens": {"type": "integer", "description": "The new limit in tokens."},
     }
     limited = {name: known for name, known in properties.items() if budget[name] is not None}
+    schema = {"type": "object", "properties": limited, "additionalProperties": False}
     return Question(
         type="budget",
         tool_call_id=None,
@@ -99,6 +100,7 @@ def budget_question(reached: Reached, *, tenant_id: UUID, run_id: UUID, base_seq
         ),
         base_seq=base_seq,
         question=reached.question,
-        schema={"type": "object", "properties": limited, "additionalProperties": False},
+        # What the arguments of an approval may be; where none are needed there is none.
+        schema=schema if budget["reason"] == "reached" else None,
         budget=budget,
     )

@@ -3,12 +3,15 @@
 SELECT r.agent, r.current_agent, r.input::text AS input, r.user_id, r.metadata::text AS metadata,
        COALESCE(r.initial_context, r.context)::text AS context, r.max_turns, r.priority, r.model,
        r.task, r.instructions, r.instructions_agent, r.session_id, r.session_upto,
-       r.session_prompt, b.id IS NOT NULL AS budgeted, b.cost_usd, b.total_tokens,
+       r.session_prompt, b.id IS NOT NULL AS budgeted,
+       COALESCE(p.cost_usd, b.cost_usd) AS cost_usd,
+       COALESCE(p.total_tokens, b.total_tokens) AS total_tokens,
        (SELECT COALESCE(jsonb_agg(g.input ORDER BY g.seq), '[]')::text
           FROM perdure.run_inputs g
          WHERE g.run_id = r.id AND g.given_seq = 0) AS first_inputs
   FROM perdure.runs r
   LEFT JOIN perdure.budgets b ON b.scope = 'run' AND b.run_id = r.id
+  LEFT JOIN perdure.budget_periods p ON p.budget_id = b.id
  WHERE r.id = %(parent)s AND r.tenant_id = %(tenant_id)s AND r.deleted_at IS NULL
    FOR KEY SHARE OF r
 

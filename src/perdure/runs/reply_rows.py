@@ -66,11 +66,17 @@ def _tokens(usage: Usage | RequestUsage, requests: int) -> dict[str, int]:
     return {name: min(max(count or 0, 0), _MOST) for name, count in counts.items()}
 
 
+def _said(value: Any) -> Any:
+    """Return ``value`` without what nobody set, at any depth."""
+    if not isinstance(value, dict):
+        return value
+    return {name: _said(one) for name, one in value.items() if one is not None}
+
+
 def settings_column(settings: ModelSettings) -> dict[str, Any] | None:
     """Return what was set of a request's settings; without extras, which may hold secrets."""
     try:
-        told = settings.to_traceable_dict()
-        return jsonsafe.finite({name: v for name, v in told.items() if v is not None}) or None
+        return jsonsafe.finite(_said(settings.to_traceable_dict())) or None
     except (TypeError, ValueError, RecursionError):
         return None  # a value of one's own that is no JSON
 

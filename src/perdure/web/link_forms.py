@@ -63,7 +63,7 @@ def wrong_fields(fields: Sequence[Field], refusal: InvalidRequestError) -> Excep
     """Return a refusal as it is shown: by field, or as it is where it is not about fields alone."""
     problems: dict[str, str] = {}
     for error in refusal.errors:
-        within = error.pointer.removeprefix("/answer")
+        within = error.pointer.removeprefix("/answer").removeprefix("/arguments")
         key = None if within == error.pointer else problem_at(fields, within)
         if key is None:
             return refusal

@@ -27,7 +27,6 @@ from perdure.errors import (
     InvalidStateError,
     NotFoundError,
 )
-from perdure.interruptions.fields import fields_of
 from perdure.interruptions.queries import get_interruption
 from perdure.interruptions.rules import UNSET, Decision
 from perdure.runs.resume import decide_and_resume
@@ -37,6 +36,7 @@ from perdure.web.auth import Decider, source_of
 from perdure.web.idempotency import Done, IdempotencyHeader, perform
 from perdure.web.link_forms import WrongFieldsError, answer_in, read_form, wrong_fields
 from perdure.web.pages.decision import closed_page, message_page, question_page
+from perdure.web.pages.filling import fields_to_fill
 from perdure.web.pages.layout import HEADERS
 from perdure.web.parameters import InterruptionId
 from perdure.web.rendering import json_response
@@ -214,9 +214,11 @@ async def _decide(conn: Connection, link: Link, form: Mapping[str, str], *, sour
         groups=frozenset(claims.groups),
         source=source,
     )
-    answers_it = form["decision"] == "answer"
-    fields = fields_of((await _interruption(conn, link))["schema"]) if answers_it else ()
-    answer = answer_in(fields, form) if answers_it else UNSET
+    fields = fields_to_fill(await _interruption(conn, link), form["decision"])
+    filled = answer_in(fields, form) if fields else UNSET
+    answer, arguments = (
+        (filled, UNSET) if form["decision"] == "answer" else (UNSET, filled or UNSET)
+    )
     async with conn.transaction():
         # Of two at once the second waits here, and finds it used.
         if not await links.use_link(conn, link):
@@ -231,6 +233,7 @@ async def _decide(conn: Connection, link: Link, form: Mapping[str, str], *, sour
                     digest=claims.digest,
                     message=message or None,
                     answer=answer,
+                    arguments=arguments,
                 ),
                 by=by,
             )

@@ -11,14 +11,13 @@ from pydantic import AwareDatetime, Field
 from pydantic import Json as PydanticJson
 from starlette.responses import Response
 
-from perdure.access.principals import Principal
 from perdure.db import Connection
-from perdure.runs import records, resume, store
+from perdure.runs import resume, store
 from perdure.runs.in_session import start_in_session
 from perdure.web import answers
 from perdure.web.auth import RunReader, RunWriter
 from perdure.web.idempotency import Done, IdempotencyHeader, perform
-from perdure.web.parameters import MAX_WAIT_SECONDS, NewestFirst, OldestFirst, Query, RunId
+from perdure.web.parameters import MAX_WAIT_SECONDS, NewestFirst, Query, RunId
 from perdure.web.rendering import json_response
 from perdure.web.schemas import Nothing, StartRun
 from perdure.web.state import DELETION_SECONDS, address, api_of
@@ -188,54 +187,3 @@ async def delete_run(request: Request, principal: RunWriter, run_id: RunId) -> R
     async with api_of(request).connection(DELETION_SECONDS) as conn:
         await store.delete_run(conn, tenant_id=principal.tenant_id, run_id=run_id, by=principal)
     return Response(status_code=204)
-
-
-async def _records(
-    kind: records.Records, request: Request, principal: Principal, run_id: UUID, query: NewestFirst
-) -> Response:
-    async with api_of(request).connection() as conn:
-        page = await records.list_records(
-            conn, kind, tenant_id=principal.tenant_id, run_id=run_id, page=query.page()
-        )
-    return json_response(page.as_dict())
-
-
-@router.get("/{id}/items", response_model=answers.List[answers.Item])
-async def list_items(
-    request: Request,
-    principal: RunReader,
-    run_id: RunId,
-    query: Annotated[OldestFirst, QueryParameters()],
-) -> Response:
-    """List what was said and called, in order."""
-    return await _records("items", request, principal, run_id, query)
-
-
-@router.get("/{id}/tool_calls", response_model=answers.List[answers.ToolCall])
-async def list_tool_calls(
-    request: Request,
-    principal: RunReader,
-    run_id: RunId,
-    query: Annotated[OldestFirst, QueryParameters()],
-) -> Response:
-    """List the tool calls, each with what became of it."""
-    return await _records("tool_calls", request, principal, run_id, query)
-
-
-@router.get("/{id}/checkpoints", response_model=answers.List[answers.Checkpoint])
-async def list_checkpoints(
-    request: Request,
-    principal: RunReader,
-    run_id: RunId,
-    query: Annotated[OldestFirst, QueryParameters()],
-) -> Response:
-    """List the saved states."""
-    return await _records("checkpoints", request, principal, run_id, query)
-
-
-@router.get("/{id}/state", response_model=answers.RunState)
-async def get_state(request: Request, principal: RunReader, run_id: RunId) -> Response:
-    """Read the state the run would go on from."""
-    async with api_of(request).connection() as conn:
-        state = await records.get_state(conn, tenant_id=principal.tenant_id, run_id=run_id)
-    return json_response(state)

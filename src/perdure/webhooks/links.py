@@ -38,7 +38,11 @@ __all__ = [
 
 _SQL = load_sql("perdure.webhooks", "links.sql")
 _LOG = logging.getLogger(__name__)
-DECISIONS = {"tool_approval": ("approve", "reject"), "question": ("answer", "reject")}
+DECISIONS = {
+    "tool_approval": ("approve", "reject"),
+    "question": ("answer", "reject"),
+    "budget": ("approve", "reject"),
+}
 """What links can decide, by the type of the interruption."""
 DAY_SECONDS = 24 * 3600.0
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
 import os
 from html.parser import HTMLParser
 from typing import Any
@@ -401,6 +402,11 @@ async def test_where_two_have_to_decide_each_has_a_link(
     assert "carol@example.com" in Page(await stranger.get(_path(bob))).text
 
 
+LIMITS: dict[str, Any] = {
+    "type": "object",
+    "properties": {"total_tokens": {"type": "integer", "description": "The new limit in tokens."}},
+    "additionalProperties": False,
+}
 ADDRESS = {
     "type": "object",
     "properties": {
@@ -515,6 +521,55 @@ async def test_a_question_is_answered_by_the_form_its_schema_draws(
     only = await _link(client, await _stop(conn, **asked), decisions=["answer"])
     assert Page(await stranger.get(_path(only))).buttons == ["answer"]
     assert (await _decide(stranger, only, "reject")).status_code == 422
+
+
+async def test_a_budget_is_raised_by_the_form_of_its_limits(
+    client: httpx.AsyncClient, stranger: httpx.AsyncClient, conn: Connection
+) -> None:
+    stop = await _stop(conn, type="budget", question="10 of 12 tokens are spent.", schema=LIMITS)
+    made = await (
+        await conn.execute(
+            """
+            INSERT INTO perdure.budgets (id, tenant_id, scope, run_id, total_tokens)
+            SELECT %s, tenant_id, 'run', id, 12 FROM perdure.runs WHERE id = %s RETURNING id
+            """,
+            (uuid7(), stop.run_id),
+        )
+    ).fetchone()
+    assert made is not None
+    await conn.execute(
+        "INSERT INTO perdure.budget_periods (budget_id, starts_at) VALUES (%s, '-infinity')",
+        (made["id"],),
+    )
+    budget = {
+        "id": str(made["id"]),
+        "scope": "run",
+        "starts_at": "-infinity",
+        "reason": "reached",
+        "cost_usd": None,
+        "total_tokens": 12,
+    }
+    await conn.execute(
+        "UPDATE perdure.interruptions SET tool = NULL, tool_call_id = NULL, budget = %s"
+        " WHERE id = %s",
+        (json.dumps(budget), stop.id),
+    )
+    link = await _link(client, stop)
+    assert link["decisions"] == ["approve", "reject"]
+    page = Page(await stranger.get(_path(link)))
+    assert page.buttons == ["approve", "reject"]
+    assert "10 of 12 tokens are spent." in page.text
+    [field] = [key for label, key in page.names().items() if label == "total_tokens"]
+    for typed, said in (("", "new limit"), ("11", "more than the limit"), ("many", "number")):
+        again = await _decide(stranger, link, "approve", **{field: typed})
+        assert again.status_code == 422
+        assert said in Page(again).text
+    assert (await _decide(stranger, link, "approve", **{field: "500"})).status_code == 303
+    assert "More budget: approved" in Page(await stranger.get(_path(link))).text
+    raised = await (
+        await conn.execute("SELECT total_tokens FROM perdure.budget_periods")
+    ).fetchone()
+    assert raised == {"total_tokens": 500}
 
 
 async def test_without_keys_a_page_without_an_origin_may_send_its_form_and_nothing_else(

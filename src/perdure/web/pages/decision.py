@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from perdure.interruptions.fields import fields_of
 from perdure.visible import to_json
-from perdure.web.pages.filling import draw
+from perdure.web.pages.filling import draw, fields_to_fill
 from perdure.web.pages.layout import own_text, page, text
 
 __all__ = ["closed_page", "message_page", "question_page"]
@@ -45,9 +44,8 @@ def question_page(
         for one in decisions
     )
     said = f'<p class="said" role="alert">{text(problem)}</p>\n' if problem else ""
-    fields = ""
-    if "answer" in decisions:
-        fields = draw(fields_of(interruption["schema"]), given, problems or {})
+    asked = [field for one in decisions for field in fields_to_fill(interruption, one)]
+    fields = draw(asked, given, problems or {})
     body = (
         f"<h1>{text(title)}</h1>\n{said}{_facts(interruption)}"
         '<form method="post" accept-charset="utf-8" autocomplete="off">\n'
@@ -103,7 +101,7 @@ def _facts(interruption: Mapping[str, Any]) -> str:
         )
         if value
     )
-    if interruption["type"] == "question":
+    if interruption["type"] in ("question", "budget"):
         # Its arguments are the question, and the fields below it.
         return f'<p class="said">{text(str(interruption["question"]))}</p>\n<dl>\n{rows}</dl>\n'
     return (
@@ -120,10 +118,14 @@ def _how_many(interruption: Mapping[str, Any]) -> str:
 def _title(interruption: Mapping[str, Any]) -> str:
     if interruption["type"] == "question":
         return f"{interruption['agent']} asks"
+    if interruption["type"] == "budget":
+        return "May it spend more?"
     return f"{_tool(interruption)}: may it run?"
 
 
 def _tool(interruption: Mapping[str, Any]) -> str:
+    if interruption["type"] == "budget":
+        return "More budget"
     return str((interruption["tool"] or {}).get("name", "The call"))
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from perdure.interruptions.fields import (
     MAX_FIELDS,
     Field,
+    fields_of,
     nothing_typed,
     pointer_of,
     read,
@@ -21,9 +22,17 @@ from perdure.interruptions.fields import (
 from perdure.interruptions.rules import UNSET
 from perdure.web.pages.layout import own_text, text
 
-__all__ = ["MAX_FIELDS", "answer_of", "draw", "problem_at"]
+__all__ = ["MAX_FIELDS", "answer_of", "draw", "fields_to_fill", "problem_at"]
 
 _HINTS = {"integer": "A whole number.", "number": "A number.", "json": "JSON."}
+
+
+def fields_to_fill(interruption: Mapping[str, Any], decision: str) -> Sequence[Field]:
+    """Return what to fill in with a decision: an answer, or a budget's new limits."""
+    schema = interruption["schema"]
+    if decision == "answer" or (decision == "approve" and interruption["type"] == "budget"):
+        return fields_of(schema) if decision == "answer" or schema is not None else ()
+    return ()
 
 
 def draw(fields: Sequence[Field], typed: Mapping[str, str], problems: Mapping[str, str]) -> str:
