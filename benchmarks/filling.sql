@@ -13,8 +13,8 @@ SELECT n, n %% %(whole)s = 0 AS whole, at, status, status IN ('completed', 'fail
        'agent' || n %% 20 AS agent,
        ('01910000-0000-7000-8000-0000000000' || lpad((n %% 20)::text, 2, '0'))::uuid AS agent_id,
        CASE WHEN n %% 3 > 0 THEN 'user' || n %% (10 + %(runs)s / 50) END AS user_id,
-       CASE WHEN n %% 10 IN (2, 4)
-            THEN ('01920000-0000-7000-8000-' || lpad(to_hex(n / 10), 12, '0'))::uuid END AS session_id
+       CASE WHEN n %% 5 IN (1, 2)
+            THEN ('01920000-0000-7000-8000-' || lpad(to_hex(n / 5), 12, '0'))::uuid END AS session_id
   FROM (SELECT n, now() - interval '90 days' * (1 - n::float8 / %(runs)s) AS at,
                CASE WHEN n > %(runs)s * 0.99 THEN (ARRAY['queued', 'running'])[1 + n %% 2]
                     WHEN n %% 100 = 50 THEN 'interrupted'
@@ -34,7 +34,7 @@ INSERT INTO perdure.agents (id, name, roots) SELECT DISTINCT agent_id, agent, AR
 INSERT INTO perdure.sessions (
        id, tenant_id, key, user_id, tags, parent_session_id, fork_seq, fork_version, depth,
        root_session_id, last_seq, created_by, updated_by, created_at)
-SELECT id, tenant_id, id::text, user_id, CASE WHEN n %% 7 = 0 THEN '["a"]' ELSE '[]' END::jsonb,
+SELECT id, tenant_id, id::text, user_id, CASE WHEN n / 5 %% 50 = 0 THEN '["a"]' ELSE '[]' END::jsonb,
        before, before_seq, before_version, (before IS NOT NULL)::int, coalesce(before, id), 100, '{}', '{}', at
   FROM (SELECT s.*, b.*
           FROM (SELECT session_id AS id, min(tenant_id::text)::uuid AS tenant_id, min(user_id) AS user_id,
@@ -42,9 +42,9 @@ SELECT id, tenant_id, id::text, user_id, CASE WHEN n %% 7 = 0 THEN '["a"]' ELSE 
                   FROM made WHERE session_id IS NOT NULL GROUP BY session_id) s
           LEFT JOIN LATERAL (
                -- One in fifty is a branch of the one before it.
-               SELECT ('01920000-0000-7000-8000-' || lpad(to_hex(s.n / 10 - 1), 12, '0'))::uuid AS before,
+               SELECT ('01920000-0000-7000-8000-' || lpad(to_hex(s.n / 5 - 1), 12, '0'))::uuid AS before,
                       6 AS before_seq, 0 AS before_version
-                WHERE s.n / 10 %% 50 = 1 AND s.n / 10 > 1) b ON true) sessions
+                WHERE s.n / 5 %% 50 = 1 AND s.n / 5 > 1) b ON true) sessions
 
 -- name: runs
 INSERT INTO perdure.runs (
@@ -183,7 +183,7 @@ SELECT overlay(id::text PLACING '706' || i FROM 15)::uuid, session_id, tenant_id
        json_build_object('role', 'user', 'content', words), id, user_id,
        to_tsvector('english', words), at
   FROM (SELECT *, 'word' || n %% 5000 || ' other' || n %% 100 || ' everywhere' AS words
-          FROM made CROSS JOIN generate_series(1, 3) i) said
+          FROM made CROSS JOIN generate_series(1, 2) i) said
  WHERE session_id IS NOT NULL
 
 -- name: feedback

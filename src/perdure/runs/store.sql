@@ -84,6 +84,8 @@ WHERE r.tenant_id = %(tenant_id)s
   AND (%(metadata)s::jsonb IS NULL OR (r.metadata @> %(metadata)s::jsonb AND r.metadata <> '{}'))
   AND (%(created_after)s::timestamptz IS NULL OR r.created_at > %(created_after)s)
   AND (%(created_before)s::timestamptz IS NULL OR r.created_at < %(created_before)s)
+  AND (%(first_id)s::uuid IS NULL OR r.id >= %(first_id)s)
+  AND (%(last_id)s::uuid IS NULL OR r.id < %(last_id)s)
   AND (%(after)s::uuid IS NULL OR r.id /*beyond*/ < %(after)s)
 ORDER BY r.id /*order*/ DESC
 LIMIT %(fetch)s
