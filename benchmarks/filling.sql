@@ -1,6 +1,6 @@
 -- Rows of many runs, as weeks of work leave them: SQL alone, so that a million take minutes. Runs
 -- of 90 days, the newest last, nine in ten of one tenant. One in twenty failed, one in forty was
--- cancelled, one in a hundred waits for a person; the newest hundredth is queued or running.
+-- cancelled, one in 500 waits for a person; the newest hundredth is queued or running.
 -- Each has its segment, events and, once it rests, its state; one in `whole` has all that belongs
 -- to a run beside it.
 
@@ -17,7 +17,7 @@ SELECT n, n %% %(whole)s = 0 AS whole, at, status, status IN ('completed', 'fail
             THEN ('01920000-0000-7000-8000-' || lpad(to_hex(n / 5), 12, '0'))::uuid END AS session_id
   FROM (SELECT n, now() - interval '90 days' * (1 - n::float8 / %(runs)s) AS at,
                CASE WHEN n > %(runs)s * 0.99 THEN (ARRAY['queued', 'running'])[1 + n %% 2]
-                    WHEN n %% 100 = 50 THEN 'interrupted'
+                    WHEN n %% 500 = 50 THEN 'interrupted'
                     WHEN n %% 20 = 7 THEN 'failed'
                     WHEN n %% 40 = 11 THEN 'cancelled'
                     ELSE 'completed' END AS status
@@ -151,7 +151,7 @@ SELECT overlay(id::text PLACING '703' || i FROM 15)::uuid, id, tenant_id, 1, 0, 
  CROSS JOIN generate_series(1, 2) i
  CROSS JOIN LATERAL (SELECT CASE WHEN ended OR i = 1 THEN 'succeeded'
                                  WHEN made.status <> 'interrupted' THEN 'executing'
-                                 WHEN n %% 1000 = 50 THEN 'uncertain'
+                                 WHEN n %% 5000 = 50 THEN 'uncertain'
                                  ELSE 'awaiting_approval' END AS status) s
  WHERE whole OR made.status = 'interrupted'
 
@@ -161,10 +161,10 @@ INSERT INTO perdure.interruptions (
        requested_at, expires_at, closed_at)
 SELECT overlay(id::text PLACING '7041' FROM 15)::uuid, id, tenant_id, 1, 1,
        overlay(id::text PLACING '7032' FROM 15)::uuid,
-       CASE WHEN n %% 1000 = 50 THEN 'uncertain_effect' ELSE 'tool_approval' END,
+       CASE WHEN n %% 5000 = 50 THEN 'uncertain_effect' ELSE 'tool_approval' END,
        CASE WHEN status = 'interrupted' THEN 'pending' ELSE 'approved' END, agent,
        '{"name": "tool", "call_id": "call_2"}', 'sha256:' || repeat('0', 64), at + interval '9 seconds',
-       CASE WHEN n %% 500 = 50 THEN now() + interval '1 day' END,
+       CASE WHEN n %% 2000 = 50 THEN now() + interval '1 day' END,
        CASE WHEN status <> 'interrupted' THEN at + interval '15 seconds' END
   FROM made WHERE status = 'interrupted' OR whole AND ended AND n %% 4 = 0
 
@@ -193,9 +193,9 @@ SELECT overlay(id::text PLACING '7071' FROM 15)::uuid, tenant_id, id, user_id, 1
 
 -- name: audit_log
 INSERT INTO perdure.audit_log (
-       id, tenant_id, kind, subject_type, subject_id, run_id, actor_type, at, details_digest)
+       id, tenant_id, kind, subject_type, subject_id, run_id, actor_type, at, details_digest, cluster)
 SELECT overlay(id::text PLACING '7081' FROM 15)::uuid, tenant_id, 'run.started', 'run', id::text, id,
-       'system', at, 'sha256:' || repeat('0', 64)
+       'system', at, 'sha256:' || repeat('0', 64), (SELECT system_identifier FROM pg_control_system())
   FROM made WHERE whole
 
 -- name: webhooks
@@ -218,6 +218,12 @@ SELECT id::text || ':1', CASE status WHEN 'queued' THEN 'ENQUEUED' WHEN 'running
        'perdure.segment', CASE WHEN status IN ('queued', 'running') THEN 'perdure' END,
        extract(epoch FROM at) * 1000, extract(epoch FROM at) * 1000, 0
   FROM made WHERE status <> 'queued' OR n %% 4 <> 0
+
+-- name: indexes
+SELECT i.indexrelid::regclass::text AS name, pg_get_indexdef(i.indexrelid) AS definition
+  FROM pg_index i
+  JOIN pg_class t ON t.oid = i.indrelid AND t.relnamespace = 'perdure'::regnamespace
+ WHERE t.relkind = 'r' AND NOT t.relispartition AND NOT i.indisunique
 
 -- name: tables
 SELECT c.oid::regclass::text AS name

@@ -6,6 +6,14 @@ CREATE INDEX runs_metadata ON perdure.runs USING gin (metadata jsonb_path_ops)
 ALTER TABLE perdure.runs
     ADD CONSTRAINT metadata_is_an_object CHECK (jsonb_typeof(metadata) = 'object');
 
+-- Runs of a period. Written in the order of time: no entry for each row, and none for its updates.
+CREATE INDEX runs_times ON perdure.runs USING brin (created_at, started_at)
+    WITH (pages_per_range = 16);
+
+-- Effects of which nobody knows whether they happened, decided or not: few.
+CREATE INDEX interruptions_doubts ON perdure.interruptions (tenant_id, id DESC)
+    WHERE type = 'uncertain_effect';
+
 -- The question another one took the place of. Questions go with their run, and never one alone.
 ALTER TABLE perdure.interruptions
     ADD CONSTRAINT interruptions_replace_one_of_their_run

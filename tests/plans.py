@@ -6,7 +6,6 @@ import importlib
 import pkgutil
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
@@ -31,13 +30,6 @@ _SMALL = (
     "_pending",
 )
 """Indexes of what is open hold few rows, however many there are."""
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A statement as it was prepared, under the name ``asked``, with its parameters' names."""
-
-    parameters: list[str]
 
 
 def statements() -> dict[str, str]:
@@ -75,8 +67,11 @@ def _modules() -> Iterator[ModuleType]:
             yield importlib.import_module(found.name)
 
 
-def prepare(conn: psycopg.Connection[Any], statement: str, types: Mapping[str, str]) -> Prepared:
-    """Prepare ``statement`` as psycopg sends it; ``types`` of parameters that do not say theirs."""
+def prepare(conn: psycopg.Connection[Any], statement: str, types: Mapping[str, str]) -> list[str]:
+    """Prepare ``statement`` under the name ``asked``, as psycopg sends it; return its parameters.
+
+    ``types`` are those of parameters the statement does not say it of.
+    """
     names: list[str] = []
 
     def number(match: re.Match[str]) -> str:
@@ -90,15 +85,15 @@ def prepare(conn: psycopg.Connection[Any], statement: str, types: Mapping[str, s
     text = _PLACEHOLDER.sub(number, statement)
     given = f"({','.join(types.get(name, 'unknown') for name in names)})" if names else ""
     conn.execute("DEALLOCATE ALL")
-    conn.execute(f"PREPARE asked {given} AS {text}")  # type: ignore[call-overload]
-    return Prepared(names)
+    conn.execute(f"PREPARE asked {given} AS {text}")
+    return names
 
 
 def plan(
-    conn: psycopg.Connection[Any], prepared: Prepared, values: Mapping[str, Any]
+    conn: psycopg.Connection[Any], parameters: list[str], values: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return how Postgres would do it now with ``values`` (none: null)."""
-    given = [sql.Literal(values.get(name)) for name in prepared.parameters]
+    """Return how Postgres would do what was prepared, with ``values`` (none: null)."""
+    given = [sql.Literal(values.get(name)) for name in parameters]
     call = sql.SQL("({})").format(sql.SQL(", ").join(given)) if given else sql.SQL("")
     found = conn.execute(sql.SQL("EXPLAIN (FORMAT JSON) EXECUTE asked {}").format(call)).fetchone()
     assert found is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import psycopg
 import pytest
@@ -102,7 +103,7 @@ def conn(server: Server, template: str) -> Iterator[psycopg.Connection]:
     server.drop(url)
 
 
-def rows(conn: psycopg.Connection, statement: str) -> list[tuple[str, ...]]:
+def rows(conn: psycopg.Connection, statement: str) -> list[tuple[Any, ...]]:
     """What a look into the catalogue gives; partitions are as their table is."""
     return conn.execute(
         "WITH tables AS (SELECT oid, relname FROM pg_class"
@@ -119,8 +120,8 @@ def test_what_names_another_row_has_a_foreign_key(conn: psycopg.Connection) -> N
         """
         SELECT relname || '.' || attname FROM columns c
          WHERE (attname ~ '_id$' OR atttypid = 'uuid'::regtype) AND attname <> 'id'
-           AND NOT EXISTS (SELECT FROM pg_constraint k
-                            WHERE k.conrelid = c.table_id AND contype = 'f' AND attnum = ANY (conkey))
+           AND NOT EXISTS (SELECT FROM pg_constraint k WHERE k.conrelid = c.table_id
+                              AND contype = 'f' AND attnum = ANY (conkey))
         """,
     )
     assert {name for (name,) in without} == set(WITHOUT_KEY)
@@ -174,9 +175,10 @@ def test_every_status_is_one_of_those_there_are(conn: psycopg.Connection) -> Non
         conn,
         """
         SELECT relname || '.' || attname FROM columns c
-         WHERE attname ~ '(status|kind|type|scope|outcome|effect|role|source|behavior|period|decision)$'
-           AND NOT EXISTS (SELECT FROM pg_constraint k
-                            WHERE k.conrelid = c.table_id AND contype = 'c' AND attnum = ANY (conkey))
+         WHERE attname ~ ('(status|kind|type|scope|outcome|effect|role|source|behavior|period'
+                          '|decision)$')
+           AND NOT EXISTS (SELECT FROM pg_constraint k WHERE k.conrelid = c.table_id
+                              AND contype = 'c' AND attnum = ANY (conkey))
         """,
     )
     assert {name for (name,) in without} == set(WITHOUT_CHECK)
@@ -194,7 +196,7 @@ def test_every_status_is_one_of_those_there_are(conn: psycopg.Connection) -> Non
 
 
 def test_what_is_open_has_an_index_of_its_own(conn: psycopg.Connection) -> None:
-    found = dict(
+    found: dict[str, str] = dict(
         rows(
             conn,
             "SELECT x.relname, pg_get_expr(i.indpred, i.indrelid)"

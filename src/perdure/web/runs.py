@@ -8,7 +8,6 @@ from uuid import UUID
 from fastapi import APIRouter, Request
 from fastapi import Query as QueryParameters
 from pydantic import AwareDatetime, Field
-from pydantic import Json as PydanticJson
 from starlette.responses import Response
 
 from perdure.db import Connection
@@ -17,7 +16,13 @@ from perdure.runs.in_session import start_in_session
 from perdure.web import answers
 from perdure.web.auth import RunReader, RunWriter
 from perdure.web.idempotency import Done, IdempotencyHeader, perform
-from perdure.web.parameters import MAX_WAIT_SECONDS, NewestFirst, Query, RunId
+from perdure.web.parameters import (
+    MAX_WAIT_SECONDS,
+    MetadataHeld,
+    NewestFirst,
+    Query,
+    RunId,
+)
 from perdure.web.rendering import json_response
 from perdure.web.schemas import Nothing, StartRun
 from perdure.web.state import DELETION_SECONDS, address, api_of
@@ -34,16 +39,7 @@ class RunsQuery(NewestFirst):
     session_id: UUID | None = None
     task: str | None = None
     forked_from: UUID | None = None
-    metadata: (
-        Annotated[
-            PydanticJson[Annotated[dict[str, Any], Field(min_length=1)]],
-            Field(
-                description="A JSON object the run's metadata has to hold, among other things.",
-                examples=['{"ticket": "T-1"}'],
-            ),
-        ]
-        | None
-    ) = None
+    metadata: MetadataHeld | None = None
     created_after: AwareDatetime | None = None
     created_before: AwareDatetime | None = None
 

@@ -156,6 +156,8 @@ async def test_a_decision_names_its_wrong_field(
         ("/v1/runs?order=up", "/query/order"),
         ("/v1/runs?status=asleep", "/query/status"),
         ("/v1/runs?metadata=ticket", "/query/metadata"),
+        ("/v1/runs?metadata=%7B%22a%22:NaN%7D", "/query/metadata"),
+        ("/v1/runs?metadata=%7B%22a%22:%22%5Cu0000%22%7D", "/query/metadata"),
         ("/v1/runs?metadata=[1]", "/query/metadata"),
         ("/v1/runs?metadata=%7B%7D", "/query/metadata"),
         ("/v1/runs?created_after=yesterday", "/query/created_after"),
