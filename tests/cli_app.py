@@ -9,6 +9,7 @@ gave. ``payer`` calls ``pay``, which says so on stderr and, the first time, stop
 from __future__ import annotations
 
 import ctypes
+import logging
 import os
 import sys
 import threading
@@ -62,6 +63,7 @@ def pay(cents: int) -> str:
     attempt = tool_call().attempt
     with PAID.open("a") as file:
         file.write(f"{cents}\n")
+    logging.getLogger("shop").warning("paying now\nfor real")
     sys.stderr.write(f"paying, attempt {attempt}\n")
     sys.stderr.flush()
     if attempt == 1:

@@ -13,6 +13,11 @@
                            ``id:base64,…``: the first writes or signs, all of them read or verify
 ``PERDURE_WEBHOOK_ALLOW``  hosts and address ranges, by commas, that webhooks may reach although
                            they are private, and by plain http
+``PERDURE_OTEL_CONTENT``   1: OpenTelemetry spans hold what models and tools were told and said;
+                           ``OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT`` is heard too
+``PERDURE_LOG_FORMAT``     ``text`` or ``json``: how what serves or works says it on standard error
+``PERDURE_RETENTION``      how long workers keep ended runs: ``completed=90d,events=30d``
+``PERDURE_ARCHIVE``        a directory they write runs to before these are deleted
 ``PERDURE_PUBLIC_URL``     where people reach the server, for links that are sent to them
 """
 
@@ -24,6 +29,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 from urllib.parse import urlsplit
 
 from perdure.errors import ConfigurationError
@@ -32,6 +38,7 @@ __all__ = ["DEFAULT_PORT", "NamedKey", "Settings", "normalize_url"]
 
 DEFAULT_PORT = 8484
 _DEFAULT_MAX_BODY_BYTES = 1024 * 1024
+LogFormat = Literal["text", "json"]
 _DEFAULT_MAX_IMPORT_BYTES = 256 * 1024 * 1024
 
 
@@ -62,6 +69,11 @@ class Settings:
     secret_keys: tuple[NamedKey, ...] = ()
     webhook_allow: tuple[str, ...] = ()
     public_url: str | None = None
+    trace_content: bool = False
+    log_format: LogFormat = "text"
+    retention: str = ""
+    """As it was set; ``runs.keeping.policy`` reads it."""
+    archive: Path | None = None
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Settings:
@@ -97,6 +109,10 @@ class Settings:
                 filter(None, map(str.strip, env.get("PERDURE_WEBHOOK_ALLOW", "").split(",")))
             ),
             public_url=_web_address(env, "PERDURE_PUBLIC_URL"),
+            trace_content=_trace_content(env),
+            log_format=_log_format(env),
+            retention=env.get("PERDURE_RETENTION", ""),
+            archive=Path(env["PERDURE_ARCHIVE"]).absolute() if "PERDURE_ARCHIVE" in env else None,
         )
 
     def require_database_url(self) -> str:
@@ -150,6 +166,26 @@ def _web_address(env: Mapping[str, str], name: str) -> str | None:
     if not fits or parts.query or parts.fragment or "@" in parts.netloc:
         raise ConfigurationError(f"{name} is {value!r}; it has to look like https://host/path.")
     return value.rstrip("/")
+
+
+def _trace_content(env: Mapping[str, str]) -> bool:
+    own = env.get("PERDURE_OTEL_CONTENT")
+    if own is None:
+        wish = env.get("OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT", "")
+        return wish.lower() in ("true", "span_only", "span_and_event")
+    if own.lower() in ("0", "1", "false", "true"):
+        return own.lower() in ("1", "true")
+    raise ConfigurationError(f"PERDURE_OTEL_CONTENT is {own!r}; it has to be 0 or 1.")
+
+
+def _log_format(env: Mapping[str, str]) -> LogFormat:
+    match env.get("PERDURE_LOG_FORMAT", "text"):
+        case "text":
+            return "text"
+        case "json":
+            return "json"
+        case other:
+            raise ConfigurationError(f"PERDURE_LOG_FORMAT is {other!r}; it has to be text or json.")
 
 
 def _integer(env: Mapping[str, str], name: str, default: int, *, least: int, most: int) -> int:

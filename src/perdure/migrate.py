@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 import re
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
@@ -48,6 +49,9 @@ _CREATE_SCHEMA = _SQL["create_schema"]
 _CREATE_TABLE = _SQL["create_table"]
 _APPLIED = _SQL["applied"]
 _RECORD = _SQL["record"]
+_HAS_PARTITIONS = _SQL["has_partitions"]
+_MAKE_PARTITIONS = _SQL["make_partitions"]
+_LOG = logging.getLogger(__name__)
 
 # "perdure" in ASCII.
 _LOCK_KEY = 0x70657264757265
@@ -158,7 +162,8 @@ async def migrate(
     """Bring the database of ``url`` up to date and return what was applied now, in order.
 
     ``system`` is called first, with ``url``, in a thread: DBOS's tables, which ours may lean on.
-    Each file is applied in a transaction of its own. ``serving_role``, where the tables are used by
+    Each file is applied in a transaction of its own; then the partitions of the coming months are
+    made. ``serving_role``, where the tables are used by
     another role than that of ``url``, is granted what it needs. Others who migrate are waited for,
     up to ``lock_seconds``.
 
@@ -180,6 +185,7 @@ async def migrate(
                 await _record(conn, migration)
         for migration in current.pending:
             await _apply(conn, migration)
+        await _make_partitions(conn)
         if serving_role is not None:
             await grant(conn, serving_role)
         return list(current.pending)
@@ -305,6 +311,19 @@ async def _apply(conn: Connection, migration: Migration) -> None:
             f"Migration {migration} failed{where}: {error.diag.message_primary or error}. "
             "Nothing of it was applied, what came before it was."
         ) from error
+
+
+async def _make_partitions(conn: Connection) -> None:
+    row = await (await conn.execute(_HAS_PARTITIONS)).fetchone()
+    if row is None or not row["present"]:
+        return
+    try:
+        await conn.execute(_MAKE_PARTITIONS)
+    except psycopg.errors.LockNotAvailable:
+        _LOG.warning(
+            "The partitions of the coming months were not made: their tables are in use. "
+            "Workers try again every hour."
+        )
 
 
 async def _record(conn: Connection, migration: Migration) -> None:

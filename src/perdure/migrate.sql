@@ -31,3 +31,9 @@ VALUES (%(version)s, %(name)s, %(checksum)s)
 ON CONFLICT (version) DO UPDATE
    SET checksum = excluded.checksum
  WHERE schema_migrations.checksum IS NULL
+
+-- name: has_partitions
+SELECT to_regprocedure('perdure.make_partitions(int)') IS NOT NULL AS present
+
+-- name: make_partitions
+SELECT perdure.make_partitions() AS name

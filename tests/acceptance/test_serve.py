@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import signal
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import psycopg
 import pytest
 
 from tests.cli_support import EXAMPLES, SECONDS, going, perdure, perdure_json
+from tests.otel_collector import collecting
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.slow]
 
@@ -45,25 +48,62 @@ def test_a_server_and_a_worker(env: dict[str, str]) -> None:
 
 
 def test_a_dead_workers_run_goes_on_in_another(env: dict[str, str], tmp_path: Path) -> None:
-    env["PAID"] = str(tmp_path / "paid.txt")
-    with (
-        going("serve", APP, "--port", "0", env=env) as server,
-        going("worker", APP, env=env) as first,
-    ):
-        first.wait_for("Working for")
-        env["PERDURE_URL"] = server.address("Serving")
-        run_id = perdure_json("runs", "start", "payer", "go", env=env)["id"]
-        first.wait_for("paying, attempt 1")
-        with going("worker", APP, "--stop-seconds", "1", env=env) as second:
-            second.wait_for("Working for")
-            first.send(signal.SIGKILL)
-            run = _rested(env, run_id)
-            assert run["status"] == "interrupted"
-            assert run["interruptions"][0]["type"] == "uncertain_effect"
-            # A tool that hangs in its thread does not keep a worker that is told to stop.
-            perdure_json("runs", "start", "payer", "go", env=env)
-            second.wait_for("paying, attempt 1")
-            assert second.stop() == 0
+    """As the same trace, and what its processes log names it."""
+    with collecting() as spans:
+        env |= {**spans.environment, "PAID": str(tmp_path / "paid.txt")}
+        with (
+            going("serve", APP, "--port", "0", env=env) as server,
+            going("worker", APP, "--log-format", "json", env=env) as first,
+        ):
+            first.wait_for("Working for")
+            env["PERDURE_URL"] = server.address("Serving")
+            run_id = perdure_json("runs", "start", "payer", "go", env=env)["id"]
+            logged = json.loads(first.wait_for("paying now"))
+            first.wait_for("paying, attempt 1")
+            trace_id = run_id.replace("-", "")
+            # What had ended before the process dies is told of by then.
+            asked = spans.wait_for(lambda span: span.name.startswith("chat "))
+            env["PERDURE_LOG_FORMAT"] = "json"
+            with going("worker", APP, "--stop-seconds", "1", env=env) as second:
+                second.wait_for("Working for")
+                first.send(signal.SIGKILL)
+                run = _rested(env, run_id)
+                assert run["status"] == "interrupted"
+                assert run["interruptions"][0]["type"] == "uncertain_effect"
+                perdure("runs", "cancel", run_id, env=env)
+                # A tool that hangs in its thread does not keep a worker that is told to stop.
+                perdure_json("runs", "start", "payer", "go", env=env)
+                second.wait_for("paying, attempt 1")
+                assert second.stop() == 0
+            # The API ended the run, as it rested.
+            root = spans.wait_for(lambda span: span.trace_id == trace_id and not span.parent)
+
+    assert (logged["message"], logged["level"], logged["logger"]) == (
+        *("paying now\nfor real", "warning"),
+        "shop",
+    )
+    assert (logged["run_id"], logged["segment"], logged["execution"]) == (run_id, 1, 1)
+    assert (logged["trace_id"], logged["executor"] != "") == (trace_id, True)
+    assert datetime.fromisoformat(logged["time"]).tzinfo == UTC
+    for line in second.said.splitlines():
+        if line.startswith("{"):
+            assert {"time", "level", "logger", "message"} <= set(json.loads(line))
+
+    tree = [span for span in spans.spans if span.trace_id == trace_id]
+    assert (root.name, root.attributes["perdure.status"]) == ("run payer", "cancelled")
+    executions = {
+        span.id: (span.attributes["perdure.outcome"], span.attributes.get("perdure.after"))
+        for span in tree
+        if span.name == "segment 1"
+    }
+    assert sorted(executions.values(), key=str) == [
+        ("interrupted", "death"),
+        ("process_died", None),
+    ]
+    # What had ended before the process died is beneath its execution, whose span died with it.
+    ids = {span.id for span in tree}
+    assert len(ids) == len(tree)
+    assert [span for span in tree if span.parent and span.parent not in ids] == [], asked
 
 
 def test_a_paused_worker_that_was_taken_over_ends(

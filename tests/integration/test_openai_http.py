@@ -39,7 +39,9 @@ async def replies_of(engine: Engine, run: Run) -> list[dict[str, Any]]:
     """The recorded replies of a run, in the order they came."""
     return await query(
         engine,
-        "SELECT * FROM perdure.model_responses WHERE run_id = %s::uuid ORDER BY position",
+        "SELECT m.*, u.* FROM perdure.model_responses m JOIN perdure.request_usage_entries u"
+        " ON u.run_id = m.run_id AND u.model_response_id = m.id"
+        " WHERE m.run_id = %s::uuid ORDER BY m.position",
         run.id,
     )
 

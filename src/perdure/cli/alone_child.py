@@ -56,7 +56,7 @@ def main() -> int:
 
 
 def _work(told: dict[str, Any], worker: _Worker, report: Report) -> int:
-    from perdure.cli.logs import log_to_stderr
+    from perdure.cli.logs import log_to_stderr, trace_from_environment
     from perdure.cli.target import load_engine
     from perdure.errors import PerdureError
     from perdure.worker import alone_child
@@ -67,6 +67,7 @@ def _work(told: dict[str, Any], worker: _Worker, report: Report) -> int:
     alone_child.in_this_process = True
     try:
         engine = load_engine(orders.target)
+        trace_from_environment()
         asyncio.run(_run(engine.registry, orders, worker, report))
     except PerdureError as error:
         report("failed", error.message[:_LONGEST_MESSAGE])

@@ -24,8 +24,11 @@ from perdure.cli import (
     links,
     migrate,
     operations,
+    partition,
+    people,
     policies,
     preflight,
+    prune,
     runs,
     serve,
     sessions,
@@ -109,7 +112,7 @@ _MODULES = (
         links,
         webhooks,
     ),
-    *(keys, audit, doctor),
+    *(keys, audit, prune, people, partition, doctor),
 )
 for module in _MODULES:
     module.register(app)

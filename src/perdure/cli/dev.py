@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from perdure.cli.help import examples
+from perdure.cli.log_format import LogFormatOption
 from perdure.cli.shipped import shipped_example
 from perdure.cli.target import parse_target
 from perdure.config import Settings
@@ -58,6 +59,7 @@ def dev(
             metavar="DIR", help="Where the embedded Postgres lives; by default PERDURE_HOME."
         ),
     ] = None,
+    log_format: LogFormatOption = None,
 ) -> None:
     """Serve TARGET on this machine, without keys.
 
@@ -70,6 +72,8 @@ def dev(
     settings = Settings.from_env()
     home = (data_dir or settings.home).expanduser().resolve()
     environment = dict(os.environ)
+    if log_format is not None:
+        environment["PERDURE_LOG_FORMAT"] = log_format
     # What is tried out here listens here.
     allowed = filter(None, (environment.get("PERDURE_WEBHOOK_ALLOW"), _THIS_MACHINE))
     environment["PERDURE_WEBHOOK_ALLOW"] = ",".join(allowed)

@@ -10,7 +10,7 @@ import threading
 from typing import Any
 
 from perdure.cli import serving
-from perdure.cli.logs import log_to_stderr
+from perdure.cli.logs import log_to_stderr, trace_from_environment
 from perdure.cli.target import load, own_files, parse_target
 from perdure.errors import PerdureError
 
@@ -38,6 +38,7 @@ def main(orders: dict[str, Any]) -> int:
             report("loaded", files=[str(file) for file in own_files(target)])
             names = list(engine.registry.agents)
             log_to_stderr()
+            trace_from_environment()
             with socket.socket(fileno=orders["listening"]) as listening:
                 serving.run_until_stopped(
                     serving.serve(

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from perdure.cli.help import examples
+from perdure.cli.log_format import LogFormatOption
 from perdure.cli.output import print_note
 from perdure.cli.target import load_engine
 from perdure.config import Settings
@@ -58,6 +59,7 @@ def serve(
         bool, typer.Option("--worker", help="Run a worker in this process too.")
     ] = False,
     stop_seconds: StopSeconds = 5,
+    log_format: LogFormatOption = None,
 ) -> None:
     """Serve the API to who has a key (`perdure keys create`).
 
@@ -65,11 +67,12 @@ def serve(
     """
     engine = load_engine(target)
     from perdure.cli import serving
-    from perdure.cli.logs import log_to_stderr
+    from perdure.cli.logs import log_to_stderr, trace_from_environment
 
     serving.require_database(engine)
     chosen = Settings.from_env().port if port is None else port
-    log_to_stderr()
+    log_to_stderr(log_format=log_format)
+    trace_from_environment()
     listening = serving.bind(host, chosen)
     # Beyond a firewall or a container the address may be another; this is this machine's.
     said = f"Serving {', '.join(engine.registry.agents)} on {serving.address_of(listening)}"
@@ -92,6 +95,7 @@ def worker(
         int | None, typer.Option(metavar="N", min=1, help="So many runs at once; by default 64.")
     ] = None,
     stop_seconds: StopSeconds = 5,
+    log_format: LogFormatOption = None,
 ) -> None:
     """Run the agents of TARGET. Any number of workers may share a database.
 
@@ -99,10 +103,11 @@ def worker(
     """
     engine = load_engine(target)
     from perdure.cli import serving
-    from perdure.cli.logs import log_to_stderr
+    from perdure.cli.logs import log_to_stderr, trace_from_environment
 
     serving.require_database(engine)
-    log_to_stderr()
+    log_to_stderr(log_format=log_format)
+    trace_from_environment()
     said = f"Working for {', '.join(engine.registry.agents)}."
     serving.run_until_stopped(
         serving.work(

@@ -21,9 +21,11 @@ ELSE t.data END
 
 -- One row at least for a run there is: with a null `seq` where the page is empty, and always with
 -- how its log ends at this moment. Numbers commit in their order, so a page has no hole that is
--- filled later.
+-- filled later. Where retention took the events of a run, its status says that nothing follows.
 -- name: page
-SELECT x.run_id, x.seq, x.kind, x.data, x.created_at, l.seq AS last_seq, l.kind AS last_kind
+SELECT x.run_id, x.seq, x.kind, x.data, x.created_at,
+       coalesce(l.seq, (SELECT h.seq FROM perdure.run_event_heads h WHERE h.run_id = r.id)) AS last_seq,
+       coalesce(l.kind, 'run.' || r.status) AS last_kind
   FROM perdure.runs r
   LEFT JOIN LATERAL (
        SELECT t.seq, t.kind::text FROM perdure.run_events t

@@ -23,6 +23,7 @@ from pydantic import TypeAdapter
 
 from perdure import jsonsafe
 from perdure.errors import Fenced, LedgerRejected, LedgerUnavailable, StopSegment, Uncertain
+from perdure.logs import run_fields
 from perdure.runs.approvals import Tampered, approvals_of
 from perdure.runs.budgeting import BudgetReached, budget_question
 from perdure.runs.execution import (
@@ -63,6 +64,7 @@ class Driver:
         self._begun = begun
         self._execution = execution
         self._rows = rows
+        self._fields = run_fields.get()
         self._agent = registry.agent(begun.agent)
         # A fork may go on with an agent that does not lead to those its state tells of.
         self._root = registry.every_agent if begun.forked else self._agent
@@ -152,6 +154,9 @@ class Driver:
 
     async def _in_context(self) -> Rest:
         current_execution.set(self._execution)
+        run_fields.set(self._fields)
+        if self._execution.trace is not None:
+            self._execution.trace.attach()
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - it runs in one
         try:

@@ -9,9 +9,8 @@ before anything comes of it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
@@ -21,6 +20,7 @@ from agents.items import TResponseInputItem, TResponseStreamEvent
 from agents.models.interface import ModelTracing
 from agents.tool import Tool
 from openai.types.responses import ResponseCompletedEvent
+from opentelemetry.trace import Span
 
 from perdure.db import uuid7
 from perdure.ledger.journal import RecordedReply
@@ -53,6 +53,7 @@ from perdure.runs.reply_rows import (
 )
 from perdure.runs.reply_stream import ReplyStream
 from perdure.runs.sdk import supports_prompt_cache_key
+from perdure.runs.traces.attributes import provider_of
 
 
 class DurableModel(Model):
@@ -62,6 +63,7 @@ class DurableModel(Model):
         self.inner = inner
         name = getattr(inner, "model", None)
         self.name = name if isinstance(name, str) else type(inner).__name__
+        self.provider = provider_of(inner, self.name)
 
     def __getattr__(self, name: str) -> Any:
         """What else the inner model has (``model``, a client) is found here too."""
@@ -113,15 +115,14 @@ class DurableModel(Model):
         execution = current_execution.get()
         if execution is not None and execution.asks_first:
             tools = asking_first(tools, execution.default_effect)
-        place = None if execution is None else _Place(execution, input, self.name)
+        place = None if execution is None else _Place(execution, input, self.name, self.provider)
         if execution is None or place is None:
             return await ask()
         system_instructions = execution.told(place.agent, system_instructions)
         recorded = place.recall(handoffs)
         if recorded is not None:
             return recorded_response(recorded)
-        takes = place.takes(system_instructions, input, model_settings)
-        async with place.asking(input, tools, takes):
+        async with place.asking(system_instructions, input, tools, model_settings):
             response, *took = await with_retries(
                 execution, guarded(place.hosted, ask), model_settings
             )
@@ -165,14 +166,13 @@ class DurableModel(Model):
             return
         if execution.asks_first:
             tools = asking_first(tools, execution.default_effect)
-        place = _Place(execution, input, self.name)
+        place = _Place(execution, input, self.name, self.provider)
         system_instructions = execution.told(place.agent, system_instructions)
         recorded = place.recall(handoffs)
         if recorded is not None:
             yield recorded_event(recorded, self.name)
             return
-        takes = place.takes(system_instructions, input, model_settings)
-        async with place.asking(input, tools, takes):
+        async with place.asking(system_instructions, input, tools, model_settings):
             completed, *took = await with_retries(
                 execution, guarded(place.hosted, heard), model_settings
             )
@@ -205,9 +205,13 @@ def durable_model(model: Model) -> DurableModel:
 class _Place:
     """Where a model call stands: its scope, its agent and the hash of what it is asked."""
 
-    def __init__(self, execution: Execution, model_input: str | list[Any], model: str) -> None:
+    def __init__(
+        self, execution: Execution, model_input: str | list[Any], model: str, provider: str
+    ) -> None:
         self.execution = execution
         self.model = model
+        self.provider = provider
+        self.span: Span | None = None
         self.id = uuid7()
         self.top = not current_scope.get()
         self.scope = scope_text(current_scope.get())
@@ -224,6 +228,8 @@ class _Place:
         reply = self.execution.journal.take_reply(self.scope, self.agent, self.input_hash)
         if reply is not None:
             self._note(reply.id, reply.output, handoffs)
+            if self.execution.trace is not None:
+                self.execution.trace.replayed(self.scope, self.agent)
         return reply
 
     def _note(self, id: UUID, output: list[dict[str, Any]], handoffs: list[Handoff]) -> None:
@@ -232,19 +238,13 @@ class _Place:
             self.execution.last_reply = id, call_ids
             self.execution.on_reply(hands_off(output, handoffs))
 
-    def takes(
-        self, system: str | None, model_input: str | list[Any], settings: ModelSettings
-    ) -> Callable[[], tuple[int, Decimal | None]]:
-        """Return what tells what the request takes at least; only runs with budgets ask it."""
-        spending, prices = self.execution.spending, self.execution.prices
-        return lambda: spending.takes(self.agent, self.model, system, model_input, settings, prices)
-
     @asynccontextmanager
     async def asking(
         self,
+        system: str | None,
         model_input: str | list[Any],
         tools: list[Tool],
-        takes: Callable[[], tuple[int, Decimal | None]],
+        settings: ModelSettings,
     ) -> AsyncIterator[None]:
         """Ask the model inside the block; ``hosted`` is set where the request is an effect."""
         execution = self.execution
@@ -252,11 +252,20 @@ class _Place:
         await execution.refuse_unmatched(self.scope, self.agent)
         self.reserved = execution.spending.budgeted
         if self.reserved:
+            spending, prices = execution.spending, execution.prices
+            takes = spending.takes(self.agent, self.model, system, model_input, settings, prices)
             await keep_to_budgets(
-                execution, agent=self.agent, model=self.model, reply_id=self.id, takes=takes()
+                execution, agent=self.agent, model=self.model, reply_id=self.id, takes=takes
             )
         async with self._asking(model_input, tools):
-            yield
+            if execution.trace is None:
+                yield
+                return
+            with execution.trace.chat(
+                self.scope, self.agent, self.model, self.provider, settings
+            ) as self.span:
+                execution.trace.asked(self.span, system, model_input)
+                yield
 
     @asynccontextmanager
     async def _asking(self, model_input: str | list[Any], tools: list[Tool]) -> AsyncIterator[None]:
@@ -320,6 +329,8 @@ class _Place:
             **(self.hosted.replied() if self.hosted is not None else {}),
         }
         self.execution.spending.took(self.agent, entry["usage"])
+        if self.span is not None and self.execution.trace is not None:
+            self.execution.trace.replied(self.span, entry)
         # Noted first: if the segment stops before the commit is known, none of them has begun.
         asked = [call.as_recorded(self.scope, self.agent) for call in calls]
         for call in asked:

@@ -22,9 +22,10 @@ from typing import Any
 
 from perdure.interruptions.digest import parse_object
 from perdure.ledger.effects import Effect
+from perdure.ledger.journal import RecordedCall
 from perdure.runs.approvals import Tampered
 from perdure.runs.attempts import run_once, run_until_known
-from perdure.runs.execution import Execution, current_scope, scope_text
+from perdure.runs.execution import Execution, current_agent, current_scope, scope_text
 from perdure.runs.gates import answer_to, as_object
 from perdure.runs.outcomes import Call, Outcome, cancelled_itself, raised, replayed
 from perdure.runs.tool_rows import begin, record_answer, record_outcome, tool_call_of
@@ -48,6 +49,8 @@ async def perform(
     scope = scope_text(current_scope.get())
     recorded = execution.call(scope, call.call_id)
     if recorded is not None and recorded.finished:
+        if execution.trace is not None:
+            execution.trace.calls_replayed += 1
         return replayed(recorded.output, recorded.error, decode)
     approval = execution.approvals.get((scope, call.call_id))
     if approval is not None and not approval.allows(call.arguments, call.arguments_raw):
@@ -72,19 +75,36 @@ async def perform(
     under_way = nullcontext() if nested else execution.effect_under_way(call.tool, call.call_id)
     try:
         with under_way:
-            if recorded is not None and call.effect.may_be_in_doubt:
-                return await run_until_known(execution, call, recorded, run, decode)
-            if recorded is not None and call.effect is Effect.TRANSACTIONAL:
-                return await run_in_transaction(execution, recorded, run)
-            known = tool_call_of(execution, scope, call.call_id, recorded, tool=call.tool)
-            outcome = await run_once(known, run)
-            if not (nested and outcome.error is not None and execution.stopped.done()):
-                # What stops the segment may be what failed a nested run; what is recorded
-                # beneath it stands.
-                record_outcome(execution, scope, call.call_id, outcome)
-            return outcome
+            if execution.trace is None:
+                return await _perform(execution, scope, call, recorded, run, decode)
+            with execution.trace.tool(scope, current_agent.get(), call) as span:
+                outcome = await _perform(execution, scope, call, recorded, run, decode)
+                execution.trace.came_to(span, outcome)
+                return outcome
     finally:
         current_scope.reset(scope_token)
+
+
+async def _perform(
+    execution: Execution,
+    scope: str,
+    call: Call,
+    recorded: RecordedCall | None,
+    run: Callable[[], Awaitable[Outcome]],
+    decode: Callable[[dict[str, Any]], Any],
+) -> Outcome:
+    if recorded is not None and call.effect.may_be_in_doubt:
+        return await run_until_known(execution, call, recorded, run, decode)
+    if recorded is not None and call.effect is Effect.TRANSACTIONAL:
+        return await run_in_transaction(execution, recorded, run)
+    known = tool_call_of(execution, scope, call.call_id, recorded, tool=call.tool)
+    outcome = await run_once(known, run)
+    nested = call.effect is Effect.NESTED
+    if not (nested and outcome.error is not None and execution.stopped.done()):
+        # What stops the segment may be what failed a nested run; what is recorded beneath it
+        # stands.
+        record_outcome(execution, scope, call.call_id, outcome)
+    return outcome
 
 
 def _object_of(call: Call) -> Mapping[str, Any] | None:

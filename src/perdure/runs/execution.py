@@ -15,7 +15,7 @@ from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 from uuid import UUID
 from weakref import WeakKeyDictionary
 
@@ -38,6 +38,9 @@ from perdure.runs.liveness import UNDOUBTED, Liveness
 from perdure.runs.parts import Parts
 from perdure.runs.policies import Policies
 from perdure.runs.spending import Spending
+
+if TYPE_CHECKING:
+    from perdure.runs.traces.segment import SegmentTrace
 
 current_execution: ContextVar[Execution | None] = ContextVar("perdure_execution", default=None)
 current_scope: ContextVar[tuple[str, ...]] = ContextVar("perdure_scope", default=())
@@ -148,6 +151,8 @@ class Execution:
     """What guardrails said since the last state; see guardrails.py."""
     spending: Spending = field(default_factory=Spending)
     """What is known of the run's budgets."""
+    trace: SegmentTrace | None = None
+    """Where its spans go; None: nobody records them."""
     policies: Sequence[Policy] = ()
     """Those that hold, as far as this execution has looked."""
     judged: dict[tuple[str, str], Rules] = field(default_factory=dict)

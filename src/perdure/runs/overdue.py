@@ -19,6 +19,7 @@ from perdure.interruptions.audited import escalated, withdrawn
 from perdure.interruptions.policies.question_rules import Rules
 from perdure.interruptions.rules import Decision
 from perdure.runs.resume import decide_and_resume
+from perdure.runs.traces.run import ended
 
 _SQL = load_sql("perdure.runs", "overdue.sql")
 _LOG = logging.getLogger(__name__)
@@ -111,6 +112,7 @@ async def _fail_run(conn: Connection, key: dict[str, Any], message: str, rules: 
     cursor = await conn.execute(_SQL["fail_run"], {**key, "message": message})
     failed = await cursor.fetchone()
     assert failed is not None  # noqa: S101 - the run is locked in this status
+    ended(key["run_id"], failed["agent"], "failed", "abandoned")
     entries = [
         withdrawn(
             tenant_id=one["tenant_id"],

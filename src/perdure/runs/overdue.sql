@@ -40,7 +40,7 @@ WITH closed AS (
        SET status = 'failed', error_type = 'abandoned', error_message = %(message)s,
            finished_at = now(), updated_at = now()
      WHERE id = %(run_id)s AND status = 'interrupted'
-    RETURNING id, segment, error_type, error_message
+    RETURNING id, segment, agent, error_type, error_message
 ), told AS MATERIALIZED (
     SELECT perdure.add_events(%(run_id)s,
                               array_agg(kind ORDER BY step, id),
@@ -53,7 +53,7 @@ WITH closed AS (
                    perdure.rest_event(segment, error_type, error_message)
               FROM failed) AS event
 )
-SELECT pg_notify('perdure_runs', id::text), (SELECT events FROM told) AS events,
+SELECT pg_notify('perdure_runs', id::text), agent, (SELECT events FROM told) AS events,
        (SELECT coalesce(jsonb_agg(to_jsonb(c) - 'one' ORDER BY c.id), '[]') FROM closed c) AS closed
   FROM failed
 

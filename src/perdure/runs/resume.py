@@ -24,6 +24,7 @@ from perdure.interruptions.decisions import DecidedInterruption, decide
 from perdure.interruptions.policies.deciders import Person
 from perdure.interruptions.rules import Decision
 from perdure.runs.enqueue import enqueue
+from perdure.runs.traces.run import ended
 
 _SQL = load_sql("perdure.runs", "resume.sql")
 _LOCK_RUN = _SQL["lock_run"]
@@ -134,7 +135,7 @@ async def _go_on(conn: Connection, run_id: UUID, segment: int, priority: int) ->
             f"{abandonment['call_id']} of {abandonment['tool']} is not known. "
             "Resume the run to be asked again."
         )
-        await conn.execute(_FAIL_RUN, {"id": run_id, "type": "abandoned", "message": message})
+        await _fail(conn, run_id, "abandoned", message)
         return
     cursor = await conn.execute(_FIND_REFUSED_BUDGET, {"id": run_id, "segment": segment})
     refused = await cursor.fetchone()
@@ -144,9 +145,16 @@ async def _go_on(conn: Connection, run_id: UUID, segment: int, priority: int) ->
             f"{refused['who']} gave the run no more budget{why} Raise the budget, then resume the "
             "run."
         )
-        await conn.execute(_FAIL_RUN, {"id": run_id, "type": "budget", "message": message})
+        await _fail(conn, run_id, "budget", message)
         return
     await _enqueue_next(conn, run_id, "interrupted", priority)
+
+
+async def _fail(conn: Connection, run_id: UUID, kind: str, message: str) -> None:
+    cursor = await conn.execute(_FAIL_RUN, {"id": run_id, "type": kind, "message": message})
+    failed = await cursor.fetchone()
+    if failed is not None:
+        ended(run_id, failed["agent"], "failed", kind)
 
 
 async def retry(conn: Connection, *, tenant_id: UUID, run_id: UUID) -> None:
@@ -200,6 +208,7 @@ async def cancel(
                 cursor = await conn.execute(_CANCEL_RESTING, {"id": run_id})
                 cancelled = await cursor.fetchone()
                 assert cancelled is not None  # noqa: S101 - the run is locked in this status
+                ended(run_id, cancelled["agent"], "cancelled")
                 await record(
                     conn,
                     Entry("run.cancelled", tenant_id, ("run", run_id), by, run_id),

@@ -74,9 +74,9 @@ WITH failed AS (
     SET status = 'failed', error_type = %(type)s, error_message = %(message)s,
         finished_at = now(), updated_at = now()
     WHERE id = %(id)s AND status = 'interrupted'
-    RETURNING id, segment, error_type, error_message
+    RETURNING id, segment, agent, error_type, error_message
 )
-SELECT pg_notify('perdure_runs', id::text),
+SELECT pg_notify('perdure_runs', id::text), agent,
        perdure.add_event(
            id, 'run.failed', perdure.rest_event(segment, error_type, error_message)) AS events
 FROM failed
@@ -96,7 +96,7 @@ WITH cancelled AS (
     SET status = 'cancelled', finished_at = now(), updated_at = now(),
         cancel_requested_at = coalesce(cancel_requested_at, now())
     WHERE id = %(id)s AND status IN ('queued', 'interrupted')
-    RETURNING id, segment
+    RETURNING id, segment, agent
 ), rested AS (
     UPDATE perdure.segments s
     SET status = 'rested', outcome = 'cancelled', rested_at = now()
@@ -134,7 +134,7 @@ WITH cancelled AS (
           -- The segment first, as everywhere: who has a head waits for no segment.
           FROM cancelled LEFT JOIN (SELECT count(*) FROM rested) AS _ ON true) AS event
 )
-SELECT pg_notify('perdure_runs', id::text), (SELECT events FROM told) AS events,
+SELECT pg_notify('perdure_runs', id::text), agent, (SELECT events FROM told) AS events,
        (SELECT coalesce(jsonb_agg(jsonb_build_object('id', w.id, 'digest', w.digest)
                                   ORDER BY w.id), '[]') FROM withdrawn w) AS withdrawn
 FROM cancelled

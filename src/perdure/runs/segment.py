@@ -11,6 +11,7 @@ import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -75,6 +76,10 @@ class Begun:
     turn: int
     epoch: int
     executions: int
+    started_at: datetime
+    """When the segment was first executed."""
+    after: str | None
+    """How the execution before this one ended: ``handover``, ``trouble`` or ``death``."""
     stalled: int
     """How many executions in a row died with a process they shared, and recorded nothing."""
     alone_deaths: int
@@ -197,6 +202,8 @@ def begun_from(
         turn=loaded["turn"],
         epoch=begun["epoch"],
         executions=begun["executions"],
+        started_at=begun["started_at"],
+        after=begun["after"],
         stalled=begun["stalled"],
         alone_deaths=begun["alone_deaths"],
         cancel_requested=begun["cancel_requested"],

@@ -35,7 +35,7 @@ WITH run AS (
      WHERE s.run_id = run.id AND s.seq = %(seq)s AND s.status IN ('queued', 'running')
        AND (%(after)s::int IS NULL OR s.epoch = %(after)s)
     RETURNING s.run_id, s.seq, s.epoch, s.executions, s.stalled, s.alone_deaths, s.mcp_tools,
-              s.executor_id, run.held_by
+              s.executor_id, s.started_at, run.held_by
 ), freed AS (
     -- What was reserved for calls of an execution before this one: none of them is under way.
     DELETE FROM perdure.budget_reservations x USING began WHERE x.run_id = began.run_id
@@ -62,7 +62,8 @@ WITH run AS (
 )
 SELECT tenant_id, agent, input, context, max_turns, model, tools, session_id, cancel_requested,
        forked_seq, instructions, instructions_agent, inputs_waiting, epoch, executions, stalled,
-       alone_deaths, mcp_tools::text AS mcp_tools,
+       alone_deaths, mcp_tools::text AS mcp_tools, started_at,
+       CASE WHEN executions > 1 THEN after END AS after,
        (SELECT t.policies_revision FROM perdure.tenants t
          WHERE t.id = tenant_id) AS policies_revision,
        EXISTS (SELECT FROM perdure.budgets b WHERE b.scope = 'run' AND b.run_id = moved.run_id)

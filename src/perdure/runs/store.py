@@ -21,6 +21,7 @@ from perdure.errors import InvalidRequestError, InvalidStateError, NotFoundError
 from perdure.notify import DUE
 from perdure.paging import Page, PageRequest, in_order, page_of
 from perdure.runs.enqueue import ENQUEUE_QUEUED
+from perdure.runs.traces.run import accepted
 from perdure.runs.views import run_object
 
 _SQL = load_sql("perdure.runs", "store.sql")
@@ -146,6 +147,7 @@ async def start_run(conn: AsyncConnection[Any], run: NewRun) -> UUID:
     if run.delay_seconds:
         # Who enqueues what is due sleeps until the next it knows of, a few seconds at most.
         await conn.execute("SELECT pg_notify(%s, '')", (DUE,))
+    accepted(run_id, run.agent)
     return run_id
 
 

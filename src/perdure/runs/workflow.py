@@ -44,6 +44,7 @@ from psycopg_pool import PoolClosed
 from perdure.db import Pool, in_words, is_infrastructure, load_sql
 from perdure.errors import Fenced, LedgerUnavailable, PerdureError, UnavailableError
 from perdure.ledger.writer import LedgerWriter
+from perdure.logs import run_fields
 from perdure.notify import CANCEL, INPUT
 from perdure.runs.driver import Driver
 from perdure.runs.execution import CancelRequested, Execution, Stopping
@@ -56,6 +57,7 @@ from perdure.runs.registry import Registry
 from perdure.runs.rest import Rest
 from perdure.runs.segment import Begun, SegmentRows, begin
 from perdure.runs.spending import BudgetNews, Spending
+from perdure.runs.traces.segment import SegmentTrace, traced
 from perdure.tasks import first_of
 
 _SQL = load_sql("perdure.runs", "workflow.sql")
@@ -80,6 +82,8 @@ class SegmentRunner:
     policies: Policies = field(init=False)
     """Those of each tenant, as this process knows them."""
     budget_news: BudgetNews = field(default_factory=BudgetNews)
+    trace_content: bool = False
+    """Whether spans hold what was said."""
     _running: dict[UUID, Execution] = field(default_factory=dict)
     _heard: dict[tuple[UUID, int], set[str]] = field(default_factory=dict)
     """By segment under way here: the channels on which its run was named, from before it is begun.
@@ -102,6 +106,7 @@ class SegmentRunner:
 
         Once ``stop`` was called it does not return: it waits to be cancelled.
         """
+        run_fields.set({"run_id": str(run_id), "segment": seq, "executor": self.executor_id})
         self._under_way += 1
         self._quiet.clear()
         try:
@@ -167,7 +172,14 @@ class SegmentRunner:
                 return "over"
             self.writer.streams.announce([str(run_id)])
             self.policies.expect(begun.tenant_id, begun.policies_revision)
-            return await self._run_begun(run_id, seq, begun, heard)
+            tenant = str(begun.tenant_id)
+            run_fields.set({**run_fields.get(), "execution": begun.executions, "tenant_id": tenant})
+            spans = traced(run_id, seq, begun, self.executor_id, with_content=self.trace_content)
+            if spans is None:
+                return await self._run_begun(run_id, seq, begun, heard, None)
+            with spans.to_its_end(begun) as end:
+                end.outcome = await self._run_begun(run_id, seq, begun, heard, spans)
+            return end.outcome
         finally:
             if self._heard.get((run_id, seq)) is heard:
                 del self._heard[run_id, seq]
@@ -188,7 +200,9 @@ class SegmentRunner:
             only.began(begun.epoch)
         return begun
 
-    async def _run_begun(self, run_id: UUID, seq: int, begun: Begun, heard: set[str]) -> str | None:
+    async def _run_begun(
+        self, run_id: UUID, seq: int, begun: Begun, heard: set[str], spans: SegmentTrace | None
+    ) -> str | None:
         rows = SegmentRows(
             *(self.pool, run_id, seq, begun.epoch, begun.items, begun.tenant_id, begun.session_id),
             parts=begun.parts,
@@ -205,8 +219,10 @@ class SegmentRunner:
                 case Verdict.AGAIN:
                     return None
                 case Rest() as rest:
-                    return await self._rest(rest, rows)
+                    return await self._rest(rest, rows, spans)
                 case str() as ended:
+                    if spans is not None:
+                        spans.elsewhere = True
                     return ended
         policies = await self.policies.of(begun.tenant_id)
         execution = Execution(
@@ -228,6 +244,7 @@ class SegmentRunner:
             policy_source=self.policies,
             policies=policies,
             prices=self.registry.prices,
+            trace=spans,
             spending=Spending(begun.budgeted, self.budget_news),
             inputs_waiting=begun.inputs_waiting or INPUT in heard,
         )
@@ -253,13 +270,15 @@ class SegmentRunner:
                 if isinstance(error, UnavailableError):
                     raise
                 rest = Rest("failed", error_type="programming_error", error_message=str(error))
-            ended = await self._rest(rest, rows)
+            ended = await self._rest(rest, rows, execution.trace)
             if ended is not None:
                 return ended
             # A message came at the last moment, and nothing was written: the run goes on.
             execution.inputs_waiting = True
 
-    async def _rest(self, rest: Rest, rows: SegmentRows) -> str | None:
+    async def _rest(self, rest: Rest, rows: SegmentRows, spans: SegmentTrace | None) -> str | None:
+        if spans is not None:
+            spans.error_type = rest.error_type
         try:
             return await rows.rest(rest)
         except Exception as error:

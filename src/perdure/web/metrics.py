@@ -30,16 +30,17 @@ from prometheus_client.registry import Collector
 from starlette.responses import Response
 
 from perdure import __version__
-from perdure.db import load_sql
+from perdure.db import Connection, load_sql
 from perdure.runs.stuck import OPEN_KINDS, find_stuck
 from perdure.web.state import Api
 
-_SCRAPE = load_sql("perdure.web", "metrics.sql")["scrape"]
+_SQL = load_sql("perdure.web", "metrics.sql")
 
 RUN_STATUSES = ("queued", "running", "interrupted")
 SEGMENT_STATUSES = ("scheduled", "queued", "running")
 DELIVERY_STATUSES = ("pending", "failed")
 EXECUTOR_STATES = ("living", "expired", "lost", "stopped")
+WAITING = ("tool_approval", "question", "uncertain_effect", "budget")
 REPAIRS = (
     "taken_over",
     "unheld_claim",
@@ -90,6 +91,8 @@ class Scrapes:
         self._reading: asyncio.Future[Row] | None = None
         self._row: Row = {}
         self._fresh_until = 0.0
+        self._spent: Row = {}
+        self._spent_until = 0.0
 
     async def read(self) -> Row:
         """Return the row, ``KEPT_SECONDS`` old at most.
@@ -111,17 +114,31 @@ class Scrapes:
             reading.exception()
 
     async def _read(self) -> Row:
-        # In a pipeline the two go out together: one round trip.
-        async with self._api.connection() as conn, conn.pipeline():
-            began = time.monotonic()
-            cursor = await conn.execute(_SCRAPE)
-            stuck = await find_stuck(conn, max_found=MOST_STUCK)
-            row = await cursor.fetchone()
-            ended = time.monotonic()
+        async with self._api.connection() as conn:
+            await self._read_spent(conn)
+            # In a pipeline the two go out together: one round trip.
+            async with conn.pipeline():
+                began = time.monotonic()
+                cursor = await conn.execute(_SQL["scrape"])
+                stuck = await find_stuck(conn, max_found=MOST_STUCK)
+                row = await cursor.fetchone()
+                ended = time.monotonic()
         assert row is not None  # noqa: S101 - an aggregate always has one
-        self._row = row = {**row, "stuck": Counter(one.kind for one in stuck)}
+        counted = {"stuck": Counter(one.kind for one in stuck), "spent": self._spent}
+        self._row = row = {**row, **counted}
         self._fresh_until = ended + min(KEPT_SECONDS, KEPT_TIMES * (ended - began))
         return row
+
+    async def _read_spent(self, conn: Connection) -> None:
+        """Read the sums of usage, which take the longer the more was used since yesterday."""
+        if time.monotonic() < self._spent_until:
+            return
+        began = time.monotonic()
+        row = await (await conn.execute(_SQL["spent"])).fetchone()
+        ended = time.monotonic()
+        assert row is not None  # noqa: S101 - an aggregate always has one
+        self._spent = row
+        self._spent_until = ended + KEPT_TIMES * (ended - began)
 
 
 class _Scrape(Collector):
@@ -194,11 +211,29 @@ def families(row: Row) -> Iterator[Metric]:
         REPAIRS,
         row["repairs"],
     )
+    waiting = row["waiting"]
     yield GaugeMetricFamily(
         "perdure_uncertain_effects",
         "Effects that wait for a person to say what became of them.",
-        row["uncertain_effects"],
+        waiting.get("uncertain_effect", {}).get("waiting", 0),
     )
+    yield _by(
+        GaugeMetricFamily,
+        "perdure_interruptions_waiting",
+        "Questions that wait for a person.",
+        "type",
+        WAITING,
+        {kind: one["waiting"] for kind, one in waiting.items()},
+    )
+    yield _by(
+        GaugeMetricFamily,
+        "perdure_interruptions_oldest_seconds",
+        "How long the oldest question has waited for a person; 0 without one.",
+        "type",
+        WAITING,
+        {kind: one["oldest"] for kind, one in waiting.items()},
+    )
+    yield from _spent(row["spent"])
     yield _by(
         GaugeMetricFamily,
         "perdure_deliveries",
@@ -209,13 +244,39 @@ def families(row: Row) -> Iterator[Metric]:
     )
 
 
+def _spent(spent: Row) -> Iterator[Metric]:
+    for name, documentation, column in (
+        ("perdure_model_requests", "Requests to models that were answered.", "requests"),
+        (
+            "perdure_model_requests_unpriced",
+            "Those whose price is not known: they are not in the cost.",
+            "unpriced_requests",
+        ),
+        ("perdure_cost_usd", "What the requests cost whose price is known, in USD.", "cost_usd"),
+    ):
+        yield CounterMetricFamily(name, documentation, spent[column] or 0)
+    yield _by(
+        CounterMetricFamily,
+        "perdure_tokens",
+        "Tokens that models read and wrote; cached ones were read from providers' caches.",
+        "kind",
+        ("input", "cached_input", "output"),
+        {
+            # Each token once, so that they may be summed.
+            "input": (spent["input_tokens"] or 0) - (spent["cached_input_tokens"] or 0),
+            "cached_input": spent["cached_input_tokens"] or 0,
+            "output": spent["output_tokens"] or 0,
+        },
+    )
+
+
 def _by(
     family: type[GaugeMetricFamily | CounterMetricFamily],
     name: str,
     documentation: str,
     label: str,
     values: Iterable[str],
-    counts: Mapping[str, int],
+    counts: Mapping[str, float],
 ) -> Metric:
     made = family(name, documentation, labels=[label])
     for value in sorted({*values, *counts}):

@@ -13,6 +13,7 @@ from starlette.responses import Response
 from perdure.db import Connection
 from perdure.runs import resume, store
 from perdure.runs.in_session import start_in_session
+from perdure.runs.traces.run import called_by
 from perdure.web import answers
 from perdure.web.auth import RunReader, RunWriter
 from perdure.web.idempotency import Done, IdempotencyHeader, perform
@@ -103,7 +104,8 @@ async def start_run(
         run = await store.get_run(conn, tenant_id=principal.tenant_id, run_id=run_id)
         return Done(202, run, {"Location": address(request, f"/v1/runs/{run_id}")})
 
-    return await perform(request, principal, key, start)
+    with called_by(request.headers):
+        return await perform(request, principal, key, start)
 
 
 @router.get("", response_model=answers.List[answers.Run])

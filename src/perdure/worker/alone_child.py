@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
+from perdure.config import Settings
 from perdure.db import open_pool
 from perdure.ledger.writer import LedgerWriter
 from perdure.notify import POLICIES, Listener
@@ -93,7 +94,12 @@ async def run_alone(
         writer = LedgerWriter(orders.url, session_name("perdure-ledger", me))
         await stack.enter_async_context(writer)
         only = Only(orders.after, lambda epoch: report("began", epoch))
-        runner = SegmentRunner(registry, pool, writer, me, lease=lease, only=only)
+        runner = SegmentRunner(
+            *(registry, pool, writer, me),
+            lease=lease,
+            only=only,
+            trace_content=Settings.from_env().trace_content,
+        )
         heard = {**Asked(runner).callbacks(), POLICIES: runner.policies.heard}
         await stack.enter_async_context(Listener(orders.url, heard))
         running = asyncio.create_task(runner.run(UUID(orders.run_id), orders.seq))

@@ -46,8 +46,10 @@ from perdure.worker.expiring import keep_expiring
 from perdure.worker.held import HeldClaims
 from perdure.worker.launch import launch
 from perdure.worker.lease import Lease, new_executor_id, session_name
+from perdure.worker.partitions import keep_partitions
 from perdure.worker.purge import keep_purging
 from perdure.worker.recovery import hand_over, keep_recovering
+from perdure.worker.retention import Retaining
 from perdure.worker.seal import keep_sealing
 from perdure.worker.sweep import Sweeper
 from perdure.worker.thinning import keep_thinning
@@ -89,6 +91,8 @@ class Worker:
         self._sender = Sender(Allowed.parse(settings.webhook_allow))
         self._deliverer = Deliverer(pool, settings, self._sender)
         self._secret_keys = settings.secret_keys
+        self._trace_content = settings.trace_content
+        self._retaining = Retaining(url, settings)
         self._registry = registry
         self._pool = pool
         self._url = url
@@ -133,6 +137,7 @@ class Worker:
             self._runner = SegmentRunner(
                 *(self._registry, self._pool, writer, self.executor_id, self._lease),
                 quarantine=self._quarantine,
+                trace_content=self._trace_content,
             )
             asked = Asked(self._runner)
             await stack.enter_async_context(self._sender)
@@ -166,6 +171,8 @@ class Worker:
                 keep_purging(self._pool),
                 keep_closing_days(self._pool),
                 keep_thinning(self._pool),
+                keep_partitions(self._pool),
+                self._retaining.keep(),
                 keep_sealing(self._pool, self._secret_keys),
                 *self._deliverer.loops(),
             ):

@@ -110,7 +110,7 @@ async def test_a_conflict_is_an_answer_too(client: httpx.AsyncClient, conn: Conn
     [
         ({"agent": "nobody", "input": "x"}, 422, "validation_error"),
         ({"agent": "support", "input": ""}, 422, "validation_error"),
-        ({"agent": "support", "input": "x", "budget": {}}, 422, "not_supported"),
+        ({"agent": "support", "input": "x", "timeout_seconds": 5}, 422, "not_supported"),
     ],
 )
 async def test_a_refused_request_leaves_the_key_free(

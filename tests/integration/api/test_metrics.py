@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from perdure.db import Connection
 from perdure.runs.stuck import OPEN_KINDS
 from perdure.web import metrics
-from tests.factories import insert_run, insert_stop, insert_tenant
+from tests.factories import insert_reply, insert_run, insert_stop, insert_tenant
 from tests.integration.api.test_server import served
 
 DEADLINE = 30.0
@@ -34,7 +34,17 @@ async def _fill(conn: Connection) -> None:
     await insert_run(conn, status="interrupted")
     uncertain = await insert_run(conn, status="interrupted")
     await insert_stop(conn, uncertain, type="uncertain_effect")
-    await insert_run(conn, status="completed")
+    await conn.execute("UPDATE perdure.interruptions SET requested_at = now() - interval '70 s'")
+    await insert_stop(conn, await insert_run(conn, status="interrupted"), type="budget")
+    done = await insert_run(conn, status="completed")
+    gone = await insert_run(conn, status="completed")
+    for run in (done, gone):
+        await insert_reply(conn, run)
+    await conn.execute("DELETE FROM perdure.runs WHERE id = %s", (gone,))
+    await conn.execute(
+        "INSERT INTO perdure.usage_daily SELECT id, '2026-01-01', 'an-agent', 'm', 'a-user', 40, 3,"
+        " 400, 100, 0, 200, 0, 600, 1.5 FROM perdure.tenants LIMIT 1"
+    )
     await insert_run(conn, status="failed", error_type="quarantined")
     queued = await insert_run(conn, status="queued", user_id="a-user", agent="an-agent")
     dying = await insert_run(
@@ -77,7 +87,7 @@ async def _fill(conn: Connection) -> None:
 
 
 async def test_a_scrape(app: FastAPI, conn: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(metrics, "KEPT_SECONDS", 0.0)
+    monkeypatch.setattr(metrics, "KEPT_TIMES", 0)
     async with (
         asyncio.timeout(DEADLINE),
         served(app) as url,
@@ -95,8 +105,12 @@ async def test_a_scrape(app: FastAPI, conn: Connection, monkeypatch: pytest.Monk
     read = samples(answer.text)
     assert 90 <= read.pop(("perdure_queue_oldest_seconds", "")) < 90 + DEADLINE
     assert 60 <= read.pop(("perdure_schedule_late_seconds", "")) < 60 + DEADLINE
+    oldest = ("perdure_interruptions_oldest_seconds", "uncertain_effect")
+    assert 70 <= read[oldest] < 70 + DEADLINE
+    assert 0 <= read["perdure_interruptions_oldest_seconds", "budget"] < DEADLINE
+    read[oldest] = read["perdure_interruptions_oldest_seconds", "budget"] = 0
     expected: dict[tuple[str, str], float] = {
-        ("perdure_runs", "interrupted"): 2,
+        ("perdure_runs", "interrupted"): 3,
         ("perdure_runs", "queued"): 2,
         ("perdure_runs", "running"): 1,
         ("perdure_runs_quarantined", ""): 1,
@@ -111,6 +125,17 @@ async def test_a_scrape(app: FastAPI, conn: Connection, monkeypatch: pytest.Monk
         ("perdure_repairs_total", "taken_over"): 42,
         ("perdure_repairs_total", "unheld_claim"): 1,
         ("perdure_uncertain_effects", ""): 1,
+        **{("perdure_interruptions_waiting", kind): 0 for kind in metrics.WAITING},
+        ("perdure_interruptions_waiting", "uncertain_effect"): 1,
+        ("perdure_interruptions_waiting", "budget"): 1,
+        **{("perdure_interruptions_oldest_seconds", kind): 0 for kind in metrics.WAITING},
+        # One request that stands, one of a run that is deleted, and a day that is closed.
+        ("perdure_model_requests_total", ""): 1 + 1 + 40,
+        ("perdure_model_requests_unpriced_total", ""): 1 + 1 + 3,
+        ("perdure_tokens_total", "input"): 9 + 9 + 300,
+        ("perdure_tokens_total", "cached_input"): 1 + 1 + 100,
+        ("perdure_tokens_total", "output"): 10 + 10 + 200,
+        ("perdure_cost_usd_total", ""): 1.5,
         ("perdure_deliveries", "pending"): 2,
         ("perdure_deliveries", "failed"): 1,
     }
@@ -179,4 +204,4 @@ async def test_no_reader_is_left_waiting_when_the_first_one_leaves(app: FastAPI)
     await asyncio.sleep(0)
     first.cancel()
     async with asyncio.timeout(DEADLINE):
-        assert (await second)["uncertain_effects"] == 0
+        assert (await second)["waiting"] == {}

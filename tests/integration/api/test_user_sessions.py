@@ -342,7 +342,14 @@ async def test_a_route_is_closed_to_users_unless_it_is_opened(
             continue
         id_ = next((id_ for begin, id_ in ids.items() if path.startswith(begin)), uuid4())
         there = path.format_map(
-            {"id": id_, "item_id": item["id"], "name": "support", "version": "0", "seq": 1}
+            {
+                "id": id_,
+                "item_id": item["id"],
+                "name": "support",
+                "version": "0",
+                "user_id": "alice",
+                "seq": 1,
+            }
         )
         for query in ("?user_id=bob", ""):
             options: dict[str, Any] = {}

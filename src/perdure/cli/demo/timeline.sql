@@ -17,8 +17,8 @@ SELECT at, kind, data::text AS data FROM (
       FROM perdure.segments WHERE run_id = %(run_id)s AND rested_at IS NOT NULL
     UNION ALL
     SELECT created_at, 3, 'reply',
-           jsonb_build_object('agent', agent, 'output', output,
-                              'tokens', perdure.usage_of_reply(run_id, id) -> 'total_tokens')
+           jsonb_build_object('agent', agent, 'output', output, 'tokens',
+                              (perdure.usage_of_reply(run_id, id) ->> 'total_tokens')::bigint)
       FROM perdure.model_responses WHERE run_id = %(run_id)s
     UNION ALL
     SELECT created_at, 4, 'checkpoint', jsonb_build_object('kind', kind, 'seq', seq)

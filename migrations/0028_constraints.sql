@@ -27,4 +27,4 @@ ALTER TABLE perdure.decisions
 ALTER TABLE perdure.run_inputs
     ADD CONSTRAINT inputs_are_somebodys CHECK (added_by_type <> '');
 
-INSERT INTO perdure.schema_migrations (version, name) VALUES (26, 'constraints');
+INSERT INTO perdure.schema_migrations (version, name) VALUES (28, 'constraints');

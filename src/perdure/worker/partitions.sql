@@ -1,0 +1,2 @@
+-- name: make
+SELECT perdure.make_partitions() AS name
