@@ -16,6 +16,7 @@ import perdure
 from perdure.db import Statements
 
 _PLANNED = re.compile(r"\s*(?:SELECT|WITH|INSERT|UPDATE|DELETE)\b")
+_FOR_ANY_TABLE = re.compile(r"\{[a-z]\w*\}")
 _PLACEHOLDER = re.compile(r"%\((\w+)\)s|%s|%%")
 _MANY = 0.1
 """A share of a table's rows: what reads more of it reads it whole."""
@@ -35,8 +36,8 @@ _SMALL = (
 def statements() -> dict[str, str]:
     """Return each statement of the product by where it stands.
 
-    Those of its files, and those put together of them where a module is read; not what is only the
-    beginning, or another part, of one of the latter.
+    Those of its files, and those put together of them where a module is read; not what is only a
+    part of one of the latter, nor what is filled in with the name of one table or another.
     """
     found: dict[str, str] = {}
     for module in _modules():
@@ -44,7 +45,11 @@ def statements() -> dict[str, str]:
             if isinstance(value, Statements):
                 found |= {f"{module.__name__}.{key}": text for key, text in value.items()}
             found |= {f"{module.__name__}.{key}": text for key, text in _texts(name, value)}
-    texts = {text: where for where, text in found.items() if _PLANNED.match(text)}
+    texts = {
+        text: where
+        for where, text in found.items()
+        if _PLANNED.match(text) and not _FOR_ANY_TABLE.search(text)
+    }
     heads = {text: text.split("(/*data*/)")[0] for text in texts}
     return {
         where: text
