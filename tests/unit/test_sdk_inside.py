@@ -35,6 +35,7 @@ from agents.tool import _FailureHandlingFunctionToolInvoker, _get_function_tool_
 from agents.tool_context import ToolContext
 from openai import APIConnectionError, APIStatusError, APITimeoutError, OpenAIError
 from openai.types.responses import ResponseComputerToolCall
+from openai.types.shared import Reasoning
 
 from perdure import jsonsafe
 from perdure.runs import sdk
@@ -359,3 +360,18 @@ async def test_a_state_goes_on_without_what_was_let_run() -> None:
     said = await Runner.run(root, restored)
     assert (said.final_output, said.last_agent.name) == ("b says so", "b")
     assert made == ["a", "b"]
+
+
+def test_settings_are_shown_as_the_sdk_traces_them() -> None:
+    settings = ModelSettings(
+        temperature=0.5,
+        max_tokens=9,
+        tool_choice="auto",
+        reasoning=Reasoning(effort="low"),
+        metadata={"a": "b"},
+        extra_headers={"Authorization": "a secret"},
+    )
+    told = {name: one for name, one in settings.to_traceable_dict().items() if one is not None}
+    assert sdk.shown_settings(settings) == told
+    assert "secret" not in str(told)
+    assert sdk.shown_settings(ModelSettings()) == {}

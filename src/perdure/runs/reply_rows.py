@@ -18,7 +18,7 @@ from perdure import jsonsafe
 from perdure.db import uuid7
 from perdure.ledger.journal import RecordedReply
 from perdure.ledger.prices import Prices
-from perdure.runs.sdk import usage_of
+from perdure.runs.sdk import shown_settings, usage_of
 
 _MOST: Final = 2**53
 
@@ -76,7 +76,7 @@ def _said(value: Any) -> Any:
 def settings_column(settings: ModelSettings) -> dict[str, Any] | None:
     """Return what was set of a request's settings; without extras, which may hold secrets."""
     try:
-        return jsonsafe.finite(_said(settings.to_traceable_dict())) or None
+        return jsonsafe.finite(_said(shown_settings(settings))) or None
     except (TypeError, ValueError, RecursionError):
         return None  # a value of one's own that is no JSON
 

@@ -17,6 +17,7 @@ from agents import (
     Model,
     ModelBehaviorError,
     ModelRetrySettings,
+    ModelSettings,
     RunConfig,
     RunState,
     Usage,
@@ -31,6 +32,7 @@ from agents.agent_tool_state import (
 )
 from agents.items import ToolApprovalItem, TResponseInputItem
 from agents.memory import SessionSettings
+from agents.model_settings import _TRACEABLE_MODEL_SETTING_FIELDS
 from agents.models._retry_runtime import (
     get_error_header,
     get_retry_after,
@@ -55,6 +57,7 @@ from agents.util._error_tracing import get_current_task_model_timeout_error
 from agents.version import __version__ as sdk_version
 from openai import APIError, OpenAIError
 from openai.types.responses import ResponseComputerToolCall, ResponseUsage
+from pydantic import TypeAdapter
 
 __all__ = [
     "PASSING_CODES",
@@ -86,6 +89,7 @@ __all__ = [
     "retryable",
     "sdk_version",
     "serve_computer_calls",
+    "shown_settings",
     "supports_prompt_cache_key",
     "usage_of",
 ]
@@ -98,6 +102,7 @@ PASSING_CODES = frozenset(
 )
 """What a provider says, when an answer has begun, of trouble that passes."""
 
+_ANY: TypeAdapter[Any] = TypeAdapter(Any)
 _NOT_SENT = frozenset({"ConnectError", "ConnectTimeout", "PoolTimeout", "UnsupportedProtocol"})
 """What the HTTP client raises where a request has not left it."""
 
@@ -220,6 +225,21 @@ def _within_an_answer(error: Exception) -> bool:
 def usage_of(usage: ResponseUsage | None) -> Usage:
     """Return what a reply cost, one request at least, whatever the provider left out."""
     return Usage(requests=1) if usage is None else _response_usage_to_usage(usage)
+
+
+def shown_settings(settings: ModelSettings) -> dict[str, Any]:
+    """Return what is set of ``settings``, as JSON, but for extras of a provider's.
+
+    As ``to_traceable_dict`` does, which makes a type adapter each time.
+    """
+    given = {name: getattr(settings, name, None) for name in _TRACEABLE_MODEL_SETTING_FIELDS}
+    return {
+        name: value
+        if isinstance(value, str | int | float)
+        else _ANY.dump_python(value, mode="json")
+        for name, value in given.items()
+        if value is not None
+    }
 
 
 def supports_prompt_cache_key(model: Model) -> bool:

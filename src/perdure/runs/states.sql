@@ -9,7 +9,8 @@ SELECT s.state::text AS state, s.body, s.schema_version, s.sdk_version, s.curren
 -- name: retire
 UPDATE perdure.run_states SET is_active = false WHERE run_id = %(run_id)s AND is_active
 
--- The run still names the agent it was with before. A state whose parts do not follow those that
+-- The run still names the agent it was with before. Parts go as they are (`%b`): quoted as the text of
+-- an array they would take longer than all the rest. A state whose parts do not follow those that
 -- are there is refused by the table.
 -- name: insert
 WITH saved AS (
@@ -17,10 +18,10 @@ WITH saved AS (
            id, run_id, seq, tenant_id, kind, schema_version, sdk_version, current_agent, turn, body,
            parts, next_part, size_bytes)
     SELECT %(id)s, %(run_id)s, %(state_seq)s, r.tenant_id, %(kind)s, %(schema_version)s,
-           %(sdk_version)s, %(current_agent)s, %(turn)s, %(body)s, %(parts)s::text[],
+           %(sdk_version)s, %(current_agent)s, %(turn)s, %(body)s, %(parts)b::text[],
            CASE WHEN %(first_part)s = (SELECT coalesce(max(s.next_part), 0)
                                          FROM perdure.run_states s WHERE s.run_id = %(run_id)s)
-                THEN %(first_part)s + cardinality(%(parts)s::text[]) END,
+                THEN %(first_part)s + cardinality(%(parts)b::text[]) END,
            %(size_bytes)s
       FROM perdure.runs r WHERE r.id = %(run_id)s
     RETURNING run_id, id, seq, kind, turn, current_agent, size_bytes
