@@ -17,7 +17,7 @@ from perdure.db import Statements
 
 _PLANNED = re.compile(r"\s*(?:SELECT|WITH|INSERT|UPDATE|DELETE)\b")
 _FOR_ANY_TABLE = re.compile(r"\{[a-z]\w*\}")
-_PLACEHOLDER = re.compile(r"%\((\w+)\)s|%s|%%")
+_PLACEHOLDER = re.compile(r"%\((\w+)\)[sbt]|%[sbt]|%%")
 _MANY = 0.1
 """A share of a table's rows: what reads more of it reads it whole."""
 _SMALL = (
