@@ -21,6 +21,7 @@ from benchmarks import (
     growth,
     latency,
     parked,
+    queries,
     readers,
     recovery,
     statements,
@@ -48,6 +49,7 @@ MEASURES: dict[str, Measure] = {
         readers,
         conversations,
         growth,
+        queries,
     )
 }
 

@@ -24,6 +24,7 @@ class Plan:
     reading_seconds: float = 15.0
     branches: int = 5000
     searched_items: int = 1_000_000
+    filled_runs: int = 1_000_000
 
 
 QUICK = Plan(
@@ -39,4 +40,5 @@ QUICK = Plan(
     reading_seconds=5.0,
     branches=500,
     searched_items=50_000,
+    filled_runs=100_000,
 )

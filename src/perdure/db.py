@@ -7,6 +7,7 @@ import re
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta
 from importlib import resources
 from uuid import UUID
 
@@ -20,6 +21,7 @@ __all__ = [
     "Statements",
     "connect",
     "connection_options",
+    "first_id",
     "in_words",
     "is_infrastructure",
     "load_sql",
@@ -28,6 +30,7 @@ __all__ = [
     "uuid7",
 ]
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _BYTES = 6
 """Random bytes taken at a time: as many as the longest random part of an id needs."""
 
@@ -87,6 +90,15 @@ if hasattr(os, "register_at_fork"):
 def uuid7() -> UUID:
     """Return a new UUIDv7; within one process each is greater than the one before."""
     return _next_uuid7()
+
+
+def first_id(moment: datetime, *, later: timedelta = timedelta()) -> UUID:
+    """Return the least UUIDv7 of an aware ``moment``, or so much ``later``; of any moment there is.
+
+    What is given afterwards is greater, as far as the clocks agree of those who give ids.
+    """
+    millis = (moment - _EPOCH + later) // timedelta(milliseconds=1)
+    return UUID(int=min(max(millis, 0), (1 << 48) - 1) << 80 | 0x7 << 76 | 0b10 << 62)
 
 
 _NAME = re.compile(r"^--\s*name:\s*(?P<name>[a-z][a-z0-9_]*)\s*$")

@@ -188,6 +188,8 @@ def test_sessions(served: dict[str, str], run: Run, run_json: Run) -> None:
     assert re.search(rf"^session +{branch['id']}\ntask +CHAT$", shown, re.MULTILINE)
     listed = run_json("runs", "list", "--session", branch["id"], "--task", "CHAT")["data"]
     assert [(one["id"], one["task"]) for one in listed] == [(started["id"], "CHAT")]
+    no_such = run("runs", "list", "--session", branch["id"], "--metadata", '{"ticket": "T-1"}')
+    assert no_such.stderr == "No runs match.\n"
     for one in (queued, started):
         run("runs", "cancel", one["id"])
 

@@ -101,6 +101,7 @@ def test_the_command_line_takes_measures_by_name() -> None:
         "readers",
         "conversations",
         "growth",
+        "queries",
     ]
 
 

@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from uuid import RFC_4122, UUID
 
@@ -21,6 +21,7 @@ from perdure.db import (
     Pool,
     Statements,
     connection_options,
+    first_id,
     is_infrastructure,
     load_sql,
     open_pool,
@@ -48,6 +49,15 @@ class TestUuid7:
         assert value.version == 7
         assert value.variant == RFC_4122
         assert before <= timestamp(value) <= datetime.now(UTC) + timedelta(milliseconds=1)
+
+    def test_the_first_of_a_moment_is_none_after_it(self) -> None:
+        before = datetime.now(UTC)
+        one = uuid7()
+        assert first_id(before) <= one < first_id(datetime.now(UTC), later=timedelta(seconds=1))
+        far = timezone(timedelta(hours=-14))
+        last = first_id(datetime.max.replace(tzinfo=far), later=timedelta(days=1))
+        assert first_id(datetime.min.replace(tzinfo=UTC), later=-timedelta(days=1)) < one < last
+        assert (last.version, last.variant) == (7, "specified in RFC 4122")
 
     def test_rises_within_one_millisecond(self) -> None:
         values = [uuid7() for _ in range(20_000)]

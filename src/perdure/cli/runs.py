@@ -46,6 +46,7 @@ def register(parent: typer.Typer) -> None:
     epilog=examples(
         "perdure runs list",
         "perdure runs list --status interrupted --agent triage",
+        """perdure runs list --metadata '{"ticket": "T-1"}'""",
         "perdure runs list --limit 100 --json",
     ),
 )
@@ -67,6 +68,10 @@ def list_runs(
     task: Annotated[
         str | None, typer.Option(metavar="NAME", help="Only runs for this task.")
     ] = None,
+    metadata: Annotated[
+        str | None,
+        typer.Option(metavar="JSON", help="Only runs whose metadata holds this object."),
+    ] = None,
     limit: Limit = 20,
     after: Annotated[
         str | None, typer.Option(metavar="ID", help="Go on after this run, the last of a page.")
@@ -80,6 +85,7 @@ def list_runs(
         "user_id": user,
         "session_id": id_if_given("session", session),
         "task": task,
+        "metadata": metadata,
         "after": after,
     }
     with connected() as client:

@@ -77,7 +77,7 @@ WITH recorded AS (
         error = CASE WHEN %(call_to)s = 'uncertain' THEN error ELSE %(error)s::jsonb END,
         approved_arguments = %(approved_arguments)s::jsonb,
         finished_at = CASE WHEN %(call_to)s IN ('succeeded', 'rejected') THEN now() END
-    WHERE %(closes)s AND id = %(tool_call_id)s AND status = %(call_from)s
+    WHERE %(closes)s AND run_id = %(run_id)s AND id = %(tool_call_id)s AND status = %(call_from)s
     RETURNING id, tool_calls AS call
 ), told AS MATERIALIZED (
     SELECT perdure.add_events(%(run_id)s, array_agg(kind ORDER BY step),

@@ -56,7 +56,7 @@ SELECT coalesce(d.by_subject, d.by_id, d.by_type) AS who,
        coalesce(t.call_id, '') AS call_id, coalesce(t.tool, 'a tool') AS tool
 FROM perdure.interruptions i
 JOIN perdure.decisions d ON d.run_id = i.run_id AND d.interruption_id = i.id AND d.outcome = 'abandon'
-LEFT JOIN perdure.tool_calls t ON t.id = i.tool_call_id
+LEFT JOIN perdure.tool_calls t ON t.run_id = i.run_id AND t.id = i.tool_call_id
 WHERE i.run_id = %(id)s AND i.segment = %(segment)s
 ORDER BY d.id
 LIMIT 1

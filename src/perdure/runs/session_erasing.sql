@@ -17,7 +17,7 @@ FOR UPDATE
 
 -- Behind `tree`: they themselves, held: no run of theirs starts any more.
 -- name: hold_sessions
-SELECT id FROM perdure.sessions WHERE id IN (SELECT id FROM tree) ORDER BY id FOR UPDATE
+SELECT id FROM perdure.sessions WHERE id = ANY (ARRAY (SELECT id FROM tree)) ORDER BY id FOR UPDATE
 
 -- Whether one just did.
 -- name: others

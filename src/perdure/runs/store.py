@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Literal
 from uuid import UUID
 
@@ -16,7 +16,7 @@ from perdure import jsonsafe
 from perdure.audit.erasing import forget_runs
 from perdure.audit.log import Actor, Entry, record
 from perdure.budgets.limits import Limits
-from perdure.db import Connection, load_sql, uuid7
+from perdure.db import Connection, first_id, load_sql, uuid7
 from perdure.errors import InvalidRequestError, InvalidStateError, NotFoundError
 from perdure.notify import DUE
 from perdure.paging import Page, PageRequest, in_order, page_of
@@ -35,6 +35,8 @@ TOOLS: tuple[str, ...] = ("run", "ask", "ledger")
 MAX_MODEL = 255
 MAX_DELAY_SECONDS = 366 * 24 * 3600
 _MAX_INT = 2**31 - 1
+_CLOCKS = timedelta(days=1)
+"""How far the clock of whoever starts a run may be from the database's for a list to hold it."""
 
 UNDER_WAY = frozenset({"queued", "running"})
 """Statuses in which a run needs nobody: it moves on by itself."""
@@ -189,6 +191,8 @@ class RunFilter:
     session_id: UUID | None = None
     task: str | None = None
     forked_from: UUID | None = None
+    metadata: dict[str, Any] | None = None
+    """What its metadata has to hold, among other things: ``{"ticket": "T-1"}``; not empty."""
     created_after: datetime | None = None
     created_before: datetime | None = None
 
@@ -208,8 +212,13 @@ async def list_runs(
             "session_id": only.session_id,
             "task": only.task,
             "forked_from": only.forked_from,
+            "metadata": None if only.metadata is None else jsonsafe.dumps(only.metadata),
             "created_after": only.created_after,
             "created_before": only.created_before,
+            # Ids rise with time, but for the clocks of those who give them: so a period is a part
+            # of the index, and what is older or newer than that is not looked at.
+            "first_id": only.created_after and first_id(only.created_after, later=-_CLOCKS),
+            "last_id": only.created_before and first_id(only.created_before, later=_CLOCKS),
             **page.params(),
         },
     )

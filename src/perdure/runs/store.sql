@@ -81,8 +81,11 @@ WHERE r.tenant_id = %(tenant_id)s
   AND (%(session_id)s::uuid IS NULL OR r.session_id = %(session_id)s)
   AND (%(task)s::text IS NULL OR r.task = %(task)s)
   AND (%(forked_from)s::uuid IS NULL OR r.forked_from = %(forked_from)s)
+  AND (%(metadata)s::jsonb IS NULL OR (r.metadata @> %(metadata)s::jsonb AND r.metadata <> '{}'))
   AND (%(created_after)s::timestamptz IS NULL OR r.created_at > %(created_after)s)
   AND (%(created_before)s::timestamptz IS NULL OR r.created_at < %(created_before)s)
+  AND (%(first_id)s::uuid IS NULL OR r.id >= %(first_id)s)
+  AND (%(last_id)s::uuid IS NULL OR r.id < %(last_id)s)
   AND (%(after)s::uuid IS NULL OR r.id /*beyond*/ < %(after)s)
 ORDER BY r.id /*order*/ DESC
 LIMIT %(fetch)s

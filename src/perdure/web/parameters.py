@@ -6,10 +6,18 @@ from typing import Annotated, Any, ClassVar
 from uuid import UUID
 
 from fastapi import Depends, Path
-from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    WithJsonSchema,
+    model_validator,
+)
 
 from perdure.errors import NotFoundError, NotSupportedError
 from perdure.paging import DEFAULT_LIMIT, MAX_LIMIT, Order, PageRequest
+from perdure.web.limits import parse
 
 _IdText = Annotated[str, WithJsonSchema({"type": "string", "format": "uuid"})]
 
@@ -88,6 +96,24 @@ BudgetId = Annotated[UUID, Depends(_budget_id)]
 OperationId = Annotated[UUID, Depends(_operation_id)]
 
 MAX_WAIT_SECONDS = 60
+
+
+def _object(text: Any) -> Any:
+    value, refusal = parse(str(text).encode(errors="replace"))
+    if refusal is not None or not isinstance(value, dict) or not value:
+        raise ValueError("has to be a JSON object with something in it")
+    return value
+
+
+MetadataHeld = Annotated[
+    dict[str, Any],
+    BeforeValidator(_object),
+    WithJsonSchema({"type": "string", "contentMediaType": "application/json"}),
+    Field(
+        description="A JSON object: what its metadata has to hold, among other things.",
+        examples=['{"ticket": "T-1"}'],
+    ),
+]
 
 
 class Query(BaseModel):

@@ -17,7 +17,13 @@ from perdure.runs.traces.run import called_by
 from perdure.web import answers
 from perdure.web.auth import RunReader, RunWriter
 from perdure.web.idempotency import Done, IdempotencyHeader, perform
-from perdure.web.parameters import MAX_WAIT_SECONDS, NewestFirst, Query, RunId
+from perdure.web.parameters import (
+    MAX_WAIT_SECONDS,
+    MetadataHeld,
+    NewestFirst,
+    Query,
+    RunId,
+)
 from perdure.web.rendering import json_response
 from perdure.web.schemas import Nothing, StartRun
 from perdure.web.state import DELETION_SECONDS, address, api_of
@@ -34,6 +40,7 @@ class RunsQuery(NewestFirst):
     session_id: UUID | None = None
     task: str | None = None
     forked_from: UUID | None = None
+    metadata: MetadataHeld | None = None
     created_after: AwareDatetime | None = None
     created_before: AwareDatetime | None = None
 
@@ -46,6 +53,7 @@ class RunsQuery(NewestFirst):
             session_id=self.session_id,
             task=self.task,
             forked_from=self.forked_from,
+            metadata=self.metadata,
             created_after=self.created_after,
             created_before=self.created_before,
         )

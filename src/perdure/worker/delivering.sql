@@ -64,7 +64,7 @@ WITH old AS (
      ORDER BY finished_at LIMIT 1000
        FOR UPDATE SKIP LOCKED
 ), gone AS (
-    DELETE FROM perdure.webhook_deliveries d USING old WHERE d.id = old.id
+    DELETE FROM perdure.webhook_deliveries d WHERE d.id = ANY (ARRAY (SELECT id FROM old))
     RETURNING d.id, d.attempt
 )
 SELECT id::text || ':' || n AS workflow_id FROM gone CROSS JOIN generate_series(1, attempt) n

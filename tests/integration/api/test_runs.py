@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -180,6 +181,13 @@ async def test_filters_of_runs(client: httpx.AsyncClient, conn: Connection) -> N
     assert await found(created_before=moment.isoformat()) == []
     later = moment + timedelta(microseconds=1)
     assert waiting in await found(created_before=later.isoformat())
+    odd = {"ticket": {"id": "T-1 ☂", "tags": ["a", "b"]}, "by": "alice"}
+    new = {"agent": "support", "input": "Look it up.", "metadata": odd}
+    marked = read(answers.Run, await client.post("/v1/runs", json=new), 202)["id"]
+    assert await found(metadata='{"by": "alice"}') == [marked]
+    assert await found(metadata=json.dumps({"ticket": {"id": "T-1 ☂"}})) == [marked]
+    assert await found(metadata='{"ticket": {"tags": ["b"]}}', status="queued") == [marked]
+    assert await found(metadata='{"ticket": "T-1"}') == []
 
 
 async def test_a_wait_is_woken_when_the_run_rests(
