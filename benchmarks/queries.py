@@ -242,7 +242,7 @@ def _nodes(node: dict[str, Any]) -> list[dict[str, Any]]:
 async def _some(conn: _Watched, runs: int) -> list[dict[str, Any]]:
     """Return runs to ask about, from all of the 90 days, finished and with all their rows."""
     chance = random.Random(1)
-    found = []
+    found: list[dict[str, Any]] = []
     while len(found) <= _ROUNDS:
         at = datetime.now(UTC) - timedelta(days=chance.uniform(2, 88))
         cursor = await conn.execute(_SOME_SQL, {"at": at, **_OF})
