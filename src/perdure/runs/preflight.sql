@@ -5,6 +5,7 @@
 SELECT r.id, r.tenant_id, r.status, r.agent, r.current_agent, r.task,
        r.input::text AS input, r.context::text AS context, r.max_turns, r.model, r.tools,
        r.forked_seq, r.instructions, r.instructions_agent,
+       coalesce(s.started_at, now()) AS started_at, 'handover' AS after,
        r.session_id, r.segment, r.cancel_requested_at IS NOT NULL AS cancel_requested,
        r.inputs_waiting > 0 AS inputs_waiting, s.epoch, s.executions, s.stalled, s.alone_deaths,
        CASE WHEN r.status = 'interrupted' THEN '{}' ELSE s.mcp_tools::text END AS mcp_tools,
