@@ -32,7 +32,7 @@ STATEMENTS = [
 where somebody speaks to the run."""
 
 MOST_TIMES = {"reserve": 3}
-"""Before which time a statement is no longer died at: each request reserves as the one before it."""
+"""Before which time a statement is died at no more: each request reserves as the one before."""
 
 
 async def _check(told: Story, *, died: bool) -> None:
