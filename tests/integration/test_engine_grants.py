@@ -231,7 +231,7 @@ async def test_a_rest_that_fails_uses_nothing_and_the_next_uses_it_once(
                 raise psycopg.OperationalError("the connection is lost")
             return await go_on_if_decided(conn, **where)
 
-        monkeypatch.setattr("perdure.runs.segment.go_on_if_decided", fail_once)
+        monkeypatch.setattr("perdure.runs.segment_rows.go_on_if_decided", fail_once)
         run = await rested(engine, "r", "small")
         assert (run.status, len(failed)) == ("completed", 1)
         assert [one[:2] for one in await decisions_of(engine, run)] == [("grant", "approve")]
