@@ -24,7 +24,7 @@ from perdure.cli.output import (
 )
 from perdure.cli.pages import Json
 from perdure.cli.policy_shown import asked_of_people, decided_in_words
-from perdure.cli.runs_shown import as_text, evidence_text, limits_text
+from perdure.cli.runs_shown import as_text, evidence_text, limits_text, new_limit_text
 from perdure.errors import InvalidRequestError
 
 Id = Annotated[str, typer.Argument(metavar="ID", help="The interruption's id, from the inbox.")]
@@ -275,8 +275,8 @@ def _check_kind(interruption: Mapping[str, Any], decision: str) -> None:
     if asked == "budget":
         raise InvalidRequestError(
             f"Interruption {interruption['id']} asks for more budget: "
-            f"perdure approve {interruption['id']} --arguments '{_new_limit(interruption)}', or "
-            "reject."
+            f"perdure approve {interruption['id']} --arguments "
+            f"'{new_limit_text(interruption['budget'])}', or reject."
         )
     raise InvalidRequestError(
         f"Interruption {interruption['id']} asks whether to make a call: "
@@ -331,11 +331,6 @@ def _show(interruption: Mapping[str, Any], *, instead: Any = None) -> None:
 
 def _limits(budget: Mapping[str, Any] | None) -> str | None:
     return None if budget is None else limits_text(budget)
-
-
-def _new_limit(interruption: Mapping[str, Any]) -> str:
-    budget = interruption["budget"] or {}
-    return '{"total_tokens": N}' if budget.get("cost_usd") is None else '{"cost_usd": "USD"}'
 
 
 def _shown_arguments(tool: Mapping[str, Any]) -> str:

@@ -104,8 +104,7 @@ def hint(interruption: _Object) -> str:
         asked = shortened(str(interruption["question"]), _SHOWN_OF_EVIDENCE)
         return f"{asked}: perdure answer {interruption['id']} 'TEXT or JSON'"
     if interruption["type"] == "budget":
-        money = interruption["budget"]["cost_usd"] is not None
-        new = '{"cost_usd": "USD"}' if money else '{"total_tokens": N}'
+        new = new_limit_text(interruption["budget"])
         asked = shortened(str(interruption["question"]), _SHOWN_OF_EVIDENCE)
         return f"{asked}: perdure approve {interruption['id']} --arguments '{new}'"
     return f"{tool} wants to be approved: perdure approve {interruption['id']}"
@@ -155,6 +154,11 @@ def _status(run: _Object) -> str:
 def _agent(run: _Object) -> str:
     agent, current = str(run["agent"]), str(run["current_agent"])
     return agent if agent == current else f"{agent}, now {current}"
+
+
+def new_limit_text(budget: _Object) -> str:
+    """Return what the arguments look like that raise a budget."""
+    return '{"total_tokens": N}' if budget["cost_usd"] is None else '{"cost_usd": "USD"}'
 
 
 def limits_text(budget: _Object) -> str:

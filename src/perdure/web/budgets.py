@@ -11,16 +11,17 @@ from pydantic import ConfigDict, Field
 from starlette.responses import Response
 
 from perdure.budgets import store
-from perdure.budgets.limits import Limits, parse_limits
+from perdure.budgets.limits import Limits
 from perdure.db import Connection
 from perdure.errors import InvalidRequestError
+from perdure.web import schemas
 from perdure.web.answers import List
 from perdure.web.auth import Admin, RunReader
 from perdure.web.budget_answers import Budget, Scope
 from perdure.web.idempotency import Done, IdempotencyHeader, perform
 from perdure.web.parameters import BudgetId, NewestFirst
 from perdure.web.rendering import json_response
-from perdure.web.schemas import Body, Text255
+from perdure.web.schemas import Text255
 from perdure.web.state import address, api_of
 
 router = APIRouter(prefix="/v1/budgets", tags=["budgets"])
@@ -50,23 +51,18 @@ class BudgetsQuery(NewestFirst):
         return store.BudgetFilter(next(iter(scopes), None), subject, self.session_id)
 
 
-class ChangeBudget(Body):
+class ChangeBudget(schemas.Budget):
     """What shall be different. Limits take the place of both limits there were."""
 
     name: Annotated[str, Field(max_length=255)] | None = None
-    cost_usd: Annotated[
-        str | int | float | None, Field(description="USD, as a decimal text.", examples=["2.50"])
-    ] = None
-    total_tokens: int | None = None
 
-    def limits(self) -> Limits | None:
+    def given(self) -> Limits | None:
         """Return the limits that were sent, None where there were none.
 
         Raises:
             InvalidRequestError: a limit is none.
         """
-        given = {"cost_usd": self.cost_usd, "total_tokens": self.total_tokens}
-        return None if set(given.values()) == {None} else parse_limits(given, "")
+        return None if self.cost_usd is None and self.total_tokens is None else self.limits("")
 
 
 class MakeBudget(ChangeBudget):
@@ -103,7 +99,7 @@ class MakeBudget(ChangeBudget):
         for name, value in named.items():
             if value is not None and name != own:
                 raise InvalidRequestError.at(f"/{name}", f"is not for the scope {self.scope}.")
-        limits = self.limits()
+        limits = self.given()
         if limits is None:
             raise InvalidRequestError.at("", "needs cost_usd, total_tokens or both.")
         return store.NewBudget(
@@ -168,7 +164,7 @@ async def change_budget(
             conn,
             tenant_id=principal.tenant_id,
             budget_id=budget_id,
-            limits=body.limits(),
+            limits=body.given(),
             name=body.name,
             by=principal,
         )

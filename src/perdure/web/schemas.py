@@ -98,7 +98,7 @@ class Budget(Body):
         Raises:
             InvalidRequestError: it limits nothing, or a limit is none.
         """
-        return parse_limits(self.model_dump(), pointer)
+        return parse_limits(self.model_dump(include={"cost_usd", "total_tokens"}), pointer)
 
 
 class StartRun(Body):
