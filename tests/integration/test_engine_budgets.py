@@ -227,6 +227,9 @@ async def test_a_call_waits_for_what_others_have_reserved(database_url: str) -> 
         waits = await engine.start("talker", "hi")
         awaited = "SELECT 1 FROM perdure.budget_periods WHERE awaited"
         await eventually(lambda: query(engine, awaited))
+        # Who waits has reserved nothing, and spent nothing.
+        now = await stands(engine, budget)
+        assert (now["spent_tokens"], now["reserved_tokens"]) == (EACH, EACH)
         assert (await waits.refresh()).status == "running"
         # It fails: what it had reserved is free, and who waited goes on.
         gate.open()
