@@ -23,7 +23,7 @@ from benchmarks.server import Server
 from perdure.access.principals import DEFAULT_TENANT
 from perdure.db import connection_options, load_sql
 from perdure.interruptions.queries import InterruptionFilter, list_interruptions
-from perdure.ledger.spending import Wanted, spending
+from perdure.ledger.usage import Wanted, usage_of_period
 from perdure.paging import PageRequest
 from perdure.runs.records import list_records
 from perdure.runs.store import RunFilter, delete_run, get_run, list_runs
@@ -117,7 +117,7 @@ async def _search(conn: _Watched, some: dict[str, Any]) -> None:
 
 
 async def _usage(conn: _Watched, some: dict[str, Any]) -> None:
-    await spending(conn, **_OF, wanted=Wanted(group_by=("agent",)))
+    await usage_of_period(conn, **_OF, wanted=Wanted(group_by=("agent",)))
 
 
 async def _scrape(conn: _Watched, some: dict[str, Any]) -> None:

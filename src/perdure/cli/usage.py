@@ -11,7 +11,7 @@ from perdure.cli.client import connected
 from perdure.cli.help import examples
 from perdure.cli.output import print_json, print_note, print_table
 from perdure.cli.pages import Json
-from perdure.ledger.spending import GROUPS, MAX_ROWS
+from perdure.ledger.usage import GROUPS, MAX_ROWS
 
 _FIELDS = {"day": "day", "agent": "agent", "model": "model", "user": "user_id"}
 

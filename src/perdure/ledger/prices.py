@@ -111,15 +111,16 @@ class Prices:
         for name, price in self._own.items():
             if not name or not isinstance(price, Price):
                 raise ConfigurationError(f"prices[{name!r}] is no Price: {price!r}.")
+        self._listed = {name: price._as_listed() for name, price in self._own.items()}
         self._unknown: set[str] = set()
 
     def cost(self, model: str, tokens: Mapping[str, int]) -> Priced | None:
         """Return what a request cost that used ``tokens`` (columns by name), None if not known."""
-        own = self._own_price(model)
+        own = self._own_name(model)
         if own is not None:
-            price = own._as_listed()
+            price = self._listed[own]
             cost = price.calc_price(_used(tokens))["total_price"]
-            return Priced(cost, _shown(price), "own", own.as_of)
+            return Priced(cost, _shown(price), "own", self._own[own].as_of)
         if model in self._unknown:
             return None
         for name, provider in _references(model):
@@ -138,14 +139,12 @@ class Prices:
             self._unknown.add(model)
         return None
 
-    def _own_price(self, model: str) -> Price | None:
-        if not self._own:
-            return None
-        exact = self._own.get(model)
-        if exact is not None:
-            return exact
+    def _own_name(self, model: str) -> str | None:
+        """Return the name under which there is an own price of ``model``."""
+        if model in self._own:
+            return model
         fits = [key for key in self._own if key.endswith("*") and model.startswith(key[:-1])]
-        return self._own[max(fits, key=len)] if fits else None
+        return max(fits, key=len, default=None)
 
 
 def _references(model: str) -> list[tuple[str, str | None]]:

@@ -9,16 +9,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from perdure.interruptions.views import evidence_object, interruption_object, shown_output
+from perdure.ledger.usage import COUNTS
 from perdure.runs.inherited import ORIGIN
 from perdure.times import rfc3339
 
 Row = Mapping[str, Any]
 Object = dict[str, Any]
-
-_TOKENS = (
-    *("requests", "input_tokens", "cached_input_tokens", "cache_write_tokens"),
-    *("output_tokens", "reasoning_tokens", "total_tokens"),
-)
 
 
 def run_object(row: Row) -> Object:
@@ -183,7 +179,7 @@ def usage_object(row: Row) -> Object:
         "model": row["model"],
         "model_response_id": row["model_response_id"],
         "response_id": row["response_id"],
-        **{name: row[name] for name in _TOKENS},
+        **{name: row[name] for name in COUNTS},
         "cost_usd": row["cost_usd"],
         "price": row["price"],
         "price_date": row["price_date"],
@@ -201,7 +197,7 @@ def usage_metrics_object(row: Row) -> Object:
         "run_id": str(row["run_id"]),
         "agent": row["agent"],
         "model": row["model"],
-        **{name: row[name] for name in _TOKENS},
+        **{name: row[name] for name in COUNTS},
         "unpriced_requests": row["unpriced_requests"],
         "cost_usd": row["cost_usd"],
         "created_at": rfc3339(row["created_at"]),

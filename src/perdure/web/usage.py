@@ -10,7 +10,7 @@ from fastapi import Query as QueryParameters
 from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator
 from starlette.responses import Response
 
-from perdure.ledger.spending import GROUPS, MAX_ROWS, GroupBy, Wanted, spending
+from perdure.ledger.usage import GROUPS, MAX_ROWS, GroupBy, Wanted, usage_of_period
 from perdure.web.auth import RunReader
 from perdure.web.parameters import Query
 from perdure.web.rendering import json_response
@@ -86,7 +86,7 @@ async def sum_up(
 ) -> Response:
     """Sum up what was used and spent: by day, then the dearest first."""
     async with api_of(request).connection() as conn:
-        found = await spending(
+        found = await usage_of_period(
             conn,
             tenant_id=principal.tenant_id,
             wanted=Wanted(**{name: getattr(query, name) for name in Wanted.__slots__}),

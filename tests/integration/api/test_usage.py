@@ -12,7 +12,7 @@ import httpx
 
 from perdure.access.principals import DEFAULT_TENANT
 from perdure.db import Connection, Pool
-from perdure.ledger.spending import MAX_ROWS, pieces
+from perdure.ledger.usage import MAX_ROWS, pieces
 from perdure.runs import store
 from perdure.web.usage_answers import UsageSums
 from perdure.worker.closing import close_day

@@ -13,9 +13,19 @@ from perdure.db import Connection, load_sql
 from perdure.errors import InvalidRequestError
 from perdure.times import rfc3339
 
-__all__ = ["GROUPS", "MAX_DAYS", "MAX_ROWS", "GroupBy", "Spending", "Wanted", "pieces", "spending"]
+__all__ = [
+    "COUNTS",
+    "GROUPS",
+    "MAX_DAYS",
+    "MAX_ROWS",
+    "GroupBy",
+    "UsageOfPeriod",
+    "Wanted",
+    "pieces",
+    "usage_of_period",
+]
 
-_SQL = load_sql("perdure.ledger", "spending.sql")
+_SQL = load_sql("perdure.ledger", "usage.sql")
 
 GroupBy = Literal["agent", "model", "user", "day"]
 GROUPS: Final[tuple[GroupBy, ...]] = get_args(GroupBy)
@@ -25,9 +35,8 @@ MAX_ROWS = 1000
 MAX_DAYS = 400
 """How long a period may be that is asked for day by day."""
 _TICK = timedelta(microseconds=1)
-_SUMS = (
+COUNTS: Final = (
     "requests",
-    "unpriced_requests",
     "input_tokens",
     "cached_input_tokens",
     "cache_write_tokens",
@@ -35,6 +44,8 @@ _SUMS = (
     "reasoning_tokens",
     "total_tokens",
 )
+"""What is counted of requests, wherever it is shown."""
+_SUMS = ("requests", "unpriced_requests", *COUNTS[1:])
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +67,7 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
-class Spending:
+class UsageOfPeriod:
     """Rows as the API shows them, and of which period they are."""
 
     since: datetime
@@ -75,7 +86,7 @@ class Spending:
         }
 
 
-async def spending(conn: Connection, *, tenant_id: UUID, wanted: Wanted) -> Spending:
+async def usage_of_period(conn: Connection, *, tenant_id: UUID, wanted: Wanted) -> UsageOfPeriod:
     """Return what was used, by day and then the dearest first.
 
     Raises:
@@ -103,7 +114,7 @@ async def spending(conn: Connection, *, tenant_id: UUID, wanted: Wanted) -> Spen
             ),
         }
         rows = await (await conn.execute(_SQL["usage"], params, prepare=False)).fetchall()
-    return Spending(
+    return UsageOfPeriod(
         since=since,
         until=until,
         rows=[_row(row, wanted.group_by) for row in rows[: wanted.limit]],
