@@ -14,7 +14,7 @@ from perdure.audit.verify import tenants, verify
 from perdure.cli.client import checked_id
 from perdure.cli.database import tenant_named, whoever_this_is, with_database
 from perdure.cli.help import examples
-from perdure.cli.keys import Json, Tenant
+from perdure.cli.keys import Tenant
 from perdure.cli.output import (
     print_error,
     print_fields,
@@ -23,6 +23,7 @@ from perdure.cli.output import (
     print_table,
     print_text,
 )
+from perdure.cli.pages import Json
 from perdure.config import Settings
 from perdure.db import Connection
 from perdure.paging import DEFAULT_LIMIT, MAX_LIMIT, Page, PageRequest

@@ -13,6 +13,7 @@ from perdure.cli.client import checked_id
 from perdure.cli.database import tenant_named, whoever_this_is, with_database
 from perdure.cli.help import examples
 from perdure.cli.output import ago, print_fields, print_json, print_note, print_table
+from perdure.cli.pages import Json
 from perdure.db import Connection
 from perdure.times import rfc3339
 
@@ -26,7 +27,6 @@ app = typer.Typer(
     ),
 )
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Tenant = Annotated[
     str | None, typer.Option(metavar="NAME", help="The tenant; by default the one there always is.")
 ]

@@ -9,8 +9,8 @@ import psycopg
 import typer
 
 from perdure.cli.help import examples
-from perdure.cli.keys import Json
 from perdure.cli.output import print_fields, print_json, print_note, print_table, print_text
+from perdure.cli.pages import Json
 from perdure.config import Settings
 from perdure.db import connect, unreachable
 from perdure.errors import ConfigurationError

@@ -9,8 +9,9 @@ import typer
 
 from perdure.cli.database import tenant_named, whoever_this_is, with_database
 from perdure.cli.help import examples
-from perdure.cli.keys import Json, Tenant
+from perdure.cli.keys import Tenant
 from perdure.cli.output import print_json, print_note, print_table
+from perdure.cli.pages import Json
 from perdure.config import Settings
 from perdure.db import Connection
 

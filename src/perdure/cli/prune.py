@@ -13,8 +13,8 @@ import typer
 
 from perdure.cli.database import tenant_named, whoever_this_is, with_database
 from perdure.cli.help import examples
-from perdure.cli.keys import Json
 from perdure.cli.output import print_error, print_json, print_note, print_table, print_text
+from perdure.cli.pages import Json
 from perdure.config import Settings
 from perdure.db import Connection
 from perdure.errors import InvalidRequestError
